@@ -1,0 +1,60 @@
+# Everything a person needs, on a machine with Python 3.11+ and make.
+#
+#   make run     the service on :8000, SQLite in ./data
+#   make test    linters, types, all tests
+#   make bench   the benchmarks (needs Postfix's smtp-sink for the relay figures)
+#
+# PYTHON=python3.12 make venv chooses the interpreter.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := mailproxy twisted/plugins/mailproxy_plugin.py tests benchmarks
+
+.PHONY: run test test-long lint types format venv lock bench docs clean
+
+run: venv
+	$(BIN)/mailproxy serve
+
+test: lint types
+	$(BIN)/python -m pytest tests
+
+test-long: lint types
+	MAILPROXY_TEST_LONG=1 $(BIN)/python -m pytest tests
+
+lint: venv
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+
+types: venv
+	$(BIN)/mypy $(SOURCES)
+
+format: venv
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: venv
+	$(BIN)/python -m benchmarks
+
+docs: venv
+	$(BIN)/towncrier build --draft --version next
+	$(BIN)/python -m mailproxy.cli.reference --check docs
+
+venv: $(STAMP)
+
+# The lock carries a hash for every file; the project itself is installed without resolving again.
+$(STAMP): requirements.lock setup.cfg
+	test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mailproxy needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+# Needs uv on the PATH; the result serves every CPython from 3.11 on, x86-64 and arm64.
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    -o requirements.lock requirements.in setup.cfg
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,3 @@
+"""mailproxy."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,345 @@
+"""
+The seams: what one part of the program may ask of another.
+
+Time, randomness, threads, names and transports are constructor arguments everywhere, so that a
+simulation can replay the whole service from one seed. Every method declared ``async`` here may be
+implemented by any callable that returns an awaitable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import Attribute, Interface
+
+from mailproxy.model import (
+    Account,
+    Claimed,
+    Enqueued,
+    Envelope,
+    NewMessage,
+    Outcome,
+    Record,
+    Stored,
+)
+from mailproxy.records import (
+    AccountSpec,
+    Counts,
+    ListQuery,
+    MessageRecord,
+    ReportItem,
+    Suspension,
+)
+
+T = TypeVar("T")
+
+
+class InThread(Protocol):
+    """Runs a blocking call elsewhere: ``await in_thread(function, *args, **kwargs)``."""
+
+    def __call__(
+        self, function: Callable[..., T], *args: Any, **kwargs: Any
+    ) -> Awaitable[T]: ...  # pragma: no cover - a type
+
+
+#: Called after each step that a crash must not be able to spoil; see :func:`crashpoint`.
+CRASHPOINTS = (
+    "enqueue-commit",
+    "claim",
+    "intent",
+    "body-written",
+    "reply-read",
+    "outcome-commit",
+    "report-post",
+    "ack-commit",
+)
+
+_observers: list[Callable[[str], None]] = []
+
+
+def crashpoint(name: str) -> None:
+    """
+    Mark a place where killing the process must lose nothing. Does nothing by itself.
+
+    :param name: one of :data:`CRASHPOINTS`.
+    """
+    for observer in _observers:
+        observer(name)
+
+
+def observe_crashpoints(observer: Callable[[str], None]) -> Callable[[], None]:
+    """Have *observer* called with every crash point passed; returns what ends that."""
+    _observers.append(observer)
+    return lambda: _observers.remove(observer)
+
+
+class IClock(IReactorTime):
+    """Timers that are monotonic, and the one wall clock of the program."""
+
+    def now() -> float:
+        """The wall clock in Unix seconds: advanced monotonically, never stepping backwards."""
+
+
+class IStoreObserver(Interface):
+    """Told after a commit, in the reactor, that there may be something to do."""
+
+    def due(account_pks: Iterable[int]) -> None:
+        """Mail of these accounts was accepted, released or resumed; look for due messages."""
+
+    def reportable(tenant_ids: Iterable[str]) -> None:
+        """Events of these tenants wait to be reported."""
+
+
+class IAccounts(Interface):
+    """Upstream accounts. Secrets are sealed before they are written."""
+
+    async def put_account(spec: AccountSpec, now: float) -> Account:
+        """
+        Create or change the account (``spec.tenant_id``, ``spec.id``).
+
+        A change raises its version, un-parks it and wakes the dispatcher. With a password of
+        None the stored one is kept if host and user are unchanged.
+
+        :raises mailproxy.records.PasswordRequired: there is a user, no password was given, and
+            none can be kept.
+        :raises StoreError: nothing was changed.
+        """
+
+    async def delete_account(tenant_id: str, account_id: str, now: float) -> bool:
+        """
+        Mark the account deleted; its open mail fails with ``account deleted`` soon after.
+
+        When the answer is there no further body of its mail is begun.
+
+        :return: whether there was such an account.
+        """
+
+    async def accounts(tenant_id: str | None) -> list[Account]:
+        """All live accounts of a tenant (None: of all), with their passwords, by tenant and id."""
+
+    async def account(pk: int) -> Account | None:
+        """The live account *pk* with its password; None if it was deleted."""
+
+    async def park_account(pk: int, version: int, reason: str, probe_at: float, now: float) -> None:
+        """Stop claiming for the account until *probe_at*; without effect on a newer version."""
+
+    async def unpark_account(pk: int) -> None:
+        """The account works again."""
+
+
+class IIntake(Interface):
+    async def enqueue(
+        messages: Sequence[NewMessage], now: float, deadline: float
+    ) -> list[Enqueued]:
+        """
+        Make *messages* durable in one transaction, in order, by the same-id table.
+
+        :param deadline: seconds to wait for the writer's turn before the work is withdrawn.
+        :return: one verdict per message, in order, **after the commit**.
+        :raises StoreError: none of them was stored.
+        """
+
+    async def suspend(tenant_id: str | None, batch: str | None, now: float) -> Suspension:
+        """Stop sending for the service (None, None), a tenant, or one of its batches; stored."""
+
+    async def activate(tenant_id: str | None, batch: str | None, now: float) -> Suspension:
+        """Undo :meth:`suspend`. :raises ValueError: one batch out of a full suspension."""
+
+
+class IQueue(Interface):
+    """What the dispatcher asks of the store."""
+
+    async def due_accounts(now: float) -> tuple[list[int], float | None]:
+        """
+        Accounts with claimable mail that is due, and when the next mail falls due (None: never).
+
+        Costs the same whatever lies in suspended, parked or future lanes.
+        """
+
+    async def claim(
+        account_pk: int, limit: int, now: float, *, oldest: bool = False, urgent: bool = False
+    ) -> list[Claimed]:
+        """
+        Lease up to *limit* due messages of an account, most urgent lane first.
+
+        :param oldest: take what has been due longest instead, whatever its priority.
+        :param urgent: take priority 0 only.
+        :return: most urgent first; empty if none is due, or the account is parked or suspended.
+        """
+
+    async def contents(pks: Sequence[int]) -> dict[int, Stored]:
+        """Payloads and parts of claimed messages; a damaged one is missing from the answer."""
+
+    async def begin(intents: Sequence[tuple[int, int]], account: str, now: float) -> list[bool]:
+        """
+        Store an intent for each (pk, token): the point of no return.
+
+        Fenced: false where the lease is lost, the message was cancelled, held or replaced, or
+        its lane or the service is suspended, parked or deleted. Fires **after the commit**.
+
+        :param account: account id, for the attempt's row.
+        :raises StoreError: no intent was stored.
+        """
+
+    async def record(records: Sequence[Record]) -> list[bool]:
+        """
+        Store what attempts led to and give the leases back; fires after the commit.
+
+        Where the lease was lost, the outcome is kept as a ``late`` event, and turns recipients
+        from uncertain to sent if it proves that and no resend has begun.
+
+        :return: for each whether it took effect.
+        :raises StoreError: nothing was stored; offer it again.
+        """
+
+    async def release(leases: Sequence[tuple[int, int]]) -> None:
+        """Give (pk, token) leases back unused; no event, no attempt burned."""
+
+    async def abandoned(now: float) -> list[Claimed]:
+        """
+        Take over messages with an intent but no outcome whose node is dead, with fresh leases.
+
+        Leases of dead nodes without intent are simply voided. ``attempts`` counts the open one.
+        """
+
+    async def heartbeat(now: float) -> None:
+        """Renew this node's leases (all of them, in one statement)."""
+
+
+class IReports(Interface):
+    """What the reporter asks of the store."""
+
+    async def unreported(tenant_id: str, limit: int) -> list[ReportItem]:
+        """The oldest unreported, unparked messages of a tenant, one item each, newest state."""
+
+    async def acked(event_pks: Sequence[int], now: float) -> None:
+        """Mark exactly these events as reported; later ones of the same messages are not."""
+
+    async def park_event(event_pks: Sequence[int], reason: str, now: float) -> None:
+        """The receiver will never take these; keep and count them, do not offer them again."""
+
+    async def ack_all(tenant_id: str, now: float) -> int:
+        """There is no URL for the tenant: all its events count as reported."""
+
+    async def waiting_tenants() -> list[str]:
+        """Tenants with unreported events."""
+
+    async def report_lag(now: float) -> float:
+        """Age in seconds of the oldest unreported event; 0.0 if there is none."""
+
+
+class IStatus(Interface):
+    async def counts(now: float) -> Counts:
+        """Messages by unfinished state, from the lanes."""
+
+    async def suspension(tenant_id: str | None) -> Suspension:
+        """What is suspended now."""
+
+    async def messages(query: ListQuery) -> list[MessageRecord]:
+        """One page of messages: unfinished by priority and age, then finished, newest first."""
+
+    async def timeline(tenant_id: str, message_id: str) -> list[dict[str, Any]]:
+        """Every event of a message in order: ``{event_id, kind, at, generation, final, data}``."""
+
+    async def upkeep(now: float) -> int:
+        """
+        One step of background work (bulk acts, retention, orphans), at most 500 rows.
+
+        :return: rows touched; 0 when there is nothing left to do.
+        """
+
+    def healthy() -> bool:
+        """Whether the last write went through (readyz)."""
+
+
+class IStore(IAccounts, IIntake, IQueue, IReports, IStatus):
+    """The durable queue. Opened and closed as a service by whoever assembled it."""
+
+    node_id = Attribute("UUID of this process start, in hex.")
+
+    def subscribe(observer: IStoreObserver) -> Callable[[], None]:
+        """Have *observer* told of new work; returns what ends that."""
+
+
+class IFeed(Interface):
+    """One account's stream of messages to be sent, given to the courier by the dispatcher."""
+
+    def next() -> Claimed | None:
+        """The most urgent claimed message, or None for *nothing more now*."""
+
+    async def begin(message: Claimed) -> bool:
+        """Commit the intent; false: the message was taken back, do not send its body."""
+
+    async def finish(message: Claimed, outcome: Outcome) -> None:
+        """The attempt came to *outcome*; returns when that is stored."""
+
+    def put_back(message: Claimed) -> None:
+        """Nothing of *message* was sent and no intent stands: it is tried again at once."""
+
+    async def broken(message: Claimed, error: Exception) -> None:
+        """Preparing *message* raised: it is quarantined after three times."""
+
+
+class ICourier(Interface):
+    """Carries messages of one account to its upstream."""
+
+    async def carry(account: Account, feed: IFeed) -> None:
+        """
+        Take one session and send what *feed* gives until it gives no more.
+
+        :raises AccountFault: no session could be had; what had been taken from the feed was put
+            back.
+        """
+
+    async def close(deadline: float) -> None:
+        """End idle sessions with QUIT; cut what is not done after *deadline* seconds."""
+
+
+class ITransaction(Interface):
+    """One message on its way through a session."""
+
+    envelope: Envelope = Attribute("What to send.")
+
+    async def begin() -> bool:
+        """Asked when the envelope goes out; the body waits for it."""
+
+
+class IReportSink(Interface):
+    """Where outcomes are told to the application that submitted the messages."""
+
+    async def send(items: Sequence[ReportItem]) -> ReportAnswer:
+        """
+        Offer *items*; returning means that all of them were taken.
+
+        The same item may be offered twice, for instance when the answer to the first offer was
+        lost: its ``event_id`` is the same both times.
+
+        :param items: 0 to :data:`mailproxy.records.MAX_BATCH`, at most one per message.
+        :raises ReportTooLarge: offer fewer.
+        :raises ReportRefused: repetition will not help.
+        :raises SinkUnavailable: nothing was taken.
+        """
+
+
+class ReportAnswer(Protocol):
+    """What the receiver said besides *taken*."""
+
+    @property
+    def queued(self) -> int:
+        """Messages the application still wants to submit; 0 if it did not say."""
+
+    @property
+    def next_sync_after(self) -> float | None:
+        """No empty report before this Unix time."""
+
+
+class IControl(Interface):
+    """What the front doors may ask of the running machinery."""
+
+    def run_now(tenant_id: str | None) -> None:
+        """Let what is due go now and call the tenant's report endpoint; returns at once."""
+
+    def draining() -> bool:
+        """Whether the service is stopping."""

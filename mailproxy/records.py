@@ -1,0 +1,165 @@
+"""
+What the front doors and the store tell each other besides messages: specs, queries, records.
+
+Pure: frozen values.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from mailproxy.errors import MailProxyError
+from mailproxy.states import OnUncertain, TlsMode
+
+#: The most events in one report POST.
+MAX_BATCH = 500
+
+
+class PasswordRequired(MailProxyError):
+    """An account has a user but no password, and none can be kept."""
+
+
+@attrs.frozen
+class AccountSpec:
+    """
+    An account as a client declares it, checked.
+
+    :param password: None keeps the stored one where host and user are unchanged.
+    :param options: JSON object of the fields that are stored but not in force.
+    """
+
+    tenant_id: str
+    id: str
+    host: str
+    port: int
+    tls_mode: TlsMode
+    user: str | None = None
+    password: str | None = attrs.field(default=None, repr=False)
+    name: str = ""
+    use_tls: bool | None = None
+    allow_plaintext_auth: bool = False
+    timeout: float = 30.0
+    ttl: float = 300.0
+    max_sessions: int = 8
+    batch_size: int | None = None
+    on_uncertain: OnUncertain = OnUncertain.RETRY
+    retry_delays: tuple[float, ...] | None = None
+    max_age_seconds: float | None = None
+    ca_pem: str | None = None
+    is_default: bool = False
+    options: str = "{}"
+
+
+@attrs.frozen
+class Suspension:
+    """
+    What is suspended for the service (``tenant_id`` None) or a tenant.
+
+    :param batches: ``("*",)`` for all, else the suspended batch codes.
+    :param pending: messages not final, in the scope asked for.
+    :param in_flight: messages whose body had begun, in that scope.
+    :param active: whether anything of the scope may be sent.
+    """
+
+    tenant_id: str | None
+    batches: tuple[str, ...]
+    pending: int
+    in_flight: int
+    active: bool
+
+
+@attrs.frozen
+class ListQuery:
+    """
+    Which messages to list.
+
+    :param after: opaque cursor from the last record of the page before; None for the first.
+    :param limit: the most records in this page, at least 1.
+    """
+
+    tenant_id: str | None = None
+    active_only: bool = False
+    state: str | None = None
+    account_id: str | None = None
+    batch: str | None = None
+    since: float | None = None
+    limit: int = 500
+    after: str | None = None
+
+
+@attrs.frozen
+class MessageRecord:
+    """
+    One message as ``GET /messages`` shows it.
+
+    :param payload: the stored :class:`mailproxy.model.Content` as JSON; None once removed.
+    :param cursor: what to pass as ``ListQuery.after`` to go on behind this one.
+    """
+
+    pk: int
+    tenant_id: str
+    id: str
+    account_id: str
+    priority: int
+    batch: str
+    not_before: float | None
+    state: str
+    attempts: int
+    sent_ts: float | None
+    error_ts: float | None
+    error: str | None
+    deferred_reason: str | None
+    reported_ts: float | None
+    accepted_at: float
+    updated_at: float
+    message_id: str
+    payload: bytes | None
+    recipients: tuple[RecipientReport, ...]
+    cursor: str
+
+
+@attrs.frozen
+class RecipientReport:
+    address: str
+    state: str
+    code: int | None
+    reply: str
+
+
+@attrs.frozen
+class ReportItem:
+    """
+    The newest unreported state of one message, and the events it stands for.
+
+    :param event_pks: every unreported event of the message up to this one; an ack covers them.
+    """
+
+    event_pks: tuple[int, ...]
+    event_id: str
+    tenant_id: str
+    id: str
+    account_id: str
+    generation: int
+    priority: int
+    at: float
+    sent_ts: float | None
+    error_ts: float | None
+    error: str | None
+    deferred_ts: float | None
+    deferred_reason: str | None
+    uncertain: bool
+    message_id: str
+    recipients: tuple[RecipientReport, ...]
+
+
+@attrs.frozen
+class Counts:
+    """Messages by unfinished state, and when the oldest due one became due (None: none is)."""
+
+    by_state: dict[str, int]
+    oldest_due: float | None
+
+    @property
+    def pending(self) -> int:
+        """Messages that are not final."""
+        return sum(self.by_state.values())
