@@ -202,6 +202,7 @@ class Claimed:
     :param expires_at: when its age limit ends.
     :param payload: the payload's JSON, where it is small and there are no attachments; otherwise
         None, and ``IQueue.contents`` has it.
+    :param account_version: the account's version when the message was claimed.
     """
 
     pk: int
@@ -221,6 +222,7 @@ class Claimed:
     size: int
     recipients: tuple[Recipient, ...]
     payload: bytes | None = attrs.field(default=None, repr=False)
+    account_version: int = 0
 
 
 @attrs.frozen

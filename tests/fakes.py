@@ -1,4 +1,4 @@
-"""Fakes that tests of every stage share. A fake of a seam passes the same contract as the real one."""
+"""Fakes that tests of every stage share; a fake of a seam passes the contract of the real one."""
 
 from __future__ import annotations
 
