@@ -1,0 +1,111 @@
+"""
+Secrets: how they are sealed at rest, and how tokens are made, hashed and compared.
+
+Accounts' passwords are written to the store only as a :class:`Sealer` gives them; API tokens only
+as :func:`hash_token` gives them. Where keys and tokens come from is the business of
+:mod:`mailproxy.config` and :mod:`mailproxy.config_secrets`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+
+from cryptography.fernet import Fernet, InvalidToken
+
+from mailproxy.errors import MailProxyError
+
+#: What a key check value seals; it is no secret, only whether it can be read matters.
+_CHECK = "mailproxy key check 1"
+
+
+class WrongKey(MailProxyError):
+    """What was sealed cannot be opened with the keys at hand, or was tampered with."""
+
+
+class Sealer:
+    """
+    Seals secrets with authenticated encryption, and opens what it or its forerunners sealed.
+
+    To change the key, put the new one before the old one: the first seals, all open.
+
+    :param keys: at least one key as :func:`new_key` makes it.
+    :raises ValueError: if there is no key, or one is not a key.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        if not keys:
+            raise ValueError("at least one key is needed")
+        self._keys = {_key_id(key): _fernet(key) for key in keys}
+        self._first = next(iter(self._keys))
+
+    def seal(self, secret: str) -> str:
+        """*secret*, encrypted, with the id of its key before it: ``<key id>:<token>``."""
+        token = self._keys[self._first].encrypt(secret.encode("utf-8", "surrogatepass"))
+        return f"{self._first}:{token.decode('ascii')}"
+
+    def open(self, sealed: str) -> str:
+        """
+        The secret that :meth:`seal` was given.
+
+        :raises WrongKey: its key is not among ours, or the text was changed.
+        """
+        key_id, _, token = sealed.partition(":")
+        fernet = self._keys.get(key_id)
+        if fernet is None:
+            raise WrongKey(f"sealed with a key that is not at hand (key id {key_id[:8]!a})")
+        try:
+            return fernet.decrypt(token.encode()).decode("utf-8", "surrogatepass")
+        except InvalidToken:
+            raise WrongKey(f"the sealed value is damaged (key id {key_id})") from None
+
+    def check_value(self) -> str:
+        """A value to store beside sealed data, for :meth:`verify` at the next start."""
+        return self.seal(_CHECK)
+
+    def verify(self, check: str) -> None:
+        """
+        Make sure that these keys open what lies beside *check*, a stored check value.
+
+        :raises WrongKey: they do not.
+        """
+        if self.open(check) != _CHECK:
+            raise WrongKey("the key check value is not ours")
+
+
+def new_key() -> str:
+    """A new key for a :class:`Sealer`: 32 random bytes in URL-safe base64 (44 characters)."""
+    return Fernet.generate_key().decode("ascii")
+
+
+def new_token() -> str:
+    """A new API token: 32 random bytes as 64 hex digits."""
+    return secrets.token_hex(32)
+
+
+def hash_token(token: str) -> bytes:
+    """
+    What is stored of *token*: its SHA-256 (32 bytes).
+
+    Tokens made here carry 256 random bits, so that a salt or a slow hash would add nothing.
+    """
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def same(a: str, b: str) -> bool:
+    """Whether two tokens are equal, in a time that tells nothing of either, nor of its length."""
+    return hmac.compare_digest(hash_token(a), hash_token(b))
+
+
+def _key_id(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def _fernet(key: str) -> Fernet:
+    try:
+        return Fernet(key)
+    except ValueError:
+        # Without the cause: its text may quote from the key.
+        raise ValueError("a key is 32 bytes in URL-safe base64 (44 characters)") from None
