@@ -269,10 +269,10 @@ class IFeed(Interface):
     def next() -> Claimed | None:
         """The most urgent claimed message, or None for *nothing more now*."""
 
-    async def begin(message: Claimed) -> bool:
+    def begin(message: Claimed) -> Awaitable[bool]:
         """Commit the intent; false: the message was taken back, do not send its body."""
 
-    async def finish(message: Claimed, outcome: Outcome) -> None:
+    def finish(message: Claimed, outcome: Outcome) -> Awaitable[None]:
         """The attempt came to *outcome*; returns when that is stored."""
 
     def put_back(message: Claimed) -> None:
@@ -302,7 +302,7 @@ class ITransaction(Interface):
 
     envelope: Envelope = Attribute("What to send.")
 
-    async def begin() -> bool:
+    def begin() -> Awaitable[bool]:
         """Asked when the envelope goes out; the body waits for it."""
 
 

@@ -1,0 +1,8 @@
+"""
+The second stage: when a message leaves, through which account, and what follows from the answer.
+
+:mod:`~mailproxy.dispatch.dispatcher` wakes accounts, :mod:`~mailproxy.dispatch.stream` is one
+account's stream of claimed messages, :mod:`~mailproxy.dispatch.judge` reads an upstream's replies,
+:mod:`~mailproxy.dispatch.retry` says when to try again, and :mod:`~mailproxy.dispatch.recorder`
+sees to it that no outcome is lost between here and the store.
+"""

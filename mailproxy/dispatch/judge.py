@@ -1,0 +1,331 @@
+"""
+What an upstream's replies mean for each recipient, and what is stored because of it.
+
+Pure. The phase and the code decide together: a refusal of MAIL, DATA or the final dot holds for
+every recipient that was accepted until then; a recipient's own refusal holds for it alone.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import attrs
+import msgspec
+
+from mailproxy.dispatch.retry import DEFAULT_DELAYS, GiveUp, after_deferral, hint_in
+from mailproxy.model import Account, Claimed, Outcome, RecipientChange, Record, Reply
+from mailproxy.states import EventKind, OnUncertain, Phase, RecipientState, TlsMode
+
+#: Replies that refuse the account, not the message, wherever they come (RFC 4954, section 6).
+ACCOUNT_CODES = frozenset({530, 534, 535, 538})
+
+_encode = msgspec.json.Encoder().encode
+
+
+@attrs.frozen
+class Rules:
+    """
+    :param delays: default retry delays in seconds; an account's own win.
+    :param fault_max_age: seconds a message may wait for a faulty account.
+    """
+
+    delays: Sequence[float] = DEFAULT_DELAYS
+    fault_max_age: float = 432000.0
+
+
+@attrs.frozen
+class Judgement:
+    """
+    :param record: what to store.
+    :param account_reason: set if the replies were about the account, which is to be parked.
+    """
+
+    record: Record
+    account_reason: str = ""
+
+
+@attrs.frozen
+class _Told:
+    """What one recipient was told: a reply, or the error that came instead."""
+
+    reply: Reply | None
+    error: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        return self.reply is not None and 200 <= self.reply.code < 300
+
+    @property
+    def permanent(self) -> bool:
+        return (
+            self.reply is not None
+            and 500 <= self.reply.code < 600
+            and self.reply.code not in ACCOUNT_CODES
+        )
+
+    def change(self, n: int, state: RecipientState) -> RecipientChange:
+        if self.reply is None:
+            return RecipientChange(n, state, None, None, self.error)
+        return RecipientChange(
+            n, state, self.reply.code, self.reply.enhanced, self.reply.text.replace("\n", " ")
+        )
+
+
+def judge(
+    message: Claimed,
+    account: Account,
+    outcome: Outcome,
+    now: float,
+    rules: Rules,
+    jitter: float = 0.0,
+) -> Judgement:
+    """
+    Turn one attempt's outcome into what is stored.
+
+    :param message: as claimed; its ``attempts`` do not count this one.
+    :param jitter: a number from -1 to 1.
+    """
+    told = [
+        _told(outcome, index, len(message.recipients)) for index in range(len(message.recipients))
+    ]
+    if all(each.accepted for each in told) and not outcome.uncertain:
+        return Judgement(_record(message, outcome, EventKind.OUTCOME, told, now, {}, None))
+    return _Mixed(message, account, outcome, told, now, rules, jitter).judgement()
+
+
+def _told(outcome: Outcome, index: int, count: int) -> _Told:
+    """What the recipient with that *index* in the envelope was told."""
+    if outcome.mail is not None and outcome.mail.code >= 400:
+        return _Told(outcome.mail)
+    own = outcome.rcpts[index] if index < len(outcome.rcpts) else None
+    if own is not None and own.code >= 400:
+        if own.code == 552 and own.enhanced is None and count > 1:
+            # RFC 5321, section 4.5.3.1.10: an old spelling of 452, too many recipients.
+            return _Told(Reply(452, own.text))
+        return _Told(own)
+    if own is not None and outcome.data is not None and outcome.data.code >= 400:
+        return _Told(outcome.data)
+    if own is not None and outcome.final is not None:
+        return _Told(outcome.final)
+    return _Told(None, f"{outcome.phase}: {outcome.error or 'no reply'}")
+
+
+class _Mixed:
+    """An attempt that did not simply deliver to everybody."""
+
+    def __init__(
+        self,
+        message: Claimed,
+        account: Account,
+        outcome: Outcome,
+        told: list[_Told],
+        now: float,
+        rules: Rules,
+        jitter: float,
+    ) -> None:
+        self.message = message
+        self.account = account
+        self.outcome = outcome
+        self.told = told
+        self.now = now
+        self.rules = rules
+        self.jitter = jitter
+        self.states: dict[int, RecipientState] = {}
+        self.unknown = False
+
+    def judgement(self) -> Judgement:
+        for index, each in enumerate(self.told):
+            self.states[index] = self._state(index, each)
+        open_ones = [i for i, state in self.states.items() if state is RecipientState.DEFERRED]
+        next_at = self._next_at(open_ones)
+        if open_ones and next_at is None:
+            for index in open_ones:
+                self.states[index] = RecipientState.EXPIRED
+        kind = self._kind(bool(open_ones) and next_at is not None)
+        record = _record(
+            self.message, self.outcome, kind, self.told, self.now, self.states, next_at
+        )
+        refused = next((t.reply for t in self.told if t.reply and _about_account(t.reply)), None)
+        return Judgement(record, str(refused) if refused else "")
+
+    def _state(self, index: int, told: _Told) -> RecipientState:
+        own = self.outcome.rcpts[index] if index < len(self.outcome.rcpts) else None
+        if self.outcome.uncertain and (own is None or own.code < 400):
+            self.unknown = True
+            policy = self.account.on_uncertain
+            if policy is OnUncertain.FAIL:
+                self.told[index] = _Told(None, f"uncertain: {told.error}")
+                return RecipientState.FAILED
+            if policy is OnUncertain.RETRY and self.message.uncertain == 0:
+                return RecipientState.DEFERRED
+            return RecipientState.UNCERTAIN
+        if told.accepted:
+            return RecipientState.SENT
+        return RecipientState.FAILED if told.permanent else RecipientState.DEFERRED
+
+    def _next_at(self, open_ones: list[int]) -> float | None:
+        """When the open recipients are tried again; None if they are not."""
+        if not open_ones:
+            return None
+        if self.outcome.stale:
+            return self.now
+        limit = self.message.expires_at
+        if any(_about_account(t.reply) for t in self.told if t.reply):
+            limit = max(limit, self.message.accepted_at + self.rules.fault_max_age)
+        hints = [hint_in(self.told[i].reply.text) for i in open_ones if self.told[i].reply]  # type: ignore[union-attr]
+        hint = max((h for h in hints if h is not None), default=None)
+        decided = after_deferral(
+            self.message.attempts + 1,
+            self.now,
+            limit,
+            self.account.retry_delays or self.rules.delays,
+            hint,
+            self.jitter,
+        )
+        return None if isinstance(decided, GiveUp) else decided.when
+
+    def _kind(self, deferred: bool) -> EventKind:
+        if self.unknown:
+            return EventKind.UNCERTAIN
+        return EventKind.DEFERRED if deferred else EventKind.OUTCOME
+
+
+def _about_account(reply: Reply) -> bool:
+    return reply.code in ACCOUNT_CODES
+
+
+def _record(
+    message: Claimed,
+    outcome: Outcome,
+    kind: EventKind,
+    told: Sequence[_Told],
+    now: float,
+    states: dict[int, RecipientState],
+    next_at: float | None,
+) -> Record:
+    """The transaction's record; recipients without an entry in *states* were sent."""
+    changes = tuple(
+        each.change(recipient.n, states.get(index, RecipientState.SENT))
+        for index, (recipient, each) in enumerate(zip(message.recipients, told, strict=True))
+    )
+    plain = kind is EventKind.OUTCOME and not states
+    waiting = [c for c in changes if c.state in (RecipientState.DEFERRED, RecipientState.UNCERTAIN)]
+    return Record(
+        pk=message.pk,
+        token=message.token,
+        attempt=message.attempts + 1,
+        kind=kind,
+        changes=changes,
+        next_at=next_at,
+        at=now,
+        report=bool(waiting) and not outcome.stale,
+        reason_key="" if plain else reason_key(waiting, outcome.phase),
+        reason="" if plain else _reason(waiting, kind),
+        data=_data(changes, next_at),
+        outcome=_trace(outcome),
+    )
+
+
+def reason_key(waiting: Sequence[RecipientChange], phase: Phase | str) -> str:
+    """
+    What makes one deferral a different one from the last: recipients and codes, never the text.
+
+    Where there was no reply, the *phase* stands for the class of the error.
+    """
+    if not waiting:
+        return ""
+    parts = (f"{c.n}:{c.state}:{c.code or phase}:{c.enhanced or ''}" for c in waiting)
+    return format(zlib.crc32(";".join(sorted(parts)).encode()), "08x")
+
+
+def _reason(waiting: Sequence[RecipientChange], kind: EventKind) -> str:
+    replies = dict.fromkeys(f"{c.code} {c.reply}" if c.code else c.reply for c in waiting)
+    text = "; ".join(replies)[:1000]
+    return f"uncertain: {text}" if kind is EventKind.UNCERTAIN and text else text
+
+
+def _data(changes: Sequence[RecipientChange], next_at: float | None) -> bytes:
+    """The event's own data: what each recipient was told."""
+    return _encode(
+        {
+            "recipients": [
+                {"n": c.n, "state": c.state, "code": c.code, "reply": c.reply} for c in changes
+            ],
+            "next_at": next_at,
+        }
+    )
+
+
+def _trace(outcome: Outcome) -> bytes:
+    """The attempt's row: every reply and timing, as the session saw it."""
+    return _encode(
+        {
+            "phase": outcome.phase,
+            "mail": _short(outcome.mail),
+            "rcpts": [_short(reply) for reply in outcome.rcpts],
+            "data": _short(outcome.data),
+            "final": _short(outcome.final),
+            "error": outcome.error,
+            "timings": dict(outcome.timings),
+            "tls": outcome.tls,
+            "peer": outcome.peer,
+            "notes": outcome.notes,
+        }
+    )
+
+
+def _short(reply: Reply | None) -> str | None:
+    return None if reply is None else str(reply)
+
+
+def not_reached(
+    message: Claimed, reason: str, phase: str, probe_at: float, now: float, rules: Rules
+) -> Record:
+    """
+    The record for a claimed message whose account could not be reached: no attempt was begun.
+
+    It waits for the account's next probe, up to the account-fault limit, then expires.
+    """
+    limit = max(message.expires_at, message.accepted_at + rules.fault_max_age)
+    expired = probe_at >= limit
+    state = RecipientState.EXPIRED if expired else RecipientState.DEFERRED
+    changes = tuple(
+        RecipientChange(recipient.n, state, None, None, reason) for recipient in message.recipients
+    )
+    return Record(
+        pk=message.pk,
+        token=message.token,
+        attempt=0,
+        kind=EventKind.EXPIRED if expired else EventKind.DEFERRED,
+        changes=changes,
+        next_at=None if expired else probe_at,
+        at=now,
+        report=not expired,
+        reason_key=reason_key(changes, phase),
+        reason=reason,
+        data=_data(changes, None if expired else probe_at),
+    )
+
+
+def after_crash(
+    message: Claimed, account: Account | None, now: float, rules: Rules, jitter: float = 0.0
+) -> Record:
+    """
+    The record for a message that a process which is gone had begun: the attempt is uncertain.
+
+    :param message: ``attempts`` counts the open attempt (the intent is stored).
+    :param account: None if it was deleted meanwhile: then nothing is tried again.
+    """
+    outcome = Outcome(
+        phase=Phase.FINAL,
+        error="the process ended before the outcome was known",
+    )
+    begun = attrs.evolve(message, attempts=message.attempts - 1)
+    told = [_Told(None, f"{outcome.phase}: {outcome.error}") for _ in message.recipients]
+    known = account or _HOLDING
+    return _Mixed(begun, known, outcome, told, now, rules, jitter).judgement().record
+
+
+#: Stands for an account that is gone: nothing is sent for it again, an operator decides.
+_HOLDING = Account(0, "", "", 0, "", 0, TlsMode.PLAIN, on_uncertain=OnUncertain.HOLD)
