@@ -1,0 +1,240 @@
+"""The fake store's intake: accounts, and one submitted message against what is stored of its id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from mailproxy.clock import Names
+from mailproxy.model import Account, Enqueued, NewMessage
+from mailproxy.records import AccountSpec, PasswordRequired
+from mailproxy.states import EventKind, MessageState, RecipientState, Verdict
+from tests.fake_store_rows import AccountRow, Disk, EventRow, MessageRow, RecipientRow
+
+#: Default age limit in seconds.
+MAX_AGE = 86_400.0
+
+
+@attrs.define
+class Change:
+    """One transaction on *disk*; *due* and *reportable* are told to observers after its commit."""
+
+    disk: Disk
+    names: Names
+    node_id: str
+    now: float
+    due: set[int] = attrs.Factory(set)
+    reportable: set[str] = attrs.Factory(set)
+
+
+def put_account(change: Change, spec: AccountSpec) -> Account:
+    old = next(
+        (
+            row
+            for row in change.disk.live_accounts()
+            if (row.tenant_id, row.id) == (spec.tenant_id, spec.id)
+        ),
+        None,
+    )
+    password = spec.password if spec.user else None
+    if spec.user and spec.password is None:
+        if old is None or (old.host, old.user) != (spec.host, spec.user) or old.password is None:
+            raise PasswordRequired(f"account {spec.id} has a user but no password")
+        password = old.password
+    fields = {**attrs.asdict(spec, recurse=False), "password": password}
+    account = Account(
+        pk=old.pk if old else change.names.pk(change.now),
+        version=old.version + 1 if old else 1,
+        created_at=old.created_at if old else change.now,
+        updated_at=change.now,
+        **fields,
+    )
+    change.disk.accounts[account.pk] = AccountRow(account)
+    change.due.add(account.pk)
+    return account
+
+
+def default_account(disk: Disk, tenant_id: str) -> Account | None:
+    """The tenant's account with ``is_default``, the last one declared so; else its only one."""
+    mine = [account for account in disk.live_accounts() if account.tenant_id == tenant_id]
+    declared = [account for account in mine if account.is_default]
+    if declared:
+        return max(declared, key=lambda account: account.updated_at)
+    return mine[0] if len(mine) == 1 else None
+
+
+def take(change: Change, message: NewMessage) -> Enqueued:
+    """Store *message*, or not, by the same-id table of the wire contract."""
+    disk = change.disk
+    if message.tenant_id not in disk.tenants:
+        return Enqueued(Verdict.REJECTED, "tenant not found")
+    if not disk.tenants[message.tenant_id]:
+        return Enqueued(Verdict.REJECTED, "tenant inactive")
+    account = default_account(disk, message.tenant_id)
+    if message.account_id is not None:
+        account = next(
+            (
+                row
+                for row in disk.live_accounts()
+                if (row.tenant_id, row.id) == (message.tenant_id, message.account_id)
+            ),
+            None,
+        )
+    if account is None:
+        return Enqueued(Verdict.REJECTED, "account not found")
+    row = disk.find(message.tenant_id, message.id)
+    if row is not None:
+        return _again(change, row, message, account)
+    if (message.tenant_id, message.id) in disk.tombstones:
+        return _risen(change, message, account)
+    _insert(change, message, account)
+    return Enqueued(Verdict.QUEUED)
+
+
+def _again(change: Change, row: MessageRow, message: NewMessage, account: Account) -> Enqueued:
+    """(tenant, id) is stored: one row of the table each."""
+    state = row.state
+    if state in (MessageState.UNCERTAIN, MessageState.HELD):
+        return Enqueued(Verdict.KEPT)
+    if state is MessageState.SENT:
+        return _told_again(change, row, message)
+    if state.final:
+        if all(rcpt.address in row.accepted_by for rcpt in message.recipients):
+            return _told_again(change, row, message)
+        _new_generation(change, row, message, account)
+        return Enqueued(Verdict.QUEUED)
+    if row.digest == message.digest:
+        _reschedule(change, row, message)
+        return Enqueued(Verdict.QUEUED)
+    if row.attempts:
+        return Enqueued(Verdict.KEPT)
+    _replace(change, row, message, account)
+    return Enqueued(Verdict.REPLACED)
+
+
+def _told_again(change: Change, row: MessageRow, message: NewMessage) -> Enqueued:
+    event = row.final_event
+    assert event is not None, "a message that ended has its final event"
+    offer_again(change, event, row.tenant_id)
+    return Enqueued(Verdict.DUPLICATE, "" if row.digest == message.digest else "differs")
+
+
+def offer_again(change: Change, event: EventRow, tenant_id: str) -> None:
+    """The same event, under a new pk: an ack of the old offer does not cover the new one."""
+    event.pk = change.names.pk(change.now)
+    event.reported_at, event.parked = None, ""
+    change.reportable.add(tenant_id)
+
+
+def _reschedule(change: Change, row: MessageRow, message: NewMessage) -> None:
+    """Same content: priority, deferred_ts and batch are the new element's."""
+    new = (message.priority, message.batch, message.not_before)
+    if new == (row.priority, row.batch, row.not_before):
+        return
+    row.priority, row.batch, row.not_before = new
+    if row.lease is not None and not row.open_attempt:
+        row.lease = None
+    if row.attempts and row.next_at is not None:
+        row.next_at = max(row.next_at, message.not_before or 0.0)
+    else:
+        row.next_at = max(change.now, message.not_before or 0.0)
+    row.expires_at = max(
+        row.expires_at, (message.not_before or 0.0) + max_age(change.disk, row.account_pk)
+    )
+    row.updated_at = change.now
+    change.due.add(row.account_pk)
+
+
+def _fill(change: Change, row: MessageRow, message: NewMessage, account: Account) -> None:
+    """Make *row* carry what *message* says."""
+    row.account_pk, row.account_id = account.pk, account.id
+    row.priority, row.batch, row.not_before = message.priority, message.batch, message.not_before
+    row.next_at = max(change.now, message.not_before or 0.0)
+    began = max(row.accepted_at, message.not_before or 0.0)
+    row.expires_at = began + max_age(change.disk, account.pk)
+    row.envelope_from, row.digest, row.size = message.envelope_from, message.digest, message.size
+    row.payload, row.parts = message.payload, message.parts
+    row.lease = None
+    row.recipients = list(_recipients(message, row.accepted_by, row.recipients))
+    change.due.add(account.pk)
+
+
+def _recipients(
+    message: NewMessage, accepted_by: set[str], before: list[RecipientRow]
+) -> Iterable[RecipientRow]:
+    """The message's recipients; who has it already keeps that, with the reply."""
+    known = {rcpt.address: rcpt for rcpt in before}
+    for new in message.recipients:
+        row = RecipientRow(new.address, new.kind)
+        if new.address in accepted_by:
+            old = known.get(new.address)
+            row.state = RecipientState.SENT
+            row.code, row.reply = (old.code, old.reply) if old else (None, "")
+        yield row
+
+
+def max_age(disk: Disk, account_pk: int) -> float:
+    account = disk.live_account(account_pk)
+    limit = account.max_age_seconds if account is not None else None
+    return MAX_AGE if limit is None else limit
+
+
+def _insert(
+    change: Change, message: NewMessage, account: Account, accepted_by: Iterable[str] = ()
+) -> MessageRow:
+    row = MessageRow(
+        pk=change.names.pk(change.now),
+        tenant_id=message.tenant_id,
+        id=message.id,
+        account_pk=account.pk,
+        account_id=account.id,
+        priority=message.priority,
+        batch=message.batch,
+        not_before=message.not_before,
+        next_at=None,
+        accepted_at=change.now,
+        expires_at=0.0,
+        message_id=message.message_id or f"<{change.names.uuid()}@localhost>",
+        envelope_from=message.envelope_from,
+        digest=message.digest,
+        size=message.size,
+        payload=message.payload,
+        parts=message.parts,
+        recipients=[],
+        accepted_by=set(accepted_by),
+    )
+    _fill(change, row, message, account)
+    change.disk.messages[row.pk] = row
+    row.tell(change.names, EventKind.ACCEPTED, change.now, {"notes": list(message.notes)})
+    return row
+
+
+def _replace(change: Change, row: MessageRow, message: NewMessage, account: Account) -> None:
+    _fill(change, row, message, account)
+    row.tell(change.names, EventKind.REPLACED, change.now, {"notes": list(message.notes)})
+
+
+def _new_generation(change: Change, row: MessageRow, message: NewMessage, account: Account) -> None:
+    row.generation += 1
+    row.attempts = row.uncertain = row.open_attempt = 0
+    row.reason = row.reason_key = ""
+    row.accepted_at, row.finished_at = change.now, None
+    _fill(change, row, message, account)
+    row.tell(change.names, EventKind.GENERATION, change.now, {"notes": list(message.notes)})
+
+
+def _risen(change: Change, message: NewMessage, account: Account) -> Enqueued:
+    """(tenant, id) was removed within the idempotency window."""
+    key = (message.tenant_id, message.id)
+    tombstone = change.disk.tombstones[key]
+    if all(rcpt.address in tombstone.accepted_by for rcpt in message.recipients):
+        offer_again(change, tombstone.final_event, message.tenant_id)
+        same = tombstone.digest == message.digest
+        return Enqueued(Verdict.DUPLICATE, "" if same else "differs")
+    row = _insert(change, message, account, tombstone.accepted_by)
+    row.generation, row.message_id = tombstone.generation + 1, tombstone.message_id
+    row.events[0].generation = row.generation
+    row.events.insert(0, tombstone.final_event)
+    del change.disk.tombstones[key]
+    return Enqueued(Verdict.QUEUED)

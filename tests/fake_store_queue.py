@@ -1,0 +1,226 @@
+"""The fake store's queue: due mail, leases, the fenced intent, outcomes, and dead nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mailproxy import payload as payloads
+from mailproxy.model import Claimed, Recipient, RecipientChange, Record, Stored
+from mailproxy.states import EventKind, MessageState, RecipientState
+from tests.fake_store_intake import Change
+from tests.fake_store_rows import Disk, Lease, MessageRow
+
+#: Up to this size a claim brings the payload along, if there are no attachments.
+INLINE_BYTES = 32_768
+
+
+def due_accounts(disk: Disk, now: float) -> tuple[list[int], float | None]:
+    due: set[int] = set()
+    later: list[float] = []
+    for row in disk.messages.values():
+        account = disk.live_account(row.account_pk)
+        if row.lease is not None or row.next_at is None or account is None:
+            continue
+        if disk.may_be_sent(row, now):
+            if row.next_at <= now:
+                due.add(row.account_pk)
+            else:
+                later.append(row.next_at)
+        elif account.probe_at is not None and disk.may_be_sent(row, account.probe_at):
+            later.append(max(row.next_at, account.probe_at))
+    return sorted(due), min(later, default=None)
+
+
+def claim(change: Change, account_pk: int, limit: int, oldest: bool, urgent: bool) -> list[Claimed]:
+    ready = [
+        row
+        for row in change.disk.messages.values()
+        if row.account_pk == account_pk
+        and row.lease is None
+        and row.next_at is not None
+        and row.next_at <= change.now
+        and (row.priority == 0 or not urgent)
+        and change.disk.may_be_sent(row, change.now)
+    ]
+    ready.sort(key=lambda row: (0 if oldest else row.priority, row.next_at or 0.0, row.pk))
+    taken = ready[:limit]
+    taken.sort(key=lambda row: (row.priority, row.next_at or 0.0, row.pk))
+    return [_lease(change, row) for row in taken]
+
+
+def _lease(change: Change, row: MessageRow) -> Claimed:
+    row.lease = Lease(change.node_id, change.names.token())
+    account = change.disk.live_account(row.account_pk)
+    small = row.size <= INLINE_BYTES and not row.parts
+    return Claimed(
+        pk=row.pk,
+        token=row.lease.token,
+        tenant_id=row.tenant_id,
+        id=row.id,
+        generation=row.generation,
+        account_pk=row.account_pk,
+        priority=row.priority,
+        attempts=row.attempts,
+        uncertain=row.uncertain,
+        accepted_at=row.accepted_at,
+        due_since=change.now if row.next_at is None else row.next_at,
+        expires_at=row.expires_at,
+        message_id=row.message_id,
+        envelope_from=row.envelope_from,
+        size=row.size,
+        recipients=tuple(
+            Recipient(n, rcpt.address, rcpt.state)
+            for n, rcpt in enumerate(row.recipients)
+            if rcpt.state.open
+        ),
+        payload=row.payload if small else None,
+        account_version=account.version if account is not None else 0,
+    )
+
+
+def contents(disk: Disk, pks: Sequence[int]) -> dict[int, Stored]:
+    found = {}
+    for pk in pks:
+        row = disk.messages.get(pk)
+        if row is None or row.payload is None:
+            continue
+        try:
+            content = payloads.load(row.payload)
+        except ValueError:
+            continue
+        found[pk] = Stored(content, dict(enumerate(row.parts, start=1)))
+    return found
+
+
+def _held_by(change: Change, pk: int, token: int) -> MessageRow | None:
+    """The message *pk*, if this node holds it with *token*."""
+    row = change.disk.messages.get(pk)
+    if row is None or row.lease != Lease(change.node_id, token):
+        return None
+    return row
+
+
+def begin(change: Change, intents: Sequence[tuple[int, int]], account: str) -> list[bool]:
+    return [_begin(change, pk, token, account) for pk, token in intents]
+
+
+def _begin(change: Change, pk: int, token: int, account: str) -> bool:
+    row = _held_by(change, pk, token)
+    if row is None or not change.disk.may_be_sent(row, change.now):
+        return False
+    row.attempts += 1
+    row.open_attempt = row.attempts
+    data = {"attempt": row.attempts, "account": account}
+    row.tell(change.names, EventKind.INTENT, change.now, data)
+    return True
+
+
+def record(change: Change, records: Sequence[Record]) -> list[bool]:
+    return [_record(change, item) for item in records]
+
+
+def _record(change: Change, item: Record) -> bool:
+    row = change.disk.messages.get(item.pk)
+    if row is None:
+        return False
+    if _held_by(change, item.pk, item.token) is None or item.attempt != row.open_attempt:
+        _late(change, row, item)
+        return False
+    row.open_attempt = 0
+    row.lease = None
+    row.hold = item.hold
+    row.next_at = item.next_at
+    row.reason = item.reason
+    if item.kind is EventKind.UNCERTAIN:
+        row.uncertain += 1
+    _apply(row, item.changes)
+    news = item.report and item.reason_key != row.reason_key
+    if news:
+        row.reason_key = item.reason_key
+    _settle(change, row, item, item.kind, report=news)
+    return True
+
+
+def _apply(row: MessageRow, changes: Sequence[RecipientChange]) -> bool:
+    """Whether any recipient changed; who accepted stays accepted."""
+    applied = False
+    for new in changes:
+        rcpt = row.recipients[new.n]
+        if rcpt.state is RecipientState.SENT:
+            continue
+        rcpt.state, rcpt.code, rcpt.reply = new.state, new.code, new.reply
+        applied = True
+        if new.state is RecipientState.SENT:
+            row.accepted_by.add(rcpt.address)
+    return applied
+
+
+def _settle(
+    change: Change, row: MessageRow, item: Record, kind: EventKind, *, report: bool
+) -> None:
+    """Append the event of what was just applied; end the message if nothing is left to do."""
+    final = row.state.final
+    if final:
+        row.next_at = None
+        row.finished_at = item.at
+        if row.state in (MessageState.SENT, MessageState.CANCELLED):
+            row.payload, row.parts = None, ()
+    data = {"attempt": item.attempt, "reason": item.reason}
+    row.tell(change.names, kind, item.at, data, report=report, final=final)
+    if report or final:
+        change.reportable.add(row.tenant_id)
+
+
+def _late(change: Change, row: MessageRow, item: Record) -> None:
+    """
+    An outcome whose lease was lost: kept, and believed where it proves what nobody knew.
+
+    That is: recipients it says accepted, of the last attempt begun, while the message is not
+    under way again.
+    """
+    proofs = [
+        new
+        for new in item.changes
+        if new.state is RecipientState.SENT
+        and item.attempt == row.attempts
+        and row.uncertain
+        and not row.open_attempt
+        and (row.recipients[new.n].state.open or _is_unknown(row, new.n))
+    ]
+    if not proofs:
+        row.tell(change.names, EventKind.LATE, item.at, {"attempt": item.attempt})
+        return
+    _apply(row, proofs)
+    if not row.open and not any(_is_unknown(row, n) for n in range(len(row.recipients))):
+        row.hold = ""
+        row.lease = None
+    _settle(change, row, item, EventKind.LATE, report=False)
+
+
+def _is_unknown(row: MessageRow, n: int) -> bool:
+    return row.recipients[n].state is RecipientState.UNCERTAIN
+
+
+def release(change: Change, leases: Sequence[tuple[int, int]]) -> None:
+    for pk, token in leases:
+        row = _held_by(change, pk, token)
+        if row is not None and not row.open_attempt:
+            row.lease = None
+
+
+def abandoned(change: Change) -> list[Claimed]:
+    found = []
+    for row in list(_orphans(change.disk)):
+        if row.open_attempt:
+            found.append(_lease(change, row))
+        else:
+            row.lease = None
+            change.due.add(row.account_pk)
+    return found
+
+
+def _orphans(disk: Disk) -> Iterator[MessageRow]:
+    """Messages leased to a node that is dead."""
+    for row in disk.messages.values():
+        if row.lease is not None and row.lease.owner not in disk.nodes:
+            yield row

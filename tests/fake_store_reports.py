@@ -1,0 +1,256 @@
+"""The fake store's outward side: reports, suspension, listings, counts and upkeep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from mailproxy.records import Counts, ListQuery, MessageRecord, ReportItem, Suspension
+from mailproxy.states import EventKind, MessageState, RecipientState
+from tests.fake_store_intake import Change
+from tests.fake_store_rows import ALL, Disk, EventRow, MessageRow, Tombstone
+
+#: Seconds a reported message is kept, and its tombstone after that.
+RETENTION = 604_800.0
+IDEMPOTENCY = 2_592_000.0
+
+#: The most rows one step of upkeep touches.
+STEP = 500
+
+
+def _offered(disk: Disk, tenant_id: str) -> dict[tuple[str, str], list[EventRow]]:
+    """The unreported events of each message of the tenant, oldest first."""
+    grouped: dict[tuple[str, str], list[EventRow]] = {}
+    for key, event in disk.all_events():
+        if key[0] == tenant_id and event.unreported:
+            grouped.setdefault(key, []).append(event)
+    return grouped
+
+
+def unreported(disk: Disk, tenant_id: str, limit: int) -> list[ReportItem]:
+    groups = [sorted(g, key=lambda e: e.pk) for g in _offered(disk, tenant_id).values()]
+    groups.sort(key=lambda group: group[0].pk)
+    found = []
+    for group in groups[:limit]:
+        newest = group[-1].item
+        assert newest is not None, "an unreported event has an item"
+        found.append(attrs.evolve(newest, event_pks=tuple(event.pk for event in group)))
+    return found
+
+
+def _by_pk(disk: Disk, event_pks: Sequence[int]) -> list[EventRow]:
+    wanted = set(event_pks)
+    return [event for _, event in disk.all_events() if event.pk in wanted]
+
+
+def acked(disk: Disk, event_pks: Sequence[int], now: float) -> None:
+    for event in _by_pk(disk, event_pks):
+        event.reported_at = now
+
+
+def park_event(disk: Disk, event_pks: Sequence[int], reason: str) -> None:
+    for event in _by_pk(disk, event_pks):
+        event.parked = reason or "refused"
+
+
+def ack_all(disk: Disk, tenant_id: str, now: float) -> int:
+    events = [event for group in _offered(disk, tenant_id).values() for event in group]
+    for event in events:
+        event.reported_at = now
+    return len(events)
+
+
+def waiting_tenants(disk: Disk) -> list[str]:
+    return sorted({key[0] for key, event in disk.all_events() if event.unreported})
+
+
+def report_lag(disk: Disk, now: float) -> float:
+    born = [event.at for _, event in disk.all_events() if event.unreported]
+    return now - min(born) if born else 0.0
+
+
+def suspension(disk: Disk, tenant_id: str | None, batch: str | None = None) -> Suspension:
+    scope = [
+        row
+        for row in disk.messages.values()
+        if (tenant_id is None or row.tenant_id == tenant_id)
+        and (batch is None or row.batch == batch)
+    ]
+    batches = sorted(code for tenant, code in disk.suspended if tenant == tenant_id)
+    stopped = ALL in batches or (None, ALL) in disk.suspended
+    return Suspension(
+        tenant_id=tenant_id,
+        batches=(ALL,) if ALL in batches else tuple(batches),
+        pending=sum(not row.state.final for row in scope),
+        in_flight=sum(row.state is MessageState.IN_FLIGHT for row in scope),
+        active=not stopped and (batch is None or batch not in batches),
+    )
+
+
+def _settle_ages(change: Change) -> None:
+    """The age of a message does not run while it is suspended."""
+    disk = change.disk
+    for row in disk.messages.values():
+        if row.open and disk.is_suspended(row):
+            began = max(disk.settled_at, row.accepted_at, row.not_before or 0.0)
+            row.expires_at += max(0.0, change.now - began)
+    disk.settled_at = change.now
+
+
+def suspend(change: Change, tenant_id: str | None, batch: str | None) -> Suspension:
+    _settle_ages(change)
+    change.disk.suspended.add((tenant_id, ALL if batch is None else batch))
+    return suspension(change.disk, tenant_id, batch)
+
+
+def activate(change: Change, tenant_id: str | None, batch: str | None) -> Suspension:
+    """:raises ValueError: one batch out of a full suspension."""
+    disk = change.disk
+    if batch is not None and (tenant_id, ALL) in disk.suspended:
+        raise ValueError("all batches are suspended; activate all of them")
+    _settle_ages(change)
+    if batch is None:
+        disk.suspended = {pair for pair in disk.suspended if pair[0] != tenant_id}
+    else:
+        disk.suspended.discard((tenant_id, batch))
+    change.due.update(
+        row.account_pk
+        for row in disk.messages.values()
+        if tenant_id in (None, row.tenant_id) and row.open
+    )
+    return suspension(disk, tenant_id, batch)
+
+
+def counts(disk: Disk, now: float) -> Counts:
+    by_state = dict.fromkeys(("queued", "deferred", "in_flight", "held", "uncertain"), 0)
+    due = []
+    for row in disk.messages.values():
+        if row.state.final:
+            continue
+        by_state[row.state.value] += 1
+        if row.next_at is not None and row.next_at <= now and disk.may_be_sent(row, now):
+            due.append(row.next_at)
+    return Counts(by_state, min(due, default=None))
+
+
+def _rank(row: MessageRow) -> tuple[float, ...]:
+    """Unfinished by priority and age, then finished, newest first."""
+    if row.state.final:
+        return (1, -(row.finished_at or 0.0), 0.0, -row.pk)
+    return (0, row.priority, row.accepted_at, row.pk)
+
+
+def messages(disk: Disk, query: ListQuery) -> list[MessageRecord]:
+    after = tuple(json.loads(query.after)) if query.after is not None else None
+    rows = [
+        row
+        for row in disk.messages.values()
+        if query.tenant_id in (None, row.tenant_id)
+        and not (query.active_only and row.state.final)
+        and query.state in (None, row.state.value)
+        and query.account_id in (None, row.account_id)
+        and query.batch in (None, row.batch)
+        and (query.since is None or row.accepted_at >= query.since)
+        and (after is None or _rank(row) > after)
+    ]
+    return [_listed(row) for row in sorted(rows, key=_rank)[: query.limit]]
+
+
+def _listed(row: MessageRow) -> MessageRecord:
+    ended = row.finished_at if row.state.final else None
+    sent = row.state is MessageState.SENT
+    final = row.final_event
+    return MessageRecord(
+        pk=row.pk,
+        tenant_id=row.tenant_id,
+        id=row.id,
+        account_id=row.account_id,
+        priority=row.priority,
+        batch=row.batch,
+        not_before=row.not_before,
+        state=row.state.value,
+        attempts=row.attempts,
+        sent_ts=ended if sent else None,
+        error_ts=None if sent else ended,
+        error=row.error(),
+        deferred_reason=None if row.state.final else row.reason or None,
+        reported_ts=final.reported_at if final is not None else None,
+        accepted_at=row.accepted_at,
+        updated_at=row.updated_at,
+        message_id=row.message_id,
+        payload=row.payload,
+        recipients=tuple(rcpt.report() for rcpt in row.recipients),
+        cursor=json.dumps(_rank(row)),
+    )
+
+
+def timeline(disk: Disk, tenant_id: str, message_id: str) -> list[dict[str, Any]]:
+    row = disk.find(tenant_id, message_id)
+    names = ("event_id", "kind", "at", "generation", "final", "data")
+    events = row.events if row is not None else []
+    return [{name: getattr(event, name) for name in names} for event in events]
+
+
+def upkeep(change: Change) -> int:
+    """Fail what deleted accounts left, bury what is done, forget what is long buried."""
+    return _fail_orphans(change) or _bury(change) or _forget(change)
+
+
+def _fail_orphans(change: Change) -> int:
+    disk = change.disk
+    orphans = [
+        row
+        for row in disk.messages.values()
+        if row.open and not row.open_attempt and disk.live_account(row.account_pk) is None
+    ][:STEP]
+    for row in orphans:
+        for rcpt in row.recipients:
+            if rcpt.state.open:
+                rcpt.state, rcpt.code, rcpt.reply = RecipientState.FAILED, None, ""
+        row.lease, row.hold, row.reason, row.next_at = None, "", "account deleted", None
+        if row.state.final:
+            row.finished_at = change.now
+            row.tell(change.names, EventKind.FAILED, change.now, final=True)
+            change.reportable.add(row.tenant_id)
+        else:
+            row.tell(change.names, EventKind.FAILED, change.now)
+    return len(orphans)
+
+
+def _bury(change: Change) -> int:
+    """Finished and reported messages past their retention leave a tombstone."""
+    disk = change.disk
+    old = []
+    for row in disk.messages.values():
+        final = row.final_event
+        if final is None or any(event.unreported for event in row.events):
+            continue
+        if final.reported_at is not None and final.reported_at + RETENTION <= change.now:
+            old.append((row, final))
+    for row, final in old[:STEP]:
+        disk.tombstones[row.tenant_id, row.id] = Tombstone(
+            row.tenant_id,
+            row.id,
+            row.digest,
+            row.generation,
+            row.message_id,
+            row.accepted_by,
+            final,
+            change.now,
+        )
+        del disk.messages[row.pk]
+    return len(old[:STEP])
+
+
+def _forget(change: Change) -> int:
+    dead = [
+        key
+        for key, tombstone in change.disk.tombstones.items()
+        if tombstone.removed_at + IDEMPOTENCY <= change.now and not tombstone.final_event.unreported
+    ][:STEP]
+    for key in dead:
+        del change.disk.tombstones[key]
+    return len(dead)

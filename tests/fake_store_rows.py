@@ -1,0 +1,252 @@
+"""
+The rows of the fake store: what a :class:`Disk` keeps, and what follows from one row alone.
+
+Written to be read beside the data model of the design: a plain Python object per row, a dict per
+table, and every rule spelled out once. Nothing here is fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from mailproxy.clock import Names
+from mailproxy.model import Account
+from mailproxy.records import RecipientReport, ReportItem
+from mailproxy.states import EventKind, MessageState, RecipientKind, RecipientState, message_state
+
+#: Stands for all batches of a tenant, or all of the service.
+ALL = "*"
+
+
+@attrs.define
+class RecipientRow:
+    address: str
+    kind: RecipientKind
+    state: RecipientState = RecipientState.WAITING
+    code: int | None = None
+    reply: str = ""
+
+    def report(self) -> RecipientReport:
+        return RecipientReport(self.address, self.state.value, self.code, self.reply)
+
+
+@attrs.define
+class EventRow:
+    """
+    :param item: what the application is to be told; None for an event that is not reported.
+    :param parked: why it is not offered any more, "" while it is.
+    """
+
+    pk: int
+    event_id: str
+    kind: EventKind
+    at: float
+    generation: int
+    final: bool
+    data: Any
+    item: ReportItem | None = None
+    reported_at: float | None = None
+    parked: str = ""
+
+    @property
+    def unreported(self) -> bool:
+        return self.item is not None and self.reported_at is None and not self.parked
+
+
+@attrs.frozen
+class Lease:
+    owner: str
+    token: int
+
+
+@attrs.define
+class AccountRow:
+    value: Account
+    deleted_at: float | None = None
+
+
+@attrs.define
+class MessageRow:
+    """
+    :param open_attempt: number of the attempt whose intent has no outcome yet; 0 for none.
+    :param accepted_by: addresses that some attempt of some generation reached.
+    :param reason_key: of the last deferral that was reported.
+    """
+
+    pk: int
+    tenant_id: str
+    id: str
+    account_pk: int
+    account_id: str
+    priority: int
+    batch: str
+    not_before: float | None
+    next_at: float | None
+    accepted_at: float
+    expires_at: float
+    message_id: str
+    envelope_from: str
+    digest: bytes
+    size: int
+    payload: bytes | None
+    parts: tuple[bytes, ...]
+    recipients: list[RecipientRow]
+    generation: int = 1
+    attempts: int = 0
+    uncertain: int = 0
+    open_attempt: int = 0
+    hold: str = ""
+    lease: Lease | None = None
+    reason: str = ""
+    reason_key: str = ""
+    updated_at: float = 0.0
+    finished_at: float | None = None
+    accepted_by: set[str] = attrs.Factory(set)
+    events: list[EventRow] = attrs.Factory(list)
+
+    @property
+    def state(self) -> MessageState:
+        return message_state(
+            (rcpt.state for rcpt in self.recipients),
+            in_flight=self.open_attempt > 0,
+            held=bool(self.hold),
+            attempts=self.attempts,
+        )
+
+    @property
+    def open(self) -> bool:
+        """Whether some recipient may still be sent to."""
+        return any(rcpt.state.open for rcpt in self.recipients)
+
+    @property
+    def final_event(self) -> EventRow | None:
+        """The event that ended the newest generation, if it ended."""
+        finals = [event for event in self.events if event.final]
+        return finals[-1] if finals and finals[-1].generation == self.generation else None
+
+    def error(self) -> str | None:
+        """
+        Why not every recipient has it: the reason, each refusal with its reply, who accepted.
+
+        None unless the message ended, and ended otherwise than sent.
+        """
+        if not self.state.final or self.state is MessageState.SENT:
+            return None
+        taken = [rcpt.address for rcpt in self.recipients if rcpt.state is RecipientState.SENT]
+        refused = [rcpt for rcpt in self.recipients if rcpt.state is not RecipientState.SENT]
+        said = [
+            f"{rcpt.address}: {f'{rcpt.code or str()} {rcpt.reply}'.strip() or rcpt.state.value}"
+            for rcpt in refused
+        ]
+        lines = [self.reason, *said, f"accepted by {', '.join(taken)}" if taken else ""]
+        return "; ".join(line for line in lines if line)
+
+    def item(self, event_id: str, at: float) -> ReportItem:
+        """What a report says of the message as it stands now."""
+        state = self.state
+        ended = state.final
+        return ReportItem(
+            event_pks=(),
+            event_id=event_id,
+            tenant_id=self.tenant_id,
+            id=self.id,
+            account_id=self.account_id,
+            generation=self.generation,
+            priority=self.priority,
+            at=at,
+            sent_ts=at if state is MessageState.SENT else None,
+            error_ts=at if ended and state is not MessageState.SENT else None,
+            error=self.error(),
+            deferred_ts=None if ended else self.next_at,
+            deferred_reason=None if ended else self.reason or None,
+            uncertain=any(rcpt.state is RecipientState.UNCERTAIN for rcpt in self.recipients),
+            message_id=self.message_id,
+            recipients=tuple(rcpt.report() for rcpt in self.recipients),
+        )
+
+    def tell(
+        self,
+        names: Names,
+        kind: EventKind,
+        at: float,
+        data: Any = None,
+        *,
+        report: bool = False,
+        final: bool = False,
+    ) -> EventRow:
+        """Append an event; *report* or *final* has it reported."""
+        event = EventRow(names.pk(at), names.uuid(), kind, at, self.generation, final, data or {})
+        if report or final:
+            event.item = self.item(event.event_id, at)
+        self.events.append(event)
+        self.updated_at = at
+        return event
+
+
+@attrs.define
+class Tombstone:
+    """What is remembered of a message that was removed."""
+
+    tenant_id: str
+    id: str
+    digest: bytes
+    generation: int
+    message_id: str
+    accepted_by: set[str]
+    final_event: EventRow
+    removed_at: float
+
+
+@attrs.define
+class Disk:
+    """
+    Everything that outlives a process.
+
+    :param suspended: (tenant or None, batch or ``*``) pairs.
+    :param settled_at: until when suspended time has been added to the age limits.
+    """
+
+    tenants: dict[str, bool] = attrs.Factory(lambda: {"default": True})
+    accounts: dict[int, AccountRow] = attrs.Factory(dict)
+    messages: dict[int, MessageRow] = attrs.Factory(dict)
+    tombstones: dict[tuple[str, str], Tombstone] = attrs.Factory(dict)
+    suspended: set[tuple[str | None, str]] = attrs.Factory(set)
+    settled_at: float = 0.0
+    nodes: set[str] = attrs.Factory(set)
+
+    def find(self, tenant_id: str, message_id: str) -> MessageRow | None:
+        """The message (*tenant_id*, *message_id*), unless it was removed."""
+        for row in self.messages.values():
+            if (row.tenant_id, row.id) == (tenant_id, message_id):
+                return row
+        return None
+
+    def live_account(self, pk: int) -> Account | None:
+        row = self.accounts.get(pk)
+        return row.value if row is not None and row.deleted_at is None else None
+
+    def live_accounts(self) -> Iterator[Account]:
+        return (row.value for row in self.accounts.values() if row.deleted_at is None)
+
+    def is_suspended(self, row: MessageRow) -> bool:
+        scopes = ((None, ALL), (row.tenant_id, ALL), (row.tenant_id, row.batch))
+        return any(scope in self.suspended for scope in scopes)
+
+    def may_be_sent(self, row: MessageRow, now: float) -> bool:
+        """Whether neither hold, suspension, tenant nor account stands against an attempt now."""
+        account = self.live_account(row.account_pk)
+        if account is None or row.hold or not row.open or row.open_attempt:
+            return False
+        parked = bool(account.parked_reason) and (account.probe_at or 0.0) > now
+        return not parked and self.tenants.get(row.tenant_id, False) and not self.is_suspended(row)
+
+    def all_events(self) -> Iterator[tuple[tuple[str, str], EventRow]]:
+        """Every event with the (tenant, id) it belongs to, oldest first for each message."""
+        for row in self.messages.values():
+            for event in row.events:
+                yield (row.tenant_id, row.id), event
+        for key, tombstone in self.tombstones.items():
+            yield key, tombstone.final_event
