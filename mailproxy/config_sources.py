@@ -1,0 +1,197 @@
+"""
+Where the text of a setting comes from: the command line, the environment, the ini file.
+
+In each of the three a secret may be given as the path of a file that holds it: ``NAME_FILE`` for
+``NAME``. The stronger source wins; within one source, a value and a file for it are an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from configparser import ConfigParser
+from configparser import Error as IniError
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from mailproxy.config_values import Kind, shown
+from mailproxy.errors import ConfigurationError
+
+#: The ini file that is read if it is there and no other is named.
+DEFAULT_INI = "config.ini"
+
+#: More than any token or key list takes.
+_MAX_SECRET_FILE = 65536
+
+
+@attrs.frozen
+class Variable:
+    """
+    One setting, as it is declared.
+
+    :param field: its name in ``Settings``.
+    :param section: of the ini file; *key* likewise.
+    :param shown: the default in words, where it is not simply *default*.
+    """
+
+    field: str
+    section: str
+    key: str
+    kind: Kind
+    default: Any
+    secret: bool
+    says: str
+    shown: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the environment variable."""
+        return f"GMP_{self.field.upper()}"
+
+    @property
+    def option(self) -> str:
+        """On the command line; a secret's value never stands there, only the file it is in."""
+        return f"{self.field}_file" if self.secret else self.field
+
+
+@attrs.frozen
+class Ini:
+    """
+    An ini file that was read.
+
+    :param path: None if there is none.
+    :param entries: text by (section, key).
+    """
+
+    path: Path | None
+    entries: Mapping[tuple[str, str], str]
+
+
+def read_ini(options: Mapping[str, str], environ: Mapping[str, str], base: Path) -> Ini:
+    """
+    Read the file named by ``--config`` or ``GMP_CONFIG``, else ``config.ini`` if it is there.
+
+    :raises ConfigurationError: it cannot be read, or is not an ini file.
+    """
+    named = (options.get("config") or environ.get("GMP_CONFIG") or "").strip()
+    path = base / (named or DEFAULT_INI)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if not named:
+            return Ini(None, {})
+        raise ConfigurationError(
+            "GMP_CONFIG", f"there is no file {shown(str(path), 200)}"
+        ) from None
+    except OSError as error:
+        problem = f"cannot read {shown(str(path), 200)}: {error.strerror}"
+        raise ConfigurationError("GMP_CONFIG", problem) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError("GMP_CONFIG", f"{shown(str(path), 200)} is not UTF-8") from None
+    parser = ConfigParser(interpolation=None)
+    try:
+        parser.read_string(text)
+    except IniError as error:
+        # Their texts quote the line, which may be a secret.
+        number = getattr(error, "lineno", None)
+        if number is None and getattr(error, "errors", None):
+            number = error.errors[0][0]  # type: ignore[attr-defined]
+        problem = (
+            f"{shown(str(path), 200)} is not an ini file: {type(error).__name__}, line {number}"
+        )
+        raise ConfigurationError("GMP_CONFIG", problem) from None
+    return Ini(
+        path,
+        {
+            (section, key): value
+            for section in parser.sections()
+            for key, value in parser.items(section)
+        },
+    )
+
+
+def find(
+    variable: Variable,
+    options: Mapping[str, str],
+    environ: Mapping[str, str],
+    ini: Ini,
+    base: Path,
+) -> Any | None:
+    """
+    The value of *variable* from the strongest source that has one; None if none has.
+
+    :raises ConfigurationError: it is not a value of the variable's kind.
+    """
+    section, key = variable.section, variable.key
+    option = variable.field.replace("_", "-")
+    at = f"[{section}] {key} in {ini.path}"
+    name, here = variable.name, ini.entries
+    sources = (
+        (f"{name} (--{option})", options.get(variable.field),
+         f"{name} (--{option}-file)", options.get(f"{variable.field}_file")),
+        (name, environ.get(name), f"{name}_FILE", environ.get(f"{name}_FILE")),
+        (f"{name} ({at})", here.get((section, key)),
+         f"{name} ({at}, _file)", here.get((section, f"{key}_file"))),
+    )  # fmt: skip
+    for label, value, file_label, file in sources:
+        text, path = (value or "").strip(), (file or "").strip() if variable.secret else ""
+        if text and path:
+            raise ConfigurationError(label, f"given twice: also as {file_label}")
+        if path:
+            label, text = file_label, _read_secret(file_label, base / path)
+        if text:
+            try:
+                return variable.kind.read(text, base)
+            except ValueError as error:
+                raise ConfigurationError(label, str(error)) from None
+    return None
+
+
+def _read_secret(label: str, path: Path) -> str:
+    """The content of a secret's file, without the white space around it."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_SECRET_FILE + 1)
+    except OSError as error:
+        problem = f"cannot read {shown(str(path), 200)}: {error.strerror}"
+        raise ConfigurationError(label, problem) from None
+    if len(content) > _MAX_SECRET_FILE:
+        raise ConfigurationError(label, f"{shown(str(path), 200)} is too large for a secret")
+    try:
+        text = content.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise ConfigurationError(label, f"{shown(str(path), 200)} is not UTF-8") from None
+    if not text:
+        raise ConfigurationError(label, f"{shown(str(path), 200)} is empty")
+    return text
+
+
+def strangers(
+    variables: Collection[Variable],
+    not_yet: Collection[str],
+    environ: Mapping[str, str],
+    ini: Ini,
+) -> list[str]:
+    """One warning for each name that looks like ours and is not read."""
+    known = {"GMP_CONFIG"}
+    places = set()
+    for variable in variables:
+        known.add(variable.name)
+        places.add((variable.section, variable.key))
+        if variable.secret:
+            known.add(f"{variable.name}_FILE")
+            places.add((variable.section, f"{variable.key}_file"))
+    warnings = []
+    for name in sorted(name for name in environ if name.startswith("GMP_") and name not in known):
+        if name in not_yet:
+            warnings.append(f"{name}: known, but not in force in this release")
+            continue
+        near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.85)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        warnings.append(f"{shown(name)[1:-1]}: unknown variable{hint}")
+    for section, key in sorted(place for place in ini.entries if place not in places):
+        entry = shown(f"[{section}] {key}")[1:-1]
+        warnings.append(f"{entry} in {ini.path}: not an entry this release reads")
+    return warnings

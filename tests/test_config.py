@@ -1,0 +1,444 @@
+"""Where settings come from, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailproxy.config import NOT_YET, VARIABLES, Settings, load
+from mailproxy.config_check import is_local
+from mailproxy.crypto import new_key
+from mailproxy.errors import ConfigurationError
+from tests.scratch import scratch
+
+TOKEN = "t" * 40
+
+#: A right value for every variable, other than its default.
+SAMPLES = {
+    "GMP_HOST": "127.0.0.1",
+    "GMP_PORT": "8025",
+    "GMP_HTTP_LISTEN": "unix:/run/mailproxy.sock",
+    "GMP_API_TOKEN": TOKEN,
+    "GMP_METRICS_TOKEN": "metrics",
+    "GMP_ALLOW_NO_TOKEN": "yes",
+    "GMP_CA_FILE": "ca.pem",
+    "GMP_DB_PATH": "/var/lib/mailproxy/mail.db",
+    "GMP_DATA_DIR": "/var/lib/other",
+    "GMP_ENCRYPTION_KEY": f"{new_key()},{new_key()}",
+    "GMP_SCHEDULER_ACTIVE": "off",
+    "GMP_CLIENT_SYNC_URL": "https://app.example/mail/proxy_sync",
+    "GMP_CLIENT_SYNC_USER": "syncuser",
+    "GMP_CLIENT_SYNC_PASSWORD": "syncpass",
+    "GMP_CLIENT_SYNC_TOKEN": "synctoken",
+    "GMP_CLIENT_SYNC_TIMEOUT": "20",
+    "GMP_CLIENT_SYNC_INTERVAL": "30.5",
+    "GMP_SEND_LOOP_INTERVAL": "0.25",
+    "GMP_TEST_MODE": "1",
+    "GMP_DEFAULT_PRIORITY": "0",
+    "GMP_BATCH_SIZE_PER_ACCOUNT": "7",
+    "GMP_RETRY_DELAYS": "1, 2.5,10",
+    "GMP_MAX_AGE_SECONDS": "3600",
+    "GMP_ACCOUNT_FAULT_MAX_AGE_SECONDS": "7200",
+    "GMP_HELO_NAME": "relay.example",
+    "GMP_DRAIN_SECONDS": "0",
+    "GMP_DELIVERY_REPORT_RETENTION_SECONDS": "60",
+    "GMP_IDEMPOTENCY_SECONDS": "61",
+    "GMP_REPORT_MAX_AGE_SECONDS": "62",
+    "GMP_MAX_REQUEST_BYTES": "4096",
+    "GMP_MAX_BATCH": "10",
+    "GMP_MAX_MESSAGE_BYTES": "2048",
+    "GMP_MAX_RECIPIENTS": "3",
+    "GMP_LOG_LEVEL": "debug",
+    "GMP_LOG_DELIVERY_ACTIVITY": "true",
+}
+
+#: A wrong value for every variable that can have one.
+WRONG = {
+    "GMP_HOST": "not a host",
+    "GMP_PORT": "65536",
+    "GMP_HTTP_LISTEN": "carrier-pigeon:1",
+    "GMP_API_TOKEN": "two words",
+    "GMP_METRICS_TOKEN": "zweiwörter",
+    "GMP_ALLOW_NO_TOKEN": "maybe",
+    "GMP_CA_FILE": "no-such.pem",
+    "GMP_DB_PATH": "postgresql://user:hunter2@db/mail",
+    "GMP_DATA_DIR": "a\nb",
+    "GMP_ENCRYPTION_KEY": "hunter2",
+    "GMP_SCHEDULER_ACTIVE": "2",
+    "GMP_CLIENT_SYNC_URL": "https://user:hunter2@app.example/",
+    "GMP_CLIENT_SYNC_USER": "a\x00b",
+    "GMP_CLIENT_SYNC_PASSWORD": "hunter2\nX-Header: 1",
+    "GMP_CLIENT_SYNC_TOKEN": "hunter2 hunter2",
+    "GMP_CLIENT_SYNC_TIMEOUT": "nan",
+    "GMP_CLIENT_SYNC_INTERVAL": "-1",
+    "GMP_SEND_LOOP_INTERVAL": "0",
+    "GMP_TEST_MODE": "t",
+    "GMP_DEFAULT_PRIORITY": "4",
+    "GMP_BATCH_SIZE_PER_ACCOUNT": "0",
+    "GMP_RETRY_DELAYS": "60,,300",
+    "GMP_MAX_AGE_SECONDS": "1d",
+    "GMP_ACCOUNT_FAULT_MAX_AGE_SECONDS": "inf",
+    "GMP_HELO_NAME": "under_score.example",
+    "GMP_DRAIN_SECONDS": "1e9",
+    "GMP_DELIVERY_REPORT_RETENTION_SECONDS": "x",
+    "GMP_IDEMPOTENCY_SECONDS": "1_000",
+    "GMP_REPORT_MAX_AGE_SECONDS": "0",
+    "GMP_MAX_REQUEST_BYTES": "64M",
+    "GMP_MAX_BATCH": "1.5",
+    "GMP_MAX_MESSAGE_BYTES": "1",
+    "GMP_MAX_RECIPIENTS": "-3",
+    "GMP_LOG_LEVEL": "LOUD",
+    "GMP_LOG_DELIVERY_ACTIVITY": "nope",
+}
+
+
+class ConfigCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.cwd = scratch(self)
+
+    def load(
+        self, environ: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+    ) -> Settings:
+        """Settings for this environment, on a machine without ``/data``, called ``mx.example``."""
+        return load(
+            environ or {},
+            options,
+            self.cwd,
+            volume=self.cwd / "no-volume",
+            hostname=lambda: "mx.example",
+        )
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.cwd / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def refused(
+        self, environ: Mapping[str, str], options: Mapping[str, str] | None = None
+    ) -> ConfigurationError:
+        """The error that a start with *environ* ends with; always one printable line."""
+        with self.assertRaises(ConfigurationError) as caught:
+            self.load(environ, options)
+        error: ConfigurationError = caught.exception
+        self.assertTrue(str(error).isprintable(), str(error))
+        return error
+
+
+class DefaultTests(ConfigCase):
+    def test_defaults_of_the_contract(self) -> None:
+        """Without any configuration the values are those the contract names."""
+        settings = self.load()
+        self.assertEqual(("0.0.0.0", 8000), (settings.host, settings.port))
+        self.assertEqual("tcp:8000:interface=0.0.0.0:backlog=1024", settings.listen)
+        self.assertIsNone(settings.api_token)
+        self.assertFalse(settings.allow_no_token)
+        self.assertEqual(self.cwd / "data/mail_service.db", settings.db_path)
+        self.assertEqual(self.cwd / "data", settings.data_dir)
+        self.assertTrue(settings.scheduler_active)
+        self.assertEqual(
+            (300.0, 300.0), (settings.client_sync_timeout, settings.client_sync_interval)
+        )
+        self.assertEqual(0.5, settings.send_loop_interval)
+        self.assertEqual((2, 50), (settings.default_priority, settings.batch_size_per_account))
+        self.assertEqual((60, 300, 900, 3600, 7200, 14400), settings.retry_delays)
+        self.assertEqual(86400, settings.max_age_seconds)
+        self.assertEqual(432000, settings.account_fault_max_age_seconds)
+        self.assertEqual(("mx.example", 25), (settings.helo_name, settings.drain_seconds))
+        self.assertEqual(604800, settings.delivery_report_retention_seconds)
+        self.assertEqual(2592000, settings.idempotency_seconds)
+        self.assertEqual(2592000, settings.report_max_age_seconds)
+        self.assertEqual((67108864, 10000), (settings.max_request_bytes, settings.max_batch))
+        self.assertEqual((52428800, 1000), (settings.max_message_bytes, settings.max_recipients))
+        self.assertEqual(("INFO", False), (settings.log_level, settings.log_delivery_activity))
+        self.assertEqual((), settings.warnings)
+
+    def test_volume(self) -> None:
+        """Where the volume exists the database lies on it, and the data directory with it."""
+        volume = self.cwd / "volume"
+        volume.mkdir()
+        settings = load({}, cwd=self.cwd, volume=volume)
+        self.assertEqual(volume / "mail_service.db", settings.db_path)
+        self.assertEqual(volume, settings.data_dir)
+
+    def test_data_dir_follows_the_database(self) -> None:
+        """Token and key lie beside the database unless told otherwise; paths become absolute."""
+        settings = self.load({"GMP_DB_PATH": "var/m.db"})
+        self.assertEqual(self.cwd / "var", settings.data_dir)
+        self.assertEqual(self.cwd / "var/api-token", settings.token_file)
+        apart = self.load({"GMP_DB_PATH": "var/m.db", "GMP_DATA_DIR": "/etc/mailproxy"})
+        self.assertEqual(Path("/etc/mailproxy/encryption-key"), apart.key_file)
+
+    def test_unusable_host_name(self) -> None:
+        """A host whose name is no domain calls itself localhost, and says so."""
+        settings = load({}, cwd=self.cwd, hostname=lambda: "my_host")
+        self.assertEqual("localhost", settings.helo_name)
+        self.assertIn("GMP_HELO_NAME", settings.warnings[0])
+
+
+class SourceTests(ConfigCase):
+    def test_samples_are_complete(self) -> None:
+        """Every variable has a sample and a wrong value in these tests."""
+        names = {variable.name for variable in VARIABLES}
+        self.assertEqual(names, set(SAMPLES))
+        self.assertEqual(names, set(WRONG))
+        self.assertFalse(names & NOT_YET)
+
+    def sample(self, name: str) -> str:
+        if name == "GMP_CA_FILE":
+            return str(make_ca(self.cwd))
+        return SAMPLES[name]
+
+    def test_every_variable_from_every_source(self) -> None:
+        """Environment, ini file and command line give the same value, other than the default."""
+        for variable in VARIABLES:
+            if variable.name in ("GMP_CLIENT_SYNC_USER", "GMP_CLIENT_SYNC_PASSWORD"):
+                continue  # only together: see below
+            text = self.sample(variable.name)
+            extra = {"GMP_HOST": "127.0.0.1"} if variable.name == "GMP_ALLOW_NO_TOKEN" else {}
+            with self.subTest(variable.name):
+                default = getattr(self.load(extra), variable.field)
+                by_env = getattr(self.load({**extra, variable.name: text}), variable.field)
+                self.assertNotEqual(default, by_env)
+                ini = self.write("my.ini", f"[{variable.section}]\n{variable.key} = {text}\n")
+                by_ini = getattr(self.load({**extra, "GMP_CONFIG": str(ini)}), variable.field)
+                self.assertEqual(by_env, by_ini)
+                given = str(self.write("secret", text + "\n")) if variable.secret else text
+                by_option = self.load(extra, {variable.option: given})
+                self.assertEqual(by_env, getattr(by_option, variable.field))
+
+    def test_all_at_once(self) -> None:
+        """All variables can be set together, without a warning but the one that is deserved."""
+        environ = {name: self.sample(name) for name in SAMPLES}
+        settings = self.load(environ)
+        self.assertEqual("unix:/run/mailproxy.sock", settings.listen)
+        self.assertEqual(
+            ("syncuser", "syncpass"), (settings.client_sync_user, settings.client_sync_password)
+        )
+        self.assertEqual((1.0, 2.5, 10.0), settings.retry_delays)
+        self.assertEqual("DEBUG", settings.log_level)
+        self.assertEqual((), settings.warnings)
+
+    def test_order(self) -> None:
+        """The command line wins over the environment, that over the ini file."""
+        self.write("config.ini", "[server]\nport = 1\n")
+        self.assertEqual(1, self.load().port)
+        self.assertEqual(2, self.load({"GMP_PORT": "2"}).port)
+        self.assertEqual(3, self.load({"GMP_PORT": "2"}, {"port": "3"}).port)
+
+    def test_a_file_in_a_stronger_source_wins(self) -> None:
+        """GMP_API_TOKEN_FILE in the environment beats a token in the ini file."""
+        self.write("config.ini", "[server]\napi_token = weak\n")
+        self.write("token", f"\n{TOKEN}\n")
+        self.assertEqual(TOKEN, self.load({"GMP_API_TOKEN_FILE": "token"}).api_token)
+
+    def test_ini_file_for_a_secret(self) -> None:
+        """An ini entry may name a secret's file as well."""
+        self.write("config.ini", "[server]\napi_token_file = token\n")
+        self.write("token", TOKEN)
+        self.assertEqual(TOKEN, self.load().api_token)
+
+    def test_empty_means_absent(self) -> None:
+        """An empty variable, as container descriptions leave behind, is as if it were not set."""
+        settings = self.load({"GMP_PORT": "", "GMP_API_TOKEN": " ", "GMP_CLIENT_SYNC_URL": ""})
+        self.assertEqual(self.load(), settings)
+
+    def test_config_option(self) -> None:
+        """--config names the ini file, and wins over GMP_CONFIG."""
+        self.write("a.ini", "[server]\nport = 1\n")
+        self.write("b.ini", "[server]\nport = 2\n")
+        self.assertEqual(2, self.load({"GMP_CONFIG": "a.ini"}, {"config": "b.ini"}).port)
+
+    def test_percent_signs(self) -> None:
+        """A percent sign in an ini value is a percent sign."""
+        self.write("config.ini", "[client]\nclient_sync_user=u\nclient_sync_password=a%b%(c)s\n")
+        self.assertEqual("a%b%(c)s", self.load().client_sync_password)
+
+
+class RefusalTests(ConfigCase):
+    def test_every_wrong_value_names_its_variable(self) -> None:
+        """A bad value stops the start with one line that names the variable; secrets never show."""
+        for name, text in WRONG.items():
+            with self.subTest(name):
+                error = self.refused({name: text})
+                self.assertEqual(name, error.variable)
+                self.assertNotIn("hunter2", str(error))
+
+    def test_the_source_is_named(self) -> None:
+        """A wrong value says which option or ini entry it came from."""
+        self.assertEqual("GMP_PORT (--port)", self.refused({}, {"port": "x"}).variable)
+        self.write("config.ini", "[server]\nport = x\n")
+        variable = self.refused({}).variable
+        self.assertTrue(variable.startswith("GMP_PORT ([server] port in "), variable)
+
+    def test_secret_given_twice(self) -> None:
+        """A secret and a file for it in one source contradict each other."""
+        error = self.refused({"GMP_API_TOKEN": TOKEN, "GMP_API_TOKEN_FILE": "f"})
+        self.assertEqual("GMP_API_TOKEN", error.variable)
+        self.assertNotIn(TOKEN, str(error))
+
+    def test_secret_files(self) -> None:
+        """A secret's file that is missing, empty, binary or huge is refused by its name."""
+        (self.cwd / "binary").write_bytes(b"\xff\xfe")
+        self.write("empty", " \n")
+        self.write("huge", "x" * 70_000)
+        for name in ("missing", "binary", "empty", "huge"):
+            with self.subTest(name):
+                error = self.refused({"GMP_API_TOKEN_FILE": name})
+                self.assertEqual("GMP_API_TOKEN_FILE", error.variable)
+                self.assertIn(name, str(error))
+
+    def test_ini_files(self) -> None:
+        """A named ini file that is missing or broken is refused, without quoting its lines."""
+        self.write("broken.ini", "[client]\nclient_sync_password hunter2\n")
+        self.write("early.ini", "client_sync_password = hunter2\n")
+        self.write("twice.ini", "[server]\nport = 1\nport = 2\n")
+        (self.cwd / "binary.ini").write_bytes(b"\xff\xfe")
+        names = ("missing.ini", "broken.ini", "early.ini", "twice.ini", "binary.ini", ".")
+        for name in names:
+            with self.subTest(name):
+                error = self.refused({"GMP_CONFIG": name})
+                self.assertEqual("GMP_CONFIG", error.variable)
+                self.assertNotIn("hunter2", str(error))
+
+    def test_sync_credentials_come_in_pairs(self) -> None:
+        """A user without a password, or the reverse, stops the start and names what is missing."""
+        url = {"GMP_CLIENT_SYNC_URL": "http://app/"}
+        self.assertEqual(
+            "GMP_CLIENT_SYNC_PASSWORD", self.refused({**url, "GMP_CLIENT_SYNC_USER": "u"}).variable
+        )
+        self.assertEqual(
+            "GMP_CLIENT_SYNC_USER", self.refused({**url, "GMP_CLIENT_SYNC_PASSWORD": "p"}).variable
+        )
+        with_colon = {**url, "GMP_CLIENT_SYNC_USER": "a:b", "GMP_CLIENT_SYNC_PASSWORD": "p"}
+        self.assertEqual("GMP_CLIENT_SYNC_USER", self.refused(with_colon).variable)
+
+    def test_postgresql_is_refused_clearly(self) -> None:
+        """A PostgreSQL URL is told to be not part of this release."""
+        for url in ("postgresql://db/x", "postgres://db/x", "postgresql+psycopg://db/x"):
+            self.assertIn("PostgreSQL store is not part", str(self.refused({"GMP_DB_PATH": url})))
+        for path in (":memory:", "sqlite:///x.db", "some/dir/", "."):
+            self.assertEqual("GMP_DB_PATH", self.refused({"GMP_DB_PATH": path}).variable)
+
+    def test_no_token_needs_a_loopback_bind(self) -> None:
+        """Serving without a token is refused unless only this machine can connect."""
+        free = {"GMP_ALLOW_NO_TOKEN": "1"}
+        self.assertEqual("GMP_ALLOW_NO_TOKEN", self.refused(free).variable)
+        self.assertEqual("GMP_ALLOW_NO_TOKEN", self.refused({**free, "GMP_HOST": "::"}).variable)
+        for host in ("127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"):
+            self.assertTrue(self.load({**free, "GMP_HOST": host}).allow_no_token)
+        self.load({**free, "GMP_API_TOKEN": TOKEN})
+        listen = {**free, "GMP_HOST": "127.0.0.1", "GMP_HTTP_LISTEN": "tcp:8000"}
+        self.refused(listen)
+
+
+class WarningTests(ConfigCase):
+    def test_unknown_names(self) -> None:
+        """An unknown GMP_ name is a warning, with the name that was probably meant."""
+        warnings = self.load({"GMP_PROT": "1", "GMP_CLIENT_SYNC_ULR": "x", "OTHER": "1"}).warnings
+        self.assertEqual(2, len(warnings))
+        self.assertIn("did you mean GMP_CLIENT_SYNC_URL?", warnings[0])
+        self.assertTrue(warnings[1].startswith("GMP_PROT: unknown"))
+
+    def test_names_of_later_releases(self) -> None:
+        """A name the contract knows and this release does not read says exactly that."""
+        for name in NOT_YET:
+            self.assertEqual(
+                (f"{name}: known, but not in force in this release",),
+                self.load({name: "x"}).warnings,
+            )
+
+    def test_a_file_for_what_is_no_secret(self) -> None:
+        """NAME_FILE is read for secrets only."""
+        self.assertIn("GMP_PORT_FILE", self.load({"GMP_PORT_FILE": "x"}).warnings[0])
+
+    def test_unknown_ini_entries(self) -> None:
+        """An ini entry that is not read is a warning that names it."""
+        self.write("config.ini", "[server]\nprot = 1\n[smtp]\nlisten = x\n")
+        warnings = self.load().warnings
+        self.assertEqual(2, len(warnings))
+        self.assertTrue(warnings[0].startswith("[server] prot in "))
+
+    def test_warnings_are_one_line(self) -> None:
+        """A name cannot smuggle a line break into a warning."""
+        for warning in self.load({"GMP_\n\x1b[31mX": "1"}).warnings:
+            self.assertTrue(warning.isprintable())
+
+    def test_short_token(self) -> None:
+        """A token that can be guessed is served, with a warning that does not show it."""
+        settings = self.load({"GMP_API_TOKEN": "hunter2"})
+        self.assertEqual("hunter2", settings.api_token)
+        self.assertIn("GMP_API_TOKEN", settings.warnings[0])
+        self.assertNotIn("hunter2", settings.warnings[0])
+
+    def test_credentials_without_url(self) -> None:
+        """Report credentials without a report URL are pointed out."""
+        self.assertIn("GMP_CLIENT_SYNC_URL", self.load({"GMP_CLIENT_SYNC_TOKEN": "x"}).warnings[0])
+
+
+class SettingsTests(ConfigCase):
+    def test_secrets_do_not_show(self) -> None:
+        """The repr of settings shows no secret."""
+        environ = {
+            variable.name: SAMPLES[variable.name] for variable in VARIABLES if variable.secret
+        }
+        text = repr(self.load({**environ, "GMP_CLIENT_SYNC_USER": "syncuser"}))
+        for secret in environ.values():
+            self.assertNotIn(secret, text)
+        self.assertEqual(5, len(environ))
+
+    def test_listen(self) -> None:
+        """Host and port become an endpoint description, IPv6 and names included."""
+        self.assertEqual(
+            r"tcp6:0:interface=\:\::backlog=1024",
+            self.load({"GMP_HOST": "::", "GMP_PORT": "0"}).listen,
+        )
+        self.assertIn("interface=localhost", self.load({"GMP_HOST": "localhost"}).listen)
+
+    def test_is_local(self) -> None:
+        """Loopback addresses and Unix sockets are local; what is not known to be is not."""
+        for listen in (
+            "unix:/run/x.sock:mode=660",
+            "tcp:8000:interface=127.0.0.1",
+            r"tcp6:8000:interface=\:\:1:backlog=5",
+            "haproxy:tcp:8000:interface=localhost",
+            "haproxy:unix:/x",
+        ):
+            self.assertTrue(is_local(listen), listen)
+        for listen in (
+            "tcp:8000",
+            "tcp:8000:interface=0.0.0.0",
+            r"tcp6:8000:interface=\:\:",
+            "tcp:8000:interface=10.0.0.1",
+            "systemd:domain=INET:index=0",
+            "haproxy:tcp:8000",
+            "tcp:8000:interface=example.com",
+        ):
+            self.assertFalse(is_local(listen), listen)
+
+
+def make_ca(directory: Path) -> Path:
+    """A PEM file with one self-signed certificate."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test CA")])
+    start = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=3650))
+        .sign(key, hashes.SHA256())
+    )
+    path = directory / "ca.pem"
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return path
