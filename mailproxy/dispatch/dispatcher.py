@@ -133,6 +133,7 @@ class Dispatcher(Service):
         """
         self._shared.stopping = True
         self._unsubscribe()
+        self._unsubscribe = lambda: None
         for loop, _ in self._loops:
             if loop.running:
                 loop.stop()

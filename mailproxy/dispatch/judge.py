@@ -285,7 +285,8 @@ def not_reached(
     """
     The record for a claimed message whose account could not be reached: no attempt was begun.
 
-    It waits for the account's next probe, up to the account-fault limit, then expires.
+    It stays due: its lane is closed until the account's next probe, and open at once when the
+    account is changed. It waits up to the account-fault limit, then expires.
     """
     limit = max(message.expires_at, message.accepted_at + rules.fault_max_age)
     expired = probe_at >= limit
@@ -299,7 +300,7 @@ def not_reached(
         attempt=0,
         kind=EventKind.EXPIRED if expired else EventKind.DEFERRED,
         changes=changes,
-        next_at=None if expired else probe_at,
+        next_at=None if expired else now,
         at=now,
         report=not expired,
         reason_key=reason_key(changes, phase),

@@ -26,7 +26,7 @@ from mailproxy.states import EventKind, RecipientState
 
 _log = Logger()
 
-#: Of this many messages claimed by urgency, the next claim takes one by age.
+#: Every so many messages one is taken by age, when claiming and when handing out.
 BY_AGE = 16
 
 #: Messages waiting per open session before another session is opened.
@@ -83,7 +83,7 @@ class Stream:
         self._claiming = False
         self._more = False
         self._asked = False
-        self._by_urgency = 0
+        self._by_urgency = self._handed = 0
         self._failures = 0
         self._probing = False
         self._slots = MOST_SLOTS
@@ -257,10 +257,20 @@ class Stream:
     def next(self) -> Claimed | None:
         if self._shared.stopping or not self._ready:
             return None
-        message = heapq.heappop(self._ready)[2]
+        self._handed += 1
+        message = self._oldest() if self._handed % BY_AGE == 0 else heapq.heappop(self._ready)[2]
         if self._more and len(self._ready) < self._limit():
             self._fill()
         return message
+
+    def _oldest(self) -> Claimed:
+        """What has been due longest of what is ready; but priority 0 is not kept waiting."""
+        if self._ready[0][0] > 0:
+            oldest = min(range(len(self._ready)), key=lambda at: self._ready[at][2].due_since)
+            _, order, message = self._ready[oldest]
+            self._ready[oldest] = (-1, order, message)
+            heapq.heapify(self._ready)
+        return heapq.heappop(self._ready)[2]
 
     def begin(self, message: Claimed) -> Deferred[bool]:
         assert self._intents is not None

@@ -204,7 +204,8 @@ class NotReachedTests(SynchronousTestCase):
         """No attempt is counted, and the account-fault limit holds instead of the age limit."""
         message = claimed(expires_at=NOW - 1)
         record = not_reached(message, "connect: refused", "connect", NOW + 60, NOW, Rules())
-        self.assertEqual((0, NOW + 60), (record.attempt, record.next_at))
+        self.assertEqual((0, NOW), (record.attempt, record.next_at))
+        self.assertEqual(NOW + 60, json.loads(record.data)["next_at"])
         self.assertEqual([RecipientState.DEFERRED], states(record))
         old = claimed(accepted_at=NOW - 432000, expires_at=NOW - 345600)
         record = not_reached(old, "connect: refused", "connect", NOW + 60, NOW, Rules())

@@ -1,0 +1,175 @@
+"""
+How many messages a second go all the way: REST in batches, durable, ESMTP out, reported back.
+
+    python -m benchmarks.relay [--messages 5000] [--sessions 16] [--floor 3000]
+
+One service process with everything on (token, validation, events, recipients, sealing, metrics,
+reports) against Postfix's ``smtp-sink``; the clock runs from the first POST until the last message
+is at the sink. Then single messages: POST to arrival, one at a time, at a sink of our own.
+Every id accepted must be reported, once each, and the sink must have counted as many messages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tests.scenarios.processes import TOKEN, Service, account, free_port, wait_until
+
+BODY = ("The quick brown fox jumps over the lazy dog, again and again.\n" * 33)[:2048]
+
+
+class Receiver:
+    """Takes reports; keeps when each id was reported."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, float] = {}
+        self.repeats = 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                raw = self.rfile.read(int(self.headers["Content-Length"]))
+                for item in json.loads(raw)["delivery_report"]:
+                    outer.repeats += item["id"] in outer.ids
+                    outer.ids[item["id"]] = time.perf_counter()
+                answer = b'{"ok": true, "queued": 0}'
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Not a word."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/proxy_sync"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+class PostfixSink:
+    """``smtp-sink -c``: counts the messages it took (it prints the counter on one line)."""
+
+    def __init__(self, directory: Path) -> None:
+        path = shutil.which("smtp-sink") or "/usr/sbin/smtp-sink"
+        self.port = free_port()
+        self.output = directory / "smtp-sink.out"
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        with self.output.open("wb") as out:
+            self.process = subprocess.Popen(
+                [path, *user, "-c", f"127.0.0.1:{self.port}", "1000"], stdout=out
+            )
+
+    @property
+    def count(self) -> int:
+        """Messages taken so far, from the last ``mesg=N`` of its running counter."""
+        found = re.findall(rb"mesg=(\d+)", self.output.read_bytes()[-200:])
+        return int(found[-1]) if found else 0
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def batches(count: int, size: int) -> list[bytes]:
+    """Ready-made request bodies, so that making them is not measured."""
+    found = []
+    for first in range(0, count, size):
+        elements = [
+            {
+                "id": f"b{n}",
+                "account_id": "main",
+                "from": "Shop <shop@example.test>",
+                "to": [f"customer{n}@example.test"],
+                "subject": f"Your order {n}",
+                "body": BODY,
+            }
+            for n in range(first, min(first + size, count))
+        ]
+        found.append(json.dumps({"messages": elements}).encode())
+    return found
+
+
+def post(connection: Any, body: bytes) -> dict[str, Any]:
+    connection.request("POST", "/commands/add-messages", body, {"X-API-Token": TOKEN})
+    answer = connection.getresponse()
+    raw = answer.read()
+    if answer.status != 200:
+        raise SystemExit(f"add-messages answered {answer.status}: {raw[:300]!r}")
+    return dict(json.loads(raw))
+
+
+def throughput(directory: Path, count: int, sessions: int) -> float:
+    """Messages per second from the first POST to the last arrival at the sink."""
+    receiver, sink = Receiver(), PostfixSink(directory)
+    service = Service(directory, GMP_CLIENT_SYNC_URL=receiver.url, GMP_LOG_LEVEL="WARNING").start()
+    try:
+        service.call("POST", "/account", account(sink.port, max_sessions=sessions))
+        bodies = batches(count, 100)
+        connection = http.client.HTTPConnection("127.0.0.1", service.port)
+        assert service.process is not None
+        used = _cpu(service.process.pid)
+        start = time.perf_counter()
+        accepted = sum(post(connection, body)["queued"] for body in bodies)
+        taken = time.perf_counter()
+        wait_until(lambda: sink.count >= count, 120.0, "the sink", step=0.005)
+        done = time.perf_counter()
+        wait_until(lambda: len(receiver.ids) >= count, 60.0, "the reports", step=0.01)
+        reported = time.perf_counter()
+        used = _cpu(service.process.pid) - used
+        arrived = sink.count
+        if not accepted == count == len(receiver.ids) == arrived:
+            raise SystemExit(
+                f"accepted {accepted}, at the sink {arrived}, reported {len(receiver.ids)}: "
+                f"they must all be {count}"
+            )
+        rate = count / (done - start)
+        print(
+            f"relay: {rate:.0f} msg/s  (accepted {count / (taken - start):.0f}/s, reported "
+            f"{count / (reported - start):.0f}/s, {used / count * 1000:.2f} CPU s per 1000, "
+            f"sink counted {arrived}, repeated reports {receiver.repeats})"
+        )
+        return rate
+    finally:
+        service.end()
+        sink.stop()
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / 100.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=5000)
+    parser.add_argument("--sessions", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--floor", type=float, default=3000.0)
+    given = parser.parse_args()
+    rates = []
+    for _ in range(given.rounds):
+        with tempfile.TemporaryDirectory(prefix="mailproxy-bench-") as directory:
+            rates.append(throughput(Path(directory), given.messages, given.sessions))
+    middle = statistics.median(rates)
+    print(f"median of {given.rounds}: {middle:.0f} msg/s, floor {given.floor:.0f}")
+    sys.exit(middle < given.floor)
+
+
+if __name__ == "__main__":
+    main()
