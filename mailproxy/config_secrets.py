@@ -21,6 +21,7 @@ from mailproxy.config import Settings
 from mailproxy.config_values import Keys, Token
 from mailproxy.crypto import new_key, new_token
 from mailproxy.errors import ConfigurationError
+from mailproxy.log import hide
 
 _log = Logger()
 
@@ -45,14 +46,17 @@ def obtain(settings: Settings) -> Secrets:
     Make sure of the directories, and give the token and keys: as configured, else as kept in the
     data directory, else new ones.
 
-    A new key is made only for a new store: what an older key sealed would be lost with it.
+    What is given is kept out of the log from then on. A new key is made only for a new store: what
+    an older key sealed would be lost with it.
 
     :raises ConfigurationError: a directory is not writable, a file is damaged, or the key of an
         existing store is missing.
     """
     _make_writable("GMP_DB_PATH", settings.db_path.parent)
     _make_writable("GMP_DATA_DIR", settings.data_dir)
-    return Secrets(_token(settings), _keys(settings))
+    secrets = Secrets(_token(settings), _keys(settings))
+    hide(secrets.api_token, *secrets.keys)
+    return secrets
 
 
 def kept_token(settings: Settings) -> str | None:

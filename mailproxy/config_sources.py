@@ -55,6 +55,18 @@ class Variable:
         """On the command line; a secret's value never stands there, only the file it is in."""
         return f"{self.field}_file" if self.secret else self.field
 
+    @property
+    def default_text(self) -> str:
+        """The default as it would be written; "" for none."""
+        if self.shown:
+            return self.shown
+        if self.default is None:
+            return ""
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
+        values = self.default if isinstance(self.default, tuple) else (self.default,)
+        return ",".join(f"{v:.10g}" if isinstance(v, float) else str(v) for v in values)
+
 
 @attrs.frozen
 class Ini:

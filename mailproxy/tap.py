@@ -1,0 +1,107 @@
+"""
+How ``twist`` and ``twistd`` run the service: options in, service out.
+
+Importing this module must not import the reactor, or ``--reactor`` could not choose one: the
+service, and what it is made of, is imported when it is made. Nothing is opened or locked here
+either; a daemon forks, and takes its user, between :func:`makeService` and the service's start.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.application.service import IService
+from twisted.logger import Logger, LogLevel
+from twisted.python import usage
+
+from mailproxy import __version__
+from mailproxy.config import VARIABLES, Settings, load
+from mailproxy.config_sources import Variable
+from mailproxy.errors import ConfigurationError
+from mailproxy.log import LEVELS, basic_credentials, hide, screen
+
+_log = Logger()
+
+
+def _flag(variable: Variable) -> str:
+    return variable.option.replace("_", "-")
+
+
+class Options(usage.Options):
+    """The command line: one option for each variable; for a secret, the file that holds it."""
+
+    longdesc = (
+        "Each option can be given as the environment variable in brackets as well, or in the ini "
+        "file named by GMP_CONFIG."
+    )
+    optParameters = [
+        ["config", None, None, "Ini file to read."],
+        *([_flag(variable), None, None, variable.says] for variable in VARIABLES),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.environ = dict(os.environ)
+        self.docs["config"] += f" [GMP_CONFIG={self.environ.get('GMP_CONFIG', '')}]"
+        for variable in VARIABLES:
+            self.docs[_flag(variable)] += f" [{self._now(variable)}]"
+
+    def _now(self, variable: Variable) -> str:
+        """The variable and what it would be without the option; no secret."""
+        if variable.secret:
+            return f"{variable.name}_FILE"
+        try:
+            text = self.environ.get(variable.name, "").strip()
+            value = variable.kind.read(text, Path.cwd()) if text else variable.default_text
+        except ValueError:
+            value = "not valid"
+        return f"{variable.name}={value}"
+
+    def given(self) -> dict[str, str | None]:
+        """What stood on the command line, by the names that ``load`` knows."""
+        return {name.replace("-", "_"): self[name] for name in self.defaults}
+
+    def opt_version(self) -> None:
+        """Display the version and exit."""
+        print(f"mailproxy {__version__}")
+        raise SystemExit(0)
+
+
+def makeService(options: Options) -> IService:
+    """
+    The service, ready to be started.
+
+    :raises SystemExit: a setting is wrong; one line on the standard error says which.
+    """
+    try:
+        settings = load(options.environ, options.given(), Path.cwd())
+    except ConfigurationError as error:
+        raise SystemExit(f"mailproxy: {error}") from None
+    _set_up_log(settings, options)
+    for warning in settings.warnings:
+        _log.warn("{warning}", warning=warning)
+
+    from twisted.internet import reactor
+
+    from mailproxy.service import assemble
+
+    service: IService = assemble(reactor, settings)
+    return service
+
+
+def _set_up_log(settings: Settings, options: Options) -> None:
+    """Screen the log, and have ``twist`` show what ``GMP_LOG_LEVEL`` asks for."""
+    hide(
+        settings.api_token,
+        settings.metrics_token,
+        settings.client_sync_password,
+        settings.client_sync_token,
+        *settings.encryption_key,
+    )
+    if settings.client_sync_user and settings.client_sync_password:
+        hide(basic_credentials(settings.client_sync_user, settings.client_sync_password))
+    screen(settings.log_level)
+    # twist has a filter of its own, INFO unless it was told otherwise; twistd has none.
+    if options.parent is not None and options.parent.get("logLevel") is LogLevel.info:
+        options.parent["logLevel"] = LEVELS[settings.log_level]
