@@ -263,6 +263,7 @@ def _local(text: str) -> str:
     return quoted
 
 
+@lru_cache(maxsize=4096)
 def _domain(text: str) -> str:
     """The domain in lower case as A-labels, or the address literal in its canonical form."""
     if text[0] == "[":
@@ -270,10 +271,12 @@ def _domain(text: str) -> str:
     if len(text) > MAX_ADDR:
         raise BadAddress(f"the address is longer than {MAX_ADDR} octets")
     try:
+        # A character that the mapping drops would be seen by one reader and not by another.
+        dropped = not all(idna.uts46_remap(character) for character in text)
         domain = idna.encode(text, uts46=True, std3_rules=True).decode("ascii")
     except UnicodeError:  # the base of every error of idna
         raise BadAddress("the domain is not a host name") from None
-    if not _HOST.fullmatch(domain):
+    if dropped or not _HOST.fullmatch(domain):
         raise BadAddress("the domain is not a host name")
     return domain
 
