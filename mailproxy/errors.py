@@ -16,6 +16,7 @@ Everything that goes wrong on purpose, as one tree.
   - SinkUnavailable       a report was not taken; it is kept
     + ReportTooLarge      the report was too large for the receiver
     + ReportRefused       the receiver answered that it will never take it
+    + ReportUnanswered    no answer in time; the receiver may still be at work on it
 
 Pure. Each type carries the decision its catcher has to make, so nobody inspects text.
 """
@@ -158,3 +159,7 @@ class ReportTooLarge(SinkUnavailable):
 
 class ReportRefused(SinkUnavailable):
     """The receiver answered with a client error that repetition will not change."""
+
+
+class ReportUnanswered(SinkUnavailable):
+    """No whole answer came in time: the receiver may still be at work on the report."""

@@ -1,0 +1,142 @@
+"""
+When a tenant's report endpoint is called next.
+
+Pure: instants are monotonic seconds that the caller brings in, and so is the randomness.
+
+An answer is owed soon after an event, and now and then without one, since the application submits
+its mail inside our call. A call that failed is repeated later and later; run-now may cut that
+waiting short, but nothing cuts the rest after a time-out: the receiver may still be at work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import attrs
+
+#: Seconds for which events gather, so that a burst becomes few reports.
+GATHER = 0.025
+
+#: Seconds between calls while the application has more to submit.
+AGAIN = 1.0
+
+#: Seconds between two calls made because of run-now.
+EXTRA = 1.0
+
+#: Seconds to leave a receiver alone that did not answer in time.
+AFTER_TIMEOUT = 60.0
+
+#: Seconds between the first failed call and the next; doubled each time, up to the longest.
+FIRST_REST, LONGEST_REST = 1.0, 300.0
+
+#: A rest is shortened by up to this part, so that not all tenants of a receiver call together.
+JITTER = 0.2
+
+
+@attrs.define
+class Pace:
+    """
+    :param interval: seconds without contact after which an empty report is due.
+    :param draw: gives numbers from 0 up to, but not including, 1.
+    """
+
+    interval: float
+    draw: Callable[[], float]
+    failures: int = 0
+    #: No call before this, except by run-now.
+    rest_until: float = -math.inf
+    #: No call before this at all.
+    floor: float = -math.inf
+    _events_at: float = math.inf
+    _empty_at: float = -math.inf
+    _no_empty_before: float = -math.inf
+    _forced: bool = False
+    _extra_at: float = -math.inf
+    _parks: int = 0
+
+    def events(self, now: float) -> None:
+        """There may be events to report."""
+        self._events_at = min(self._events_at, now + GATHER)
+
+    def run_now(self) -> None:
+        """One call is wanted whatever it carries, and whatever failed before."""
+        self._forced = True
+
+    def due(self) -> float:
+        """When the next call is due; in the past if it is now."""
+        regular = max(min(self._events_at, self._empty_due()), self.rest_until)
+        forced = self._extra_at if self._forced else math.inf
+        return max(min(regular, forced), self.floor)
+
+    def begin(self, now: float) -> bool:
+        """
+        A call is made now.
+
+        :return: whether it is to be made also if there is nothing to report.
+        """
+        empty = self._forced or max(self._empty_due(), self.rest_until) <= now
+        if self._forced:
+            self._forced, self._extra_at = False, now + EXTRA
+        self._events_at = math.inf
+        return empty
+
+    def taken(self, now: float, queued: int = 0, no_empty_before: float | None = None) -> None:
+        """
+        The receiver took what was offered, if anything was.
+
+        :param queued: messages it still wants to submit.
+        :param no_empty_before: when it next wants an empty report, at the earliest.
+        """
+        self.failures = self._parks = 0
+        self.rest_until = -math.inf
+        self._empty_at = now + (min(AGAIN, self.interval) if queued > 0 else self.interval)
+        self._no_empty_before = -math.inf if no_empty_before is None else no_empty_before
+        if self._events_at < math.inf:
+            self._events_at = max(self._events_at, now + GATHER)
+
+    def more(self, now: float) -> None:
+        """There is more to report, and nothing to wait for."""
+        self._events_at = now
+
+    def parked(self, now: float) -> None:
+        """
+        An event was refused for good; the rest goes on at once.
+
+        A receiver that refuses one event after the other is given time to be repaired.
+        """
+        self._parks += 1
+        if self._parks > 1:
+            self.rest_until = now + self._rest(self._parks - 1)
+        self.more(now)
+
+    def failed(self, now: float, asked: float | None = None, *, empty: bool = False) -> None:
+        """
+        Nothing was taken, or it could not be stored that it was.
+
+        :param asked: seconds the receiver asked us to wait.
+        :param empty: whether the call was owed whatever it carried; then it still is.
+        """
+        self.failures += 1
+        rest = self._rest(self.failures)
+        if asked is not None:
+            rest = min(max(asked, FIRST_REST), LONGEST_REST)
+        self.rest_until = now + rest
+        self._events_at = now
+        if empty:
+            self.owe(now)
+
+    def owe(self, now: float) -> None:
+        """The next call is to be made whatever it carries."""
+        self._empty_at = min(self._empty_at, now)
+
+    def timed_out(self, now: float) -> None:
+        """The last call had no answer in time; to be told beside :meth:`failed`."""
+        self.floor = now + AFTER_TIMEOUT
+
+    def _empty_due(self) -> float:
+        return max(self._empty_at, self._no_empty_before)
+
+    def _rest(self, times: int) -> float:
+        doubled = FIRST_REST * 2.0 ** min(times - 1, 16)
+        return min(doubled, LONGEST_REST) * (1.0 - JITTER * self.draw())

@@ -1,0 +1,331 @@
+"""
+One tenant's reports: offered one call at a time, marked as reported when they were taken.
+
+The selection is always *what is unreported*, never a position; what an acknowledgement covers is
+what was in that call. So an event born while the call is open is reported by the next one, and a
+call whose answer was lost is repeated with the same event ids.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from mailproxy.errors import (
+    ReportRefused,
+    ReportTooLarge,
+    ReportUnanswered,
+    SinkUnavailable,
+    StoreError,
+)
+from mailproxy.interfaces import IClock, IReports, IReportSink, ReportAnswer, crashpoint
+from mailproxy.metrics import Metrics
+from mailproxy.records import ReportItem
+from mailproxy.report.batch import Batch
+from mailproxy.report.pace import Pace
+
+_log = Logger()
+
+#: A timer is set for at most this long; then the plan is looked at again.
+LONGEST_TIMER = 300.0
+
+
+@attrs.define
+class Parts:
+    """What all streams of one reporter share; see :class:`mailproxy.report.reporter.Reporter`."""
+
+    store: IReports
+    sinks: Callable[[str], IReportSink | None]
+    clock: IClock
+    metrics: Metrics
+    rng: random.Random
+    interval: float
+    log_activity: bool
+
+
+@attrs.frozen
+class SyncStatus:
+    """
+    How reporting to one tenant stands; instants are Unix seconds.
+
+    :param last_sync_ts: when the receiver last took a report; None if it never did.
+    :param next_sync_due: when it is next called, as far as is known now.
+    :param last_error: why the last call failed; None if it did not.
+    :param resting_until: no call before this after a failure; None if nothing holds calls back.
+    """
+
+    last_sync_ts: float | None
+    next_sync_due: float
+    last_error: str | None
+    resting_until: float | None
+
+
+class Stream:
+    """
+    The reports of *tenant_id*.
+
+    :param parts: what the reporter's streams share.
+    """
+
+    def __init__(self, tenant_id: str, parts: Parts) -> None:
+        self.tenant_id = tenant_id
+        self._parts = parts
+        self._clock = parts.clock
+        self._pace = Pace(parts.interval, parts.rng.random)
+        self._batch = Batch()
+        self._timer: IDelayedCall | None = None
+        self._call: Deferred[ReportAnswer] | None = None
+        self._busy = self._closed = self._ended = False
+        self._waiters: list[Deferred[None]] = []
+        self._last_sync: float | None = None
+        self._last_error: str | None = None
+        parts.metrics.reported.labels(tenant_id)
+        parts.metrics.parked_events.labels(tenant_id)
+
+    def watch(self) -> None:
+        """Call now and then, though there may be nothing to report."""
+        self._plan()
+
+    def events(self) -> None:
+        """There may be events to report."""
+        self._pace.events(self._clock.seconds())
+        self._plan()
+
+    def run_now(self) -> None:
+        """Make one call as soon as may be; after the open one, if one is open."""
+        self._pace.run_now()
+        self._plan()
+
+    def status(self) -> SyncStatus:
+        ahead = self._clock.now() - self._clock.seconds()
+        resting = max(self._pace.rest_until, self._pace.floor)
+        return SyncStatus(
+            last_sync_ts=self._last_sync,
+            next_sync_due=max(self._pace.due(), self._clock.seconds()) + ahead,
+            last_error=self._last_error,
+            resting_until=resting + ahead if resting > self._clock.seconds() else None,
+        )
+
+    # -- ending ----------------------------------------------------------------------------
+
+    def close(self) -> Deferred[None]:
+        """Begin no further call, in :meth:`flush` neither; fires when the open one has ended."""
+        self._ended = True
+        return self._quiet()
+
+    def _quiet(self) -> Deferred[None]:
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        idle: Deferred[None] = Deferred()
+        if self._busy:
+            self._waiters.append(idle)
+        else:
+            idle.callback(None)
+        return idle
+
+    def abort(self) -> None:
+        """End the open call, if there is one, and begin none for :meth:`flush`."""
+        self._ended = True
+        if self._call is not None:
+            self._call.cancel()
+
+    async def flush(self) -> None:
+        """Close, and offer what is unreported while the receiver takes it."""
+        await self._quiet()
+        self._busy = True
+        try:
+            while not self._ended and self._pace.floor <= self._clock.seconds():
+                sink = self._parts.sinks(self.tenant_id)
+                if sink is None:
+                    await self._parts.store.ack_all(self.tenant_id, self._clock.now())
+                    return
+                items = await self._unreported()
+                if not items or self._ended or not await self._offer(sink, items, empty=False):
+                    return
+        except StoreError as error:
+            _log.warn("last report of {tenant}: {error}", tenant=self.tenant_id, error=error)
+        except Exception:
+            _log.failure("last report of {tenant}", tenant=self.tenant_id)
+        finally:
+            self._idle()
+
+    # -- one call at a time ----------------------------------------------------------------
+
+    def _plan(self) -> None:
+        """Set the timer for the next call. Never makes the call itself: the caller may be it."""
+        if self._busy or self._closed:
+            return
+        delay = min(max(self._pace.due() - self._clock.seconds(), 0.0), LONGEST_TIMER)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._clock.callLater(delay, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        if self._pace.due() > self._clock.seconds():
+            self._plan()
+            return
+        self._busy = True
+        Deferred.fromCoroutine(self._turn())
+
+    async def _turn(self) -> None:
+        empty = self._pace.begin(self._clock.seconds())
+        try:
+            await self._report(empty)
+        except StoreError as error:
+            self._failed("the store", str(error), empty=empty)
+        except Exception as error:
+            _log.failure("reporting to {tenant}", tenant=self.tenant_id)
+            self._failed("the reporter", type(error).__name__, empty=empty)
+        finally:
+            self._idle()
+
+    def _idle(self) -> None:
+        self._busy = False
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(None)
+        self._plan()
+
+    async def _report(self, empty: bool) -> None:
+        sink = self._parts.sinks(self.tenant_id)
+        if sink is None:
+            await self._parts.store.ack_all(self.tenant_id, self._clock.now())
+            self._pace.taken(self._clock.seconds())
+            return
+        items = await self._unreported()
+        if (items or empty) and not self._closed:
+            await self._offer(sink, items, empty=empty)
+
+    async def _unreported(self) -> list[ReportItem]:
+        size = self._batch.size
+        return (await self._parts.store.unreported(self.tenant_id, size))[:size]
+
+    async def _offer(self, sink: IReportSink, items: Sequence[ReportItem], *, empty: bool) -> bool:
+        """
+        Make one call.
+
+        :return: whether another one may be made at once.
+        """
+        started = self._clock.seconds()
+        full = len(items) >= self._batch.size
+        try:
+            answer = await self._send(sink, items)
+        except Exception as error:
+            if not isinstance(error, SinkUnavailable):
+                _log.failure("the report sink of {tenant}", tenant=self.tenant_id)
+            result = _RESULTS.get(type(error), "unavailable")
+            self._told(result, items, started)
+            return await self._not_taken(error, items, empty)
+        self._told("acked", items, started)
+        crashpoint("report-post")
+        await self._acked(items, answer)
+        if full:
+            self._pace.more(self._clock.seconds())
+        return True
+
+    def _send(self, sink: IReportSink, items: Sequence[ReportItem]) -> Awaitable[ReportAnswer]:
+        async def send() -> ReportAnswer:
+            return await sink.send(items)
+
+        self._call = Deferred.fromCoroutine(send())
+        return self._call
+
+    async def _acked(self, items: Sequence[ReportItem], answer: ReportAnswer) -> None:
+        """The receiver took *items*: store that, and only then believe it."""
+        now = self._clock.now()
+        pks = _pks(items)
+        if pks:
+            await self._parts.store.acked(pks, now)
+            self._parts.metrics.reported.labels(self.tenant_id).inc(len(pks))
+        self._parts.metrics.last_report.labels(self.tenant_id).set(now)
+        if self._last_error is not None:
+            _log.info("reports of {tenant} are taken again", tenant=self.tenant_id)
+        self._last_sync, self._last_error = now, None
+        self._batch.taken(len(items))
+        seconds, after = self._clock.seconds(), answer.next_sync_after
+        self._pace.taken(seconds, answer.queued, None if after is None else seconds + after - now)
+
+    async def _not_taken(self, error: Exception, items: Sequence[ReportItem], empty: bool) -> bool:
+        count, now = len(items), self._clock.seconds()
+        if count and isinstance(error, ReportTooLarge | ReportRefused):
+            hopeless = (
+                self._batch.too_large(count)
+                if isinstance(error, ReportTooLarge)
+                else self._batch.refused(count)
+            )
+            if hopeless:
+                await self._park(items[0], error.reason)
+            else:
+                self._pace.more(now)
+            if empty:
+                self._pace.owe(now)
+            return self._pace.rest_until <= now
+        timed_out = isinstance(error, ReportUnanswered)
+        self._batch.failed(count, timed_out=timed_out)
+        asked = error.retry_after if isinstance(error, SinkUnavailable) else None
+        reason = error.reason if isinstance(error, SinkUnavailable) else type(error).__name__
+        self._failed("the receiver", reason, asked, empty=empty)
+        if timed_out:
+            self._pace.timed_out(now)
+        return False
+
+    async def _park(self, item: ReportItem, reason: str) -> None:
+        await self._parts.store.park_event(item.event_pks, reason, self._clock.now())
+        self._parts.metrics.parked_events.labels(self.tenant_id).inc(len(item.event_pks))
+        _log.error(
+            "{tenant} will not take the report of message {id} ({event_id}): {reason}; parked",
+            tenant=self.tenant_id,
+            id=item.id,
+            event_id=item.event_id,
+            reason=reason,
+        )
+        self._last_error = reason
+        self._pace.parked(self._clock.seconds())
+
+    def _failed(
+        self, who: str, reason: str, asked: float | None = None, *, empty: bool = False
+    ) -> None:
+        now = self._clock.seconds()
+        self._pace.failed(now, asked, empty=empty)
+        if reason != self._last_error and not self._ended:
+            _log.warn(
+                "no report to {tenant}, {who}: {reason}; next try in {seconds:.0f} s",
+                tenant=self.tenant_id,
+                who=who,
+                reason=reason,
+                seconds=self._pace.rest_until - now,
+            )
+        self._last_error = reason
+
+    def _told(self, result: str, items: Sequence[ReportItem], started: float) -> None:
+        """Count and log one call that has ended."""
+        self._call = None
+        self._parts.metrics.reports.labels(self.tenant_id, result).inc()
+        if self._parts.log_activity:
+            _log.info(
+                "report to {tenant}: {items} items, {result}, {seconds:.3f} s",
+                tenant=self.tenant_id,
+                items=len(items),
+                result=result,
+                seconds=self._clock.seconds() - started,
+            )
+
+
+#: What a call's end is called in metrics and logs, besides ``acked`` and ``unavailable``.
+_RESULTS: dict[type[Exception], str] = {
+    ReportTooLarge: "too_large",
+    ReportRefused: "refused",
+    ReportUnanswered: "timeout",
+}
+
+
+def _pks(items: Sequence[ReportItem]) -> list[int]:
+    return [pk for item in items for pk in item.event_pks]
