@@ -2,9 +2,9 @@
 The one wall clock, and names for things: pks and uuids.
 
 The wall clock is read at the start and advanced by the monotonic one, so that it never steps
-back; every :data:`REREAD` seconds it is compared with the system's. A small difference is taken
-over when it lies ahead and waited out when it lies behind; a step of more than :data:`STEP` is
-followed slowly, with one line in the log.
+back; every :data:`REREAD` seconds it is compared with the system's. A difference, ahead or behind,
+is made good gently; if it is more than :data:`STEP`, somebody set the clock, and one line in the
+log says so.
 """
 
 from __future__ import annotations

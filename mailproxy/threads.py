@@ -8,20 +8,27 @@ resolved, and the reactor's own pool stays what it is for: the resolver.
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Thread
 from typing import Any, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from mailproxy.errors import MailProxyError
+
 T = TypeVar("T")
+
+
+class NotRunning(MailProxyError):
+    """A pool that has not been started, or is being stopped, takes no work."""
 
 
 class Threads(Service):
     """
-    A pool of threads that lives from ``startService`` to ``stopService``.
+    A pool of threads that lives from ``startService`` to ``stopService``; it can be started again.
 
     :param reactor: where results are delivered.
     :param name: of the pool; threads carry it.
@@ -31,23 +38,38 @@ class Threads(Service):
     def __init__(self, reactor: IReactorFromThreads, name: str, size: int) -> None:
         self.setName(f"threads:{name}")
         self._reactor = reactor
-        self._pool = ThreadPool(minthreads=0, maxthreads=size, name=name)
+        self._make = lambda: ThreadPool(minthreads=0, maxthreads=size, name=name)
+        self._pool: ThreadPool | None = None
 
     def startService(self) -> None:
         super().startService()
+        self._pool = self._make()
         self._pool.start()
 
-    def stopService(self) -> None:
-        """Waits for the calls that run; what is queued runs first."""
+    def stopService(self) -> Deferred[None]:
+        """Take no more work; fires when what was given has run. The reactor goes on meanwhile."""
         super().stopService()
-        self._pool.stop()
+        done: Deferred[None] = Deferred()
+        pool, self._pool = self._pool, None
+
+        def stop() -> None:
+            if pool is not None:
+                pool.stop()
+            self._reactor.callFromThread(done.callback, None)
+
+        Thread(target=stop, name=f"stop {self.name}").start()
+        return done
 
     def __call__(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Deferred[T]:
         """
         Run *function* in a thread of the pool.
 
         Cancelling the Deferred detaches from the call; the call itself goes on.
+
+        :raises NotRunning: through the Deferred; *function* was not and will not be called.
         """
+        if self._pool is None:
+            return fail(NotRunning(f"{self.name} is not running"))
         result: Deferred[T] = Deferred(lambda _: None)
 
         def done(value: Any) -> None:
@@ -60,7 +82,5 @@ class Threads(Service):
 
 def inline(function: Callable[..., T], *args: Any, **kwargs: Any) -> Deferred[T]:
     """Run *function* at once, in this thread: what tests and simulations hand in."""
-    from twisted.internet.defer import maybeDeferred
-
     result: Deferred[T] = maybeDeferred(function, *args, **kwargs)
     return result
