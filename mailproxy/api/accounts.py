@@ -1,0 +1,136 @@
+"""``/account`` and ``/accounts``: the upstreams mail goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+import msgspec
+
+from mailproxy.api.account_fields import NOT_ENFORCED, read_fields, tls
+from mailproxy.api.answers import OTHER_TENANT, Answer, Problem, Refused, invalid, ok, refused
+from mailproxy.api.call import Call, Route
+from mailproxy.api.times import iso
+from mailproxy.interfaces import IAccounts, IClock
+from mailproxy.metrics import Metrics
+from mailproxy.model import Account
+from mailproxy.records import AccountSpec, PasswordRequired
+from mailproxy.states import OnUncertain
+
+_SPEC = frozenset(field.name for field in attrs.fields(AccountSpec))
+
+
+class Accounts:
+    """Declares, lists and deletes upstream accounts."""
+
+    def __init__(self, store: IAccounts, clock: IClock, metrics: Metrics) -> None:
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+
+    def routes(self) -> Iterable[Route]:
+        yield Route("POST", "/account", self.put)
+        yield Route("GET", "/accounts", self.list)
+        yield Route("DELETE", "/account/<path:id>", self.delete)
+
+    async def put(self, call: Call) -> Answer:
+        home, asked = call.home(), call.asked_tenant()
+        body = _object(call.body())
+        fields = read_fields(body)
+        tenant_id = fields.pop("tenant_id", home)
+        if tenant_id != home:
+            if call.caller.tenant_id is not None:
+                raise Refused(OTHER_TENANT)
+            if asked is not None:
+                raise invalid([Problem(("body", "tenant_id"), "not the tenant of the query")])
+            if not call.tenant_exists(tenant_id):
+                raise invalid([Problem(("body", "tenant_id"), "tenant not found")])
+        spec = _spec(tenant_id, fields)
+        try:
+            await self._store.put_account(spec, self._clock.now())
+        except PasswordRequired:
+            raise invalid([Problem(("body", "password"), "password required", "missing")]) from None
+        self._metrics.know(tenant_id, spec.id)
+        return ok(**_remarks(body, fields))
+
+    async def list(self, call: Call) -> Answer:
+        accounts = await self._store.accounts(call.scope())
+        return ok(accounts=[_shown(account) for account in accounts])
+
+    async def delete(self, call: Call) -> Answer:
+        given = call.scope()
+        deleted = await self._store.delete_account(call.home(), call.path["id"], self._clock.now())
+        if not deleted and given is not None:
+            raise refused(404, "account not found")
+        return ok()
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        value = msgspec.json.decode(body)
+    except RecursionError:
+        raise invalid([Problem(("body",), "nested too deep")]) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise invalid([Problem(("body",), "not JSON")]) from None
+    if not isinstance(value, dict):
+        raise invalid([Problem(("body",), "expected an object")])
+    return value
+
+
+def _spec(tenant_id: str, fields: Mapping[str, Any]) -> AccountSpec:
+    mode, port = tls(fields)
+    values = {name: value for name, value in fields.items() if name in _SPEC}
+    user = fields.get("user") or None
+    options = {name: fields[name] for name in NOT_ENFORCED if name in fields}
+    values |= {
+        "tenant_id": tenant_id,
+        "port": port,
+        "tls_mode": mode,
+        "user": user,
+        "password": (fields.get("password") or None) if user else None,
+        "on_uncertain": OnUncertain(fields.get("on_uncertain", OnUncertain.RETRY)),
+        "options": msgspec.json.encode(options).decode(),
+    }
+    return AccountSpec(**values)
+
+
+def _remarks(body: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What the client should know of a declaration that was taken."""
+    remarks: dict[str, Any] = {}
+    idle = [name for name in NOT_ENFORCED if name in fields]
+    if idle:
+        remarks["not_enforced"] = idle
+    behavior = body.get("limit_behavior")
+    if isinstance(behavior, str) and behavior.strip().lower() not in ("defer", "reject", "drop"):
+        remarks["warnings"] = ["limit_behavior: an unknown word, taken as defer"]
+    return remarks
+
+
+def _shown(account: Account) -> dict[str, Any]:
+    """Every field but the password."""
+    options = msgspec.json.decode(account.options or "{}")
+    return {
+        "id": account.id,
+        "tenant_id": account.tenant_id,
+        "name": account.name,
+        "host": account.host,
+        "port": account.port,
+        "user": account.user,
+        "use_tls": account.use_tls,
+        "tls_mode": account.tls_mode.value,
+        "allow_plaintext_auth": account.allow_plaintext_auth,
+        "timeout": account.timeout,
+        "ttl": account.ttl,
+        "max_sessions": account.max_sessions,
+        "batch_size": account.batch_size,
+        "is_default": account.is_default,
+        "on_uncertain": account.on_uncertain.value,
+        "retry_delays": account.retry_delays,
+        "max_age_seconds": account.max_age_seconds,
+        "ca_pem": account.ca_pem,
+        **{name: options.get(name) for name in NOT_ENFORCED},
+        "parked_reason": account.parked_reason or None,
+        "created_at": iso(account.created_at),
+        "updated_at": iso(account.updated_at),
+    }

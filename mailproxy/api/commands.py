@@ -1,0 +1,75 @@
+"""``/commands/run-now``, ``/commands/suspend`` and ``/commands/activate``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from mailproxy.api.answers import Answer, Problem, invalid, ok, refused
+from mailproxy.api.call import Call, Route
+from mailproxy.interfaces import IClock, IControl, IIntake
+from mailproxy.model import DEFAULT_TENANT
+from mailproxy.records import Suspension
+
+#: What ``batch_code`` and the answer call everything.
+ALL = "*"
+
+_control = re.compile(r"[\x00-\x1f\x7f]").search
+
+_Change = Callable[[str | None, str | None, float], Awaitable[Suspension]]
+
+
+class Commands:
+    """What sets the machinery going and stops it."""
+
+    def __init__(self, store: IIntake, control: IControl, clock: IClock) -> None:
+        self._store = store
+        self._control = control
+        self._clock = clock
+
+    def routes(self) -> Iterable[Route]:
+        yield Route("POST", "/commands/run-now", self.run_now)
+        yield Route("POST", "/commands/suspend", self.suspend)
+        yield Route("POST", "/commands/activate", self.activate)
+
+    async def run_now(self, call: Call) -> Answer:
+        """Never waits, never fails: whoever may call at all is told yes."""
+        tenant_id = call.asked_tenant()
+        if tenant_id is None or call.tenant_exists(tenant_id):
+            self._control.run_now(tenant_id)
+        return ok()
+
+    async def suspend(self, call: Call) -> Answer:
+        return await self._change(call, self._store.suspend)
+
+    async def activate(self, call: Call) -> Answer:
+        return await self._change(call, self._store.activate)
+
+    async def _change(self, call: Call, change: _Change) -> Answer:
+        tenant_id, batch = call.scope(), _batch(call)
+        if batch is not None and tenant_id is None:
+            tenant_id = DEFAULT_TENANT
+        try:
+            suspension = await change(tenant_id, batch, self._clock.now())
+        except ValueError:
+            raise refused(400, "everything is suspended, not this batch alone") from None
+        answer: dict[str, Any] = {"tenant_id": tenant_id}
+        if batch is not None:
+            answer["batch_code"] = batch
+        return ok(
+            **answer,
+            suspended_batches=suspension.batches,
+            pending_messages=suspension.pending,
+            in_flight=suspension.in_flight,
+            active=suspension.active,
+        )
+
+
+def _batch(call: Call) -> str | None:
+    batch = call.query("batch_code")
+    if batch is None or batch == ALL:
+        return None
+    if len(batch) > 64 or _control(batch):
+        raise invalid([Problem(("query", "batch_code"), "expected at most 64 characters of text")])
+    return batch

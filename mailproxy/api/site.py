@@ -1,0 +1,137 @@
+"""
+The site: connections, limits, deadlines and the access log of the API.
+
+It knows nothing of endpoints; whatever resource it is given answers the requests.
+"""
+
+from __future__ import annotations
+
+import attrs
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+
+from mailproxy.api.answers import TOO_LARGE, UNAUTHORIZED, Answer
+from mailproxy.api.auth import Gate, Proxies
+from mailproxy.api.channel import ApiChannel, LimitedRequest, content_file
+from mailproxy.interfaces import IClock
+from mailproxy.metrics import Metrics
+
+_log = Logger()
+
+
+@attrs.frozen
+class SiteLimits:
+    """
+    What one client may ask of the HTTP server.
+
+    :param max_request_bytes: the largest body.
+    :param header_seconds: for all of a request's header, from its first byte.
+    :param idle_seconds: a connection may wait for its next request.
+    :param max_connections: open at once; beyond, the one that has been idle longest is closed.
+    """
+
+    max_request_bytes: int = 64 * 1024 * 1024
+    header_seconds: float = 20.0
+    idle_seconds: float = 60.0
+    max_connections: int = 1000
+
+
+class ApiSite(Site):
+    """
+    :param clock: runs every deadline.
+    """
+
+    protocol = ApiChannel  # type: ignore[assignment]  # without the switch to HTTP/2
+    requestFactory = LimitedRequest
+
+    def __init__(
+        self,
+        resource: IResource,
+        gate: Gate,
+        limits: SiteLimits,
+        proxies: Proxies,
+        metrics: Metrics,
+        clock: IClock,
+    ) -> None:
+        super().__init__(
+            resource, parsePOSTFormSubmission=False, timeout=limits.idle_seconds, reactor=clock
+        )
+        self.clock = clock
+        self.max_request_bytes = limits.max_request_bytes
+        self.header_seconds = limits.header_seconds
+        self._gate = gate
+        self._proxies = proxies
+        self._metrics = metrics
+        self._max_connections = limits.max_connections
+        self._open: dict[ApiChannel, None] = {}
+
+    getContentFile = staticmethod(content_file)
+
+    def startFactory(self) -> None:
+        """Nothing: the access log is the program's own."""
+
+    def stopFactory(self) -> None:
+        """Nothing."""
+
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"http/1.1"]
+
+    def refusal(
+        self, request: LimitedRequest, method: bytes, target: bytes, length: int | None
+    ) -> Answer | None:
+        """Why a body of *length* (None: not announced) is not read; None if it is."""
+        path = target.partition(b"?")[0]
+        if self._gate.admit(method, path, request.requestHeaders) is None:
+            return UNAUTHORIZED
+        if length is not None and length > self.max_request_bytes:
+            return TOO_LARGE
+        return None
+
+    def opened(self, channel: ApiChannel) -> None:
+        """A connection was made; make room for it if need be."""
+        if len(self._open) >= self._max_connections:
+            oldest = next((c for c in self._open if c.idle), channel)
+            _log.warn("{count} connections are open; one is closed", count=len(self._open))
+            oldest.abort()
+        self._open[channel] = None
+
+    def closed(self, channel: ApiChannel) -> None:
+        self._open.pop(channel, None)
+
+    def log(self, request: LimitedRequest) -> None:  # type: ignore[override]
+        """A request has been answered."""
+        self._account(request, request.code, request.sentLength)
+        channel = request.channel
+        if channel in self._open:  # the most recently used come last
+            del self._open[channel]
+            self._open[channel] = None
+
+    def hung_up(self, request: LimitedRequest | None, status: int) -> None:
+        """A request was refused before it was complete."""
+        if request is not None:
+            self._account(request, status, 0)
+
+    def _account(self, request: LimitedRequest, status: int, sent: int) -> None:
+        now = self.clock.seconds()
+        seconds = 0.0 if request.began is None else now - request.began
+        self._metrics.http_requests.labels(request.route, str(status)).inc()
+        self._metrics.http_seconds.observe(seconds)
+        _log.debug(
+            "{client} {method} {path} {status} {sent} bytes {seconds:.4f} s",
+            client=self._client(request),
+            method=_printable(request.method),
+            path=_printable((request.uri or b"").partition(b"?")[0]),
+            status=status,
+            sent=sent,
+            seconds=seconds,
+        )
+
+    def _client(self, request: LimitedRequest) -> str:
+        peer: IAddress = request.client
+        return self._proxies.client(getattr(peer, "host", "-"), request.requestHeaders)
+
+
+def _printable(value: bytes) -> str:
+    return value.decode("ascii", "backslashreplace")

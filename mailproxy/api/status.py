@@ -1,0 +1,108 @@
+"""``/status``, ``/health``, ``/livez``, ``/readyz`` and ``/metrics``: how the service is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from prometheus_client.exposition import choose_encoder
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.logger import Logger
+
+import mailproxy
+from mailproxy.api.answers import Answer, error, ok
+from mailproxy.api.call import Call, Route
+from mailproxy.errors import StoreError
+from mailproxy.interfaces import IClock, IControl, InThread, IStore
+from mailproxy.metrics import Metrics
+from mailproxy.states import MessageState
+
+#: Seconds a scrape waits for the store; then it shows the values of the scrape before.
+REFRESH_SECONDS = 2.0
+
+_OPEN_STATES = [state.value for state in MessageState if not state.final]
+
+_log = Logger()
+
+
+class Status:
+    """How the service is, for people, load balancers and Prometheus."""
+
+    def __init__(
+        self,
+        store: IStore,
+        control: IControl,
+        clock: IClock,
+        metrics: Metrics,
+        in_thread: InThread,
+    ) -> None:
+        self._store = store
+        self._control = control
+        self._clock = clock
+        self._metrics = metrics
+        self._in_thread = in_thread
+        self._introduced = False
+
+    def routes(self) -> Iterable[Route]:
+        yield Route("GET", "/status", self.status)
+        yield Route("GET", "/health", self.alive)
+        yield Route("GET", "/livez", self.alive)
+        yield Route("GET", "/readyz", self.ready)
+        yield Route("GET", "/metrics", self.metrics)
+
+    async def status(self, call: Call) -> Answer:
+        suspension = await self._store.suspension(call.scope())
+        fields: dict[str, Any] = {}
+        if call.caller.admin:
+            fields["queue"] = (await self._store.counts(self._clock.now())).by_state
+        return ok(
+            active=suspension.active,
+            version=mailproxy.__version__,
+            draining=bool(self._control.draining()),
+            suspended_batches=suspension.batches,
+            pending_messages=suspension.pending,
+            in_flight=suspension.in_flight,
+            **fields,
+        )
+
+    async def alive(self, call: Call) -> Answer:
+        return ok(status="ok")
+
+    async def ready(self, call: Call) -> Answer:
+        problem = None
+        if self._control.draining():
+            problem = "shutting down"
+        elif not self._store.healthy():
+            problem = "the store does not take writes"
+        return ok(status="ok") if problem is None else error(503, problem, status="error")
+
+    async def metrics(self, call: Call) -> Answer:
+        await self._refresh()
+        accepted = call.request.getHeader("accept") or ""
+        encode, content_type = choose_encoder(accepted)
+        text = await self._in_thread(encode, self._metrics.registry)
+        return Answer(200, text, content_type.encode("ascii"))
+
+    async def _refresh(self) -> None:
+        """Set the gauges that follow from the store; a sick store leaves them as they were."""
+        gathering: Deferred[None] = ensureDeferred(self._gather())
+        gathering.addTimeout(REFRESH_SECONDS, self._clock)
+        try:
+            await gathering
+        except (StoreError, DeferredTimeout) as problem:
+            _log.debug("metrics are not fresh: {problem}", problem=str(problem))
+
+    async def _gather(self) -> None:
+        if not self._introduced:
+            for account in await self._store.accounts(None):
+                self._metrics.know(account.tenant_id, account.id)
+            self._introduced = True
+        now = self._clock.now()
+        counts = await self._store.counts(now)
+        for state in _OPEN_STATES:
+            self._metrics.queue.labels(state).set(counts.by_state.get(state, 0))
+        self._metrics.pending.set(counts.pending)
+        due = counts.oldest_due
+        self._metrics.oldest_due.set(0.0 if due is None else max(0.0, now - due))
+        self._metrics.report_lag.set(await self._store.report_lag(now))

@@ -1,0 +1,232 @@
+"""
+The JSON of submissions as it comes in: types, and reasons for what does not fit them.
+
+An envelope keeps its elements raw, so that each is decoded, and refused, on its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import attrs
+import msgspec
+
+from mailproxy.api.answers import Problem, Refused, invalid
+
+
+class AttachmentObject(msgspec.Struct, forbid_unknown_fields=True):
+    """One attachment; the only object that may hold no unknown key."""
+
+    filename: str
+    storage_path: str
+    fetch_mode: str | None = None
+    mime_type: str | None = None
+    content_md5: str | None = None
+    auth: dict[str, Any] | None = None
+
+
+class Element(msgspec.Struct):
+    """One submitted message. A field that is null counts as absent."""
+
+    id: Any = None
+    sender: str | None = msgspec.field(default=None, name="from")
+    tenant_id: str | None = None
+    account_id: str | None = None
+    to: str | list[str] | None = None
+    cc: str | list[str] | None = None
+    bcc: str | list[str] | None = None
+    subject: str | None = None
+    body: str | None = None
+    content_type: str | None = None
+    body_html: str | None = None
+    body_plain: str | None = None
+    reply_to: str | None = None
+    return_path: str | None = None
+    message_id: str | None = None
+    headers: dict[str, str | int | float | bool] | None = None
+    attachments: list[AttachmentObject] | None = None
+    priority: int | str | None = None
+    deferred_ts: int | float | str | None = None
+    batch_code: str | None = None
+
+
+class Envelope(msgspec.Struct):
+    """The body of ``add-messages``."""
+
+    messages: list[msgspec.Raw]
+    default_priority: int | str | None = None
+
+
+class Rejected(Exception):
+    """
+    One element is not accepted.
+
+    :param reason: what the client is told; names the field, never its value.
+    :param id: the element's id, if it has a usable one.
+    """
+
+    def __init__(self, reason: str, id: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.id = id
+
+
+#: What json.loads gives for a submission: elements, or why one cannot even be written again.
+_envelope = msgspec.json.Decoder(Envelope)
+_element = msgspec.json.Decoder(Element)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+_KNOWN = frozenset(field.encode_name for field in msgspec.structs.fields(Element))
+_WHERE = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?", re.DOTALL)
+_TYPES = re.compile(r"Expected `([a-z |]+)`, got `([a-z]+)`")
+_MISSING = re.compile(r"Object missing required field `([a-z_]+)`")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@attrs.frozen
+class Submission:
+    """An envelope; an element that is an exception is already judged."""
+
+    elements: list[msgspec.Raw | bytes | Rejected]
+    default_priority: int | str | None
+
+
+def read_envelope(body: bytes) -> Submission:
+    """
+    Take the body of ``add-messages`` apart.
+
+    :raises Refused: 422, it is not an envelope.
+    """
+    try:
+        envelope = _envelope.decode(body)
+    except msgspec.ValidationError as error:
+        where, what = _judge(str(error))
+        raise _bad_envelope(what, *where) from None
+    except RecursionError:
+        raise _bad_envelope("nested too deep") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # A lone surrogate is legal JSON; it spoils its element, not the others.
+        if _SURROGATE.search(body) is None:
+            raise _bad_envelope("not JSON") from None
+        return _read_slowly(body)
+    return Submission(list(envelope.messages), envelope.default_priority)
+
+
+def read_element(raw: msgspec.Raw | bytes) -> Element:
+    """:raises Rejected: it is not a message; the reason names the first field at fault."""
+    try:
+        return _element.decode(raw)
+    except msgspec.ValidationError as error:
+        where, what = _judge(str(error))
+        raise _rejected("".join(where), what, raw) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _rejected(*_blame(raw), raw) from None
+
+
+def find_id(raw: msgspec.Raw | bytes) -> str | None:
+    """The id of an element that is otherwise not what it should be; None if it is not usable."""
+    try:
+        value = msgspec.json.decode(_fields.decode(raw).get("id", b"null"))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return value if usable_id(value) else None
+
+
+def usable_id(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= 255
+        and not value.isspace()
+        and _UNUSABLE.search(value) is None
+    )
+
+
+def _rejected(where: str, what: str, raw: msgspec.Raw | bytes) -> Rejected:
+    return Rejected(f"invalid {where or 'message'}: {what}", find_id(raw))
+
+
+def _bad_envelope(what: str, *where: str) -> Refused:
+    kind = "missing" if what == "required" else "value_error"
+    return invalid([Problem(("body", *where), what, kind)])
+
+
+def _judge(text: str) -> tuple[list[str], str]:
+    """Where and what, from the text of a validation error; no value or key of the input in it."""
+    match = _WHERE.fullmatch(text)
+    assert match is not None  # matches every text
+    what, where = match["what"], (match["where"] or "").replace("[...]", "")
+    place = [where] if where else []
+    if types := _TYPES.fullmatch(what):
+        return place, f"expected {types[1].replace(' |', ',')}, got {types[2]}"
+    if missing := _MISSING.fullmatch(what):
+        return [f"{where}.{missing[1]}" if where else missing[1]], "required"
+    if what.startswith("Object contains unknown field"):
+        return place, "an unknown key"
+    return place, "out of range" if what == "Number out of range" else "not acceptable"
+
+
+def _blame(raw: msgspec.Raw | bytes) -> tuple[str, str]:
+    """The known field whose text cannot be read, and why."""
+    try:
+        fields = _fields.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return "message", "not readable"
+    for name in sorted(_KNOWN & fields.keys()):
+        try:
+            msgspec.json.decode(fields[name])
+        except RecursionError:
+            return name, "nested too deep"
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return name, "not UTF-8 text"
+    return "message", "not readable"
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _read_slowly(body: bytes) -> Submission:
+    """:func:`read_envelope` for a body with a lone surrogate somewhere in it."""
+    try:
+        envelope = json.loads(body, parse_constant=_no_constant)
+        elements = envelope["messages"]
+        priority = envelope.get("default_priority")
+    except RecursionError:
+        raise _bad_envelope("nested too deep") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise _bad_envelope("not JSON") from None
+    if not isinstance(elements, list):
+        raise _bad_envelope("expected array", "messages")
+    if isinstance(priority, bool) or not isinstance(priority, int | str | None):
+        raise _bad_envelope("expected int, str, null", "default_priority")
+    return Submission([_without_surrogates(element) for element in elements], priority)
+
+
+def _without_surrogates(element: Any) -> bytes | Rejected:
+    """The element as JSON again; rejected if a field of ours cannot be."""
+    if not isinstance(element, dict):
+        return b"null"
+    kept = {}
+    spoilt = None
+    for name, value in element.items():
+        if name in _KNOWN:
+            kept[name] = value
+            if not _encodable(value):
+                spoilt = name
+    if spoilt is None:
+        return json.dumps(kept, ensure_ascii=False).encode()
+    id = kept.get("id")
+    return Rejected(
+        f"invalid {spoilt}: a lone surrogate", id if spoilt != "id" and usable_id(id) else None
+    )
+
+
+def _encodable(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
