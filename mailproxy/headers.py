@@ -151,10 +151,12 @@ def filename_parameters(field: str, filename: str) -> tuple[str, str]:
 
 
 def _approximate(filename: str) -> str:
-    """*filename* in plain ASCII: letters without their accents, the end with its extension."""
+    """*filename* in plain ASCII: letters without their accents, its beginning and extension."""
     letters = unicodedata.normalize("NFKD", filename)
     bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
-    return re.sub(r"[^A-Za-z0-9._()-]+", "_", bare)[-60:]
+    plain = re.sub(r"[^A-Za-z0-9._()-]+", "_", bare)
+    stem, dot, extension = plain.rpartition(".")
+    return plain[:60] if len(extension) > 10 else (stem[:50] + dot + extension)
 
 
 def _extended(name: str, value: str) -> str:
@@ -213,10 +215,10 @@ def _mailbox_tokens(field: str, mailbox: Mailbox) -> list[str]:
     display = mailbox.display
     if not display:
         return [addr]
-    if len(display) <= WIDTH - 12 and display.isascii() and "=?" not in display:
-        if _PHRASE.fullmatch(display):
-            return [display, f"<{addr}>"]
-        if display.isprintable() and not _ODD_SPACE.search(display):
+    if display.isascii() and "=?" not in display:
+        if _PHRASE.fullmatch(display) and len(display) < MAX_LINE:
+            return [*(display.split(" ") if len(display) > WIDTH // 2 else [display]), f"<{addr}>"]
+        if len(display) < WIDTH - 12 and display.isprintable() and not _ODD_SPACE.search(display):
             quoted = display.replace("\\", "\\\\").replace('"', '\\"')
             return [f'"{quoted}"', f"<{addr}>"]
     _check_text(field, display)
