@@ -111,6 +111,11 @@ def unknown(n: int = 0) -> RecipientChange:
     return RecipientChange(n, RecipientState.UNCERTAIN, None, None, "uncertain: no reply")
 
 
+def ended(n: int, state: RecipientState, reply: str = "") -> RecipientChange:
+    """Recipient *n* comes to *state* without a reply."""
+    return RecipientChange(n, state, None, None, reply)
+
+
 def record(
     claimed: Claimed, *changes: RecipientChange, at: float, begun: bool = True, **overrides: Any
 ) -> Record:

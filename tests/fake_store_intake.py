@@ -217,7 +217,7 @@ def _replace(change: Change, row: MessageRow, message: NewMessage, account: Acco
 
 def _new_generation(change: Change, row: MessageRow, message: NewMessage, account: Account) -> None:
     row.generation += 1
-    row.attempts = row.uncertain = row.open_attempt = 0
+    row.attempts = row.uncertain = row.open_attempt = row.intent_token = 0
     row.reason = row.reason_key = ""
     row.accepted_at, row.finished_at = change.now, None
     _fill(change, row, message, account)

@@ -10,6 +10,9 @@ from mailproxy.states import EventKind, MessageState, RecipientState
 from tests.fake_store_intake import Change
 from tests.fake_store_rows import Disk, Lease, MessageRow
 
+#: What a recipient may be in while it is not known whether it was accepted.
+_IN_DOUBT = (RecipientState.WAITING, RecipientState.DEFERRED, RecipientState.UNCERTAIN)
+
 #: Up to this size a claim brings the payload along, if there are no attachments.
 INLINE_BYTES = 32_768
 
@@ -110,6 +113,7 @@ def _begin(change: Change, pk: int, token: int, account: str) -> bool:
         return False
     row.attempts += 1
     row.open_attempt = row.attempts
+    row.intent_token = token
     data = {"attempt": row.attempts, "account": account}
     row.tell(change.names, EventKind.INTENT, change.now, data)
     return True
@@ -175,30 +179,23 @@ def _late(change: Change, row: MessageRow, item: Record) -> None:
     """
     An outcome whose lease was lost: kept, and believed where it proves what nobody knew.
 
-    That is: recipients it says accepted, of the last attempt begun, while the message is not
-    under way again.
+    That is: recipients it says accepted, by the last attempt that was begun.
     """
     proofs = [
         new
         for new in item.changes
-        if new.state is RecipientState.SENT
-        and item.attempt == row.attempts
-        and row.uncertain
-        and not row.open_attempt
-        and (row.recipients[new.n].state.open or _is_unknown(row, new.n))
+        if new.state is RecipientState.SENT and item.token == row.intent_token
     ]
+    proofs = [new for new in proofs if row.recipients[new.n].state in _IN_DOUBT]
     if not proofs:
         row.tell(change.names, EventKind.LATE, item.at, {"attempt": item.attempt})
         return
     _apply(row, proofs)
-    if not row.open and not any(_is_unknown(row, n) for n in range(len(row.recipients))):
+    if not any(rcpt.state in _IN_DOUBT for rcpt in row.recipients):
         row.hold = ""
-        row.lease = None
+        if not row.open_attempt:
+            row.lease = None
     _settle(change, row, item, EventKind.LATE, report=False)
-
-
-def _is_unknown(row: MessageRow, n: int) -> bool:
-    return row.recipients[n].state is RecipientState.UNCERTAIN
 
 
 def release(change: Change, leases: Sequence[tuple[int, int]]) -> None:

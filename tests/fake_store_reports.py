@@ -48,7 +48,8 @@ def _by_pk(disk: Disk, event_pks: Sequence[int]) -> list[EventRow]:
 
 def acked(disk: Disk, event_pks: Sequence[int], now: float) -> None:
     for event in _by_pk(disk, event_pks):
-        event.reported_at = now
+        if event.unreported:
+            event.reported_at = now
 
 
 def park_event(disk: Disk, event_pks: Sequence[int], reason: str) -> None:

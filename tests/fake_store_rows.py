@@ -72,6 +72,7 @@ class AccountRow:
 class MessageRow:
     """
     :param open_attempt: number of the attempt whose intent has no outcome yet; 0 for none.
+    :param intent_token: of the lease under which the last intent was stored.
     :param accepted_by: addresses that some attempt of some generation reached.
     :param reason_key: of the last deferral that was reported.
     """
@@ -98,6 +99,7 @@ class MessageRow:
     attempts: int = 0
     uncertain: int = 0
     open_attempt: int = 0
+    intent_token: int = 0
     hold: str = ""
     lease: Lease | None = None
     reason: str = ""

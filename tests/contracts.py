@@ -1,0 +1,100 @@
+"""
+The contract of :class:`~mailproxy.interfaces.IStore`, as tests that every store runs.
+
+A backend writes a factory (:class:`~tests.contracts_base.StoreFactory`) and one class for each
+contract listed in :data:`CONTRACTS`; ``tests/test_contracts.py`` does so for the fake. Only the
+interface, a fake clock and the factory are used.
+
+Where interface, design and wire contract leave room, the suite holds to this:
+
+* Reasons of rejection: ``account not found``, ``tenant not found``, ``tenant inactive``. A sent or
+  removed message posted with other content: *duplicate*, ``differs``.
+* ``expires_at`` = max(accepted_at, not_before) + the age limit; the account's own limit wins. Time
+  spent suspended is added. A new generation is accepted anew: its age and attempts start over.
+* In flight and the same content: *queued*. With nothing changed a lease is kept; a changed
+  priority, time or batch voids it. A retry is not brought forward by posting the id again.
+* Failed, and everybody in the new element has accepted already: *queued* or *duplicate*, both count
+  as queued; nothing is sent and the final event is offered again.
+* An event that is reported again keeps its ``event_id`` and gets a new pk, so that the ack of a
+  report that was open meanwhile does not cover it. The final event of a removed message is
+  reported again from its tombstone.
+* A removed message that was not accepted by all, posted again: *queued* for those who are left,
+  with the same Message-ID.
+* Who accepted in any generation is remembered over all later ones, and over removal.
+* The error of a final item begins with ``Record.reason`` if there is one; then each refused
+  recipient with its reply; then who accepted.
+* An unreported event keeps saying what it said when it was made, also after a new generation began.
+* A deferral that is not to be reported does not count as reported: its reason is still new.
+* Late evidence is believed if it is of the last intent stored for the message, whatever has been
+  decided in between, as long as the recipient is not final; a hold ends when nothing is in doubt.
+* ``release`` does not take back an intent.
+* A parked account is claimable, and begins, from its ``probe_at`` on.
+* ``activate(tenant, None)`` ends the suspension of the tenant's single batches too;
+  ``activate(None, None)`` does not end that of a tenant.
+* A listing's "newest first" is by when the message ended.
+"""
+
+from __future__ import annotations
+
+from tests.contracts_accounts import (
+    AccountsContract,
+    DefaultAccountContract,
+    DeletedAccountContract,
+    ParkingContract,
+)
+from tests.contracts_base import StoreContract, StoreFactory
+from tests.contracts_ended import EndedAgainContract, RemovedAgainContract
+from tests.contracts_intake import AgeContract, ClaimedContract, IntakeContract
+from tests.contracts_outcomes import LateContract, OutcomeContract, UncertainContract
+from tests.contracts_queue import ClaimOrderContract, DueContract, IntentContract, LeaseContract
+from tests.contracts_reports import AckContract, DeferralItemContract, FinalItemContract
+from tests.contracts_same_id import WaitingAgainContract
+from tests.contracts_status import CountsContract, ListingContract, RetentionContract
+from tests.contracts_suspension import SuspensionContract
+
+#: Every part of the contract.
+CONTRACTS: tuple[type[StoreContract], ...] = (
+    AccountsContract,
+    DefaultAccountContract,
+    ParkingContract,
+    DeletedAccountContract,
+    IntakeContract,
+    ClaimedContract,
+    AgeContract,
+    WaitingAgainContract,
+    EndedAgainContract,
+    RemovedAgainContract,
+    ClaimOrderContract,
+    DueContract,
+    LeaseContract,
+    IntentContract,
+    OutcomeContract,
+    UncertainContract,
+    LateContract,
+    FinalItemContract,
+    DeferralItemContract,
+    AckContract,
+    SuspensionContract,
+    CountsContract,
+    ListingContract,
+    RetentionContract,
+)
+
+
+def contract_tests(factory: type[StoreFactory], base: type, module: str) -> dict[str, type]:
+    """
+    One test class for each contract, to be put into a test module's namespace.
+
+    :param factory: how the backend makes its store; a mixin.
+    :param base: the ``TestCase`` to run under.
+    :param module: ``__name__`` of the test module.
+    """
+    made = {}
+    for contract in CONTRACTS:
+        name = contract.__name__.removesuffix("Contract") + "Tests"
+        body = {"__module__": module, "__doc__": contract.__doc__}
+        made[name] = type(name, (factory, contract, base), body)
+    return made
+
+
+__all__ = ["CONTRACTS", "StoreContract", "StoreFactory", "contract_tests"]

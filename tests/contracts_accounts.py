@@ -1,0 +1,396 @@
+"""What every store promises about upstream accounts."""
+
+from __future__ import annotations
+
+from mailproxy.records import PasswordRequired
+from mailproxy.states import OnUncertain, TlsMode
+from tests.build import deferral, new_message, record
+from tests.contracts_base import DAY, StoreContract
+
+
+class AccountsContract(StoreContract):
+    async def test_account_reads_as_it_was_put(self) -> None:
+        """An account reads as it was declared, its password included."""
+        put = await self.put(
+            id="full",
+            host="smtp.example.com",
+            port=465,
+            tls_mode=TlsMode.IMPLICIT,
+            user="me",
+            password="pässwörd",
+            name="Everything",
+            use_tls=True,
+            allow_plaintext_auth=True,
+            timeout=12.5,
+            ttl=60.0,
+            max_sessions=3,
+            batch_size=7,
+            on_uncertain=OnUncertain.HOLD,
+            retry_delays=(1.0, 2.5),
+            max_age_seconds=1234.0,
+            ca_pem="-----BEGIN CERTIFICATE-----",
+            options='{"limit_per_minute":5}',
+        )
+
+        read = await self.store.account(put.pk)
+
+        self.assertEqual(put, read)
+        assert read is not None
+        self.assertEqual(("me", "pässwörd"), (read.user, read.password))
+        self.assertEqual((TlsMode.IMPLICIT, OnUncertain.HOLD), (read.tls_mode, read.on_uncertain))
+        self.assertEqual(
+            (12.5, 60.0, 3, 7), (read.timeout, read.ttl, read.max_sessions, read.batch_size)
+        )
+        self.assertEqual(((1.0, 2.5), 1234.0), (read.retry_delays, read.max_age_seconds))
+        self.assertEqual('{"limit_per_minute":5}', read.options)
+        self.assertEqual((self.now, self.now), (read.created_at, read.updated_at))
+        self.assertEqual(("", None, None), (read.parked_reason, read.parked_since, read.probe_at))
+
+    async def test_accounts_are_listed_by_tenant_and_id(self) -> None:
+        """All accounts are listed by tenant and id, or those of one tenant."""
+        await self.add_tenant("aaa")
+        for tenant, name in (("default", "b"), ("aaa", "z"), ("default", "a")):
+            await self.put(tenant_id=tenant, id=name)
+
+        everyone = [(each.tenant_id, each.id) for each in await self.store.accounts(None)]
+        mine = [each.id for each in await self.store.accounts("default")]
+
+        expected = [("aaa", "z"), ("default", "a"), ("default", "acct"), ("default", "b")]
+        self.assertEqual(expected, everyone)
+        self.assertEqual(["a", "acct", "b"], mine)
+
+    async def test_same_id_of_two_tenants_is_two_accounts(self) -> None:
+        """Two tenants may use the same account id for two accounts."""
+        await self.add_tenant("other")
+        theirs = await self.put(tenant_id="other", host="elsewhere.example.net")
+
+        ours = await self.store.account(self.acct.pk)
+
+        self.assertNotEqual(self.acct.pk, theirs.pk)
+        assert ours is not None
+        self.assertEqual("smtp.example.net", ours.host)
+
+    async def test_change_raises_the_version(self) -> None:
+        """A changed account keeps its pk and creation time, and has a higher version."""
+        self.later(10)
+
+        changed = await self.put(host="new.example.net")
+
+        self.assertEqual(self.acct.pk, changed.pk)
+        self.assertGreater(changed.version, self.acct.version)
+        self.assertEqual("new.example.net", changed.host)
+        self.assertEqual(self.acct.created_at, changed.created_at)
+        self.assertEqual(self.now, changed.updated_at)
+        self.assertEqual([changed], await self.store.accounts("default"))
+
+    async def test_put_wakes_the_dispatcher(self) -> None:
+        """A changed account may be able to send again: the dispatcher is told."""
+        await self.put(host="new.example.net")
+        self.assertIn(self.acct.pk, self.observer.due_accounts)
+
+    async def test_password_is_kept(self) -> None:
+        """An account put again without password keeps the one it has."""
+        await self.put(id="auth", user="me", password="secret")
+
+        again = await self.put(id="auth", user="me", timeout=99.0)
+
+        self.assertEqual("secret", again.password)
+
+    async def test_password_is_not_given_to_another_host_or_user(self) -> None:
+        """Without a password an account with a user can neither be made nor moved."""
+        first = await self.put(id="auth", user="me", password="secret")
+
+        for change in (
+            {"id": "new"},
+            {"host": "evil.example.net"},
+            {"user": "someone else"},
+        ):
+            with self.assertRaises(PasswordRequired):
+                await self.put(**{"id": "auth", "user": "me", **change})
+
+        self.assertEqual(first, await self.store.account(first.pk))
+
+    async def test_password_goes_with_the_user(self) -> None:
+        """An account put without user forgets its password."""
+        await self.put(id="auth", user="me", password="secret")
+
+        without = await self.put(id="auth")
+
+        self.assertEqual((None, None), (without.user, without.password))
+        with self.assertRaises(PasswordRequired):
+            await self.put(id="auth", user="me")
+
+    async def test_accounts_survive_the_process(self) -> None:
+        """Accounts, their passwords and their parking are there after a kill."""
+        put = await self.put(id="auth", user="me", password="secret")
+        await self.store.park_account(put.pk, put.version, "down", self.now + 60, self.now)
+        before = await self.store.accounts(None)
+
+        await self.killed()
+
+        self.assertEqual(before, await self.store.accounts(None))
+
+    async def test_unknown_account_is_none(self) -> None:
+        """There is no account where none was put."""
+        self.assertIsNone(await self.store.account(self.acct.pk + 1))
+        self.assertFalse(await self.store.delete_account("default", "nobody", self.now))
+        self.assertFalse(await self.store.delete_account("nobody", "acct", self.now))
+
+
+class DefaultAccountContract(StoreContract):
+    async def test_only_account_is_the_default(self) -> None:
+        """A message without account goes to the tenant's only one."""
+        await self.post()
+        self.assertEqual("acct", (await self.stored()).account_id)
+
+    async def test_declared_default_is_taken(self) -> None:
+        """A message without account goes to the one declared default, among several."""
+        await self.put(id="aaa")
+        chosen = await self.put(id="main", is_default=True)
+
+        await self.post()
+
+        self.assertEqual("m1", (await self.claim_one(chosen)).id)
+
+    async def test_several_accounts_and_no_default(self) -> None:
+        """Without account and without a default among several, a message is rejected."""
+        await self.put(id="aaa")
+
+        answer = await self.post()
+
+        self.assertEqual(("rejected", "account not found"), (answer.verdict, answer.reason))
+        self.assertEqual([], await self.listed())
+
+    async def test_no_account_at_all(self) -> None:
+        """A tenant without accounts can submit nothing; a deleted account is none."""
+        await self.store.delete_account("default", "acct", self.now)
+
+        answer = await self.post()
+
+        self.assertEqual(("rejected", "account not found"), (answer.verdict, answer.reason))
+
+    async def test_deleted_account_is_not_counted(self) -> None:
+        """Of two accounts one was deleted: the other is the tenant's only one."""
+        await self.put(id="aaa")
+        await self.store.delete_account("default", "aaa", self.now)
+
+        await self.post()
+
+        self.assertEqual("acct", (await self.stored()).account_id)
+
+
+class ParkingContract(StoreContract):
+    async def test_parked_account_is_not_claimed_from(self) -> None:
+        """Nothing of a parked account is due until its probe."""
+        await self.post()
+        await self.store.park_account(
+            self.acct.pk, self.acct.version, "login refused", self.now + 60, self.now
+        )
+
+        self.assertEqual([], await self.claim())
+        self.assertEqual([], (await self.store.due_accounts(self.now))[0])
+
+        self.later(60)
+        self.assertEqual([self.acct.pk], (await self.store.due_accounts(self.now))[0])
+        self.assertEqual("m1", (await self.claim_one()).id)
+
+    async def test_parking_shows(self) -> None:
+        """A parked account says why, since when, and when it is tried again."""
+        since = self.now
+        await self.store.park_account(self.acct.pk, self.acct.version, "down", since + 60, since)
+
+        parked = await self.store.account(self.acct.pk)
+
+        assert parked is not None
+        self.assertEqual(
+            ("down", since, since + 60),
+            (parked.parked_reason, parked.parked_since, parked.probe_at),
+        )
+
+    async def test_parked_account_begins_nothing(self) -> None:
+        """An account parked after a claim refuses the intent."""
+        await self.post()
+        claimed = await self.claim_one()
+        await self.store.park_account(
+            self.acct.pk, self.acct.version, "down", self.now + 60, self.now
+        )
+
+        self.assertEqual([False], await self.begin(claimed))
+
+    async def test_newer_account_is_not_parked(self) -> None:
+        """A fault of the account as it was before its change does not park it."""
+        changed = await self.put(host="new.example.net")
+
+        await self.store.park_account(
+            self.acct.pk, self.acct.version, "down", self.now + 60, self.now
+        )
+
+        self.assertEqual(changed, await self.store.account(self.acct.pk))
+
+    async def test_change_unparks(self) -> None:
+        """A changed account is tried at once."""
+        await self.post()
+        await self.store.park_account(
+            self.acct.pk, self.acct.version, "down", self.now + 60, self.now
+        )
+
+        changed = await self.put(host="new.example.net")
+
+        self.assertEqual(("", None), (changed.parked_reason, changed.probe_at))
+        self.assertEqual("m1", (await self.claim_one()).id)
+
+    async def test_unpark(self) -> None:
+        """An account that works again is claimed from at once."""
+        await self.post()
+        await self.store.park_account(
+            self.acct.pk, self.acct.version, "down", self.now + 60, self.now
+        )
+
+        await self.store.unpark_account(self.acct.pk)
+
+        account = await self.store.account(self.acct.pk)
+        assert account is not None
+        self.assertEqual(("", None), (account.parked_reason, account.probe_at))
+        self.assertEqual("m1", (await self.claim_one()).id)
+
+    async def test_other_accounts_go_on(self) -> None:
+        """A parked account stops no other."""
+        other = await self.put(id="other")
+        await self.submit(
+            new_message(id="m1", account_id="acct"), new_message(id="m2", account_id="other")
+        )
+        await self.store.park_account(
+            self.acct.pk, self.acct.version, "down", self.now + 60, self.now
+        )
+
+        self.assertEqual([other.pk], (await self.store.due_accounts(self.now))[0])
+        self.assertEqual("m2", (await self.claim_one(other)).id)
+
+
+class DeletedAccountContract(StoreContract):
+    async def delete(self) -> None:
+        self.assertTrue(await self.store.delete_account("default", "acct", self.now))
+
+    async def test_deleted_account_is_gone(self) -> None:
+        """A deleted account is neither listed nor found, and cannot be deleted again."""
+        await self.delete()
+
+        self.assertEqual([], await self.store.accounts(None))
+        self.assertIsNone(await self.store.account(self.acct.pk))
+        self.assertFalse(await self.store.delete_account("default", "acct", self.now))
+
+    async def test_no_body_is_begun_after_the_answer(self) -> None:
+        """Once an account is deleted, none of its mail is claimed or begun."""
+        await self.submit(new_message(id="m1"), new_message(id="m2"))
+        (claimed,) = await self.claim(limit=1)
+
+        await self.delete()
+
+        self.assertEqual([], await self.claim())
+        self.assertEqual([], (await self.store.due_accounts(self.now))[0])
+        self.assertEqual([False], await self.begin(claimed))
+
+    async def test_open_mail_fails(self) -> None:
+        """The open mail of a deleted account fails with ``account deleted``, and is reported."""
+        await self.post()
+        await self.post(id="later", not_before=self.now + DAY)
+        self.observer.forget()
+
+        await self.delete()
+        await self.upkeep()
+
+        self.assertEqual(["failed", "failed"], [each.state for each in await self.listed()])
+        items = await self.offered()
+        self.assertEqual({"m1", "later"}, {item.id for item in items})
+        for item in items:
+            assert item.error is not None
+            self.assertIn("account deleted", item.error)
+            self.assertEqual((None, None), (item.sent_ts, item.deferred_ts))
+        self.assertIn("default", self.observer.reportable_tenants)
+
+    async def test_large_queue_fails_in_steps(self) -> None:
+        """However much mail a deleted account leaves, a step of upkeep takes 500 at most."""
+        await self.submit(*(new_message(id=f"m{n}") for n in range(1100)))
+        await self.delete()
+
+        steps = []
+        while touched := await self.store.upkeep(self.now):
+            steps.append(touched)
+
+        self.assertTrue(all(step <= 500 for step in steps), steps)
+        self.assertEqual({"failed"}, {each.state for each in await self.listed(limit=2000)})
+        self.assertEqual(0, (await self.store.counts(self.now)).pending)
+
+    async def test_body_under_way_counts(self) -> None:
+        """What had begun before the account was deleted comes to its own end."""
+        await self.post()
+        claimed = await self.claim_one()
+        await self.begin(claimed)
+
+        await self.delete()
+        await self.upkeep()
+        self.assertEqual("in_flight", await self.state())
+        took = await self.store.record([record(claimed, at=self.now)])
+        await self.upkeep()
+
+        self.assertEqual([True], took)
+        self.assertEqual("sent", await self.state())
+
+    async def test_body_under_way_is_not_retried(self) -> None:
+        """What had begun before the account was deleted, and was put off, fails."""
+        await self.post()
+        claimed = await self.claim_one()
+        await self.begin(claimed)
+        await self.delete()
+
+        put_off = deferral(claimed, at=self.now, next_at=self.now + 60)
+        await self.store.record([put_off])
+        await self.upkeep()
+
+        listed = await self.stored()
+        self.assertEqual("failed", listed.state)
+        self.assertIn("account deleted", listed.error or "")
+
+    async def test_sent_mail_stays_sent(self) -> None:
+        """Deleting an account does not touch what it has sent."""
+        await self.deliver()
+        await self.delete()
+        await self.upkeep()
+        self.assertEqual("sent", await self.state())
+
+    async def test_new_account_does_not_revive_old_mail(self) -> None:
+        """An account put again under a deleted one's id is another, and gets none of its mail."""
+        await self.post()
+        await self.delete()
+
+        again = await self.put()
+
+        self.assertNotEqual(self.acct.pk, again.pk)
+        self.assertEqual([], await self.claim(again))
+        await self.upkeep()
+        self.assertEqual([], await self.claim(again))
+        self.assertEqual("failed", await self.state())
+
+    async def test_old_mail_posted_again_goes_to_the_new_account(self) -> None:
+        """Mail that failed with its account is sent when it is posted again to the new one."""
+        await self.post()
+        await self.delete()
+        await self.upkeep()
+        again = await self.put()
+
+        answer = await self.post()
+
+        self.assertEqual("queued", answer.verdict)
+        claimed = await self.claim_one(again)
+        self.assertEqual(("m1", 2), (claimed.id, claimed.generation))
+
+    async def test_deletion_survives_the_process(self) -> None:
+        """A kill after the answer does not bring a deleted account's mail back."""
+        await self.post()
+        await self.delete()
+
+        await self.killed()
+        await self.upkeep()
+
+        self.assertEqual([], await self.store.accounts(None))
+        self.assertEqual("failed", await self.state())

@@ -1,0 +1,28 @@
+"""The fake store keeps the contract of the real ones, so that tests against it mean something."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import TestCase
+
+from mailproxy.interfaces import IStore
+from tests.contracts import contract_tests
+from tests.fake_store import FakeStore
+from tests.fakes import FakeClock
+
+
+class FakeFactory:
+    """Makes fake stores; the disk outlives a kill."""
+
+    async def make_store(self, clock: FakeClock) -> IStore:
+        self.fake = FakeStore(clock)
+        return self.fake
+
+    async def reopen_store(self) -> IStore:
+        self.fake = self.fake.crash()
+        return self.fake
+
+    async def add_tenant(self, tenant_id: str, *, active: bool = True) -> None:
+        self.fake.add_tenant(tenant_id, active=active)
+
+
+globals().update(contract_tests(FakeFactory, TestCase, __name__))
