@@ -1,0 +1,269 @@
+"""
+One account's messages over one session, until the feed gives no more.
+
+Two messages are on their way at a time, so that one's envelope rides with the other's body. What
+each came to is told to the feed at once; storing it is awaited only at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailproxy.compose import compose
+from mailproxy.delivery.budget import Budget
+from mailproxy.delivery.pool import Pool
+from mailproxy.delivery.session import Session
+from mailproxy.errors import AccountFault, SessionLost, StoreError, Withdrawn
+from mailproxy.interfaces import IFeed, InThread, ITransaction
+from mailproxy.metrics import Metrics
+from mailproxy.model import Account, Claimed, Content, Envelope, Outcome, Stored
+from mailproxy.payload import load
+
+_log = Logger()
+
+#: Messages on their way at once: one in its body or waiting for the last reply, one behind it.
+DEPTH = 2
+
+#: Messages up to this size in bytes are composed where they are, larger ones in a thread.
+INLINE = 256 * 1024
+
+#: Sessions in a row that end before any transaction does, until the account is at fault.
+MOST_BARREN = 2
+
+#: Seconds before a message is tried again whose content the store could not give.
+STORE_PAUSE = 1.0
+
+
+@attrs.frozen
+class Means:
+    """What all carries of a courier share."""
+
+    pool: Pool
+    clock: IReactorTime
+    contents: Callable[[Sequence[int]], Awaitable[dict[int, Stored]]]
+    in_thread: InThread
+    metrics: Metrics
+    budget: Budget
+
+
+@implementer(ITransaction)
+class Parcel:
+    """A message on its way, as the session sees it."""
+
+    __slots__ = ("_feed", "_message", "envelope")
+
+    def __init__(self, message: Claimed, body: bytes, feed: IFeed) -> None:
+        recipients = tuple([recipient.address for recipient in message.recipients])
+        self.envelope = Envelope(message.envelope_from, recipients, body)
+        self._message = message
+        self._feed = feed
+
+    def begin(self) -> Awaitable[bool]:
+        return self._feed.begin(self._message)
+
+
+class Carry:
+    def __init__(self, means: Means, account: Account, feed: IFeed) -> None:
+        self._means = means
+        self._pool = means.pool
+        self._budget = means.budget
+        self._account = account
+        self._feed = feed
+        self._session: Session
+        self._held: Claimed | None = None
+        self._flying = 0
+        self._preparing = False
+        self._pumping = False
+        self._ended = 0
+        self._trouble = AccountFault("connect", "the session was lost")
+        self._over: Deferred[None] = Deferred()
+        self._storing = 0
+        self._stored: Deferred[None] | None = None
+
+    async def run(self) -> None:
+        """:raises AccountFault: no session could be had; nothing is kept back from the feed."""
+        barren = 0
+        try:
+            while True:
+                self._session = await self._pool.acquire(self._account)
+                self._ended, self._over = 0, Deferred()
+                self._pump()
+                await self._over
+                worn = self._session.usable
+                if worn:
+                    self._pool.release(self._session)
+                barren = 0 if worn or self._ended else barren + 1
+                if barren >= MOST_BARREN:
+                    raise self._trouble
+                if self._pool.closing:
+                    return
+                self._held = self._feed.next()
+                if self._held is None:
+                    return
+        except AccountFault:
+            if not self._pool.closing:
+                raise
+        finally:
+            if self._held is not None:
+                self._feed.put_back(self._held)
+                self._held = None
+            await self._all_stored()
+
+    # -- sending ------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Send what may be sent now; end when nothing is on its way and nothing comes."""
+        if self._pumping:
+            return
+        self._pumping = True
+        session, pool = self._session, self._pool
+        while self._flying < DEPTH and not self._preparing:
+            if not session.usable or pool.worn(session):
+                break
+            message, self._held = self._held or self._feed.next(), None
+            if message is None:
+                break
+            self._prepare(message)
+        self._pumping = False
+        if not self._flying and not self._preparing and not self._over.called:
+            self._over.callback(None)
+
+    def _prepare(self, message: Claimed) -> None:
+        size = message.size
+        if message.payload is None or size > INLINE or not self._budget.take(size):
+            self._preparing = True
+            slow = Deferred.fromCoroutine(self._prepare_slowly(message))
+            slow.addErrback(self._stumbled)
+            return
+        try:
+            body = _compose(message, load(message.payload), {})
+        except Exception as error:
+            self._budget.give(size)
+            self._broken(message, error)
+        else:
+            self._send(message, body)
+
+    async def _prepare_slowly(self, message: Claimed) -> None:
+        await self._budget.wait(message.size)
+        body = None
+        try:
+            body = await self._body(message)
+        except StoreError as error:
+            _log.warn("content of {pk} cannot be read: {error}", pk=message.pk, error=error)
+            await self._pause()
+            self._feed.put_back(message)
+        except Exception as error:
+            self._broken(message, error)
+        self._preparing = False
+        if body is not None and self._session.usable:
+            self._send(message, body)
+        else:
+            self._budget.give(message.size)
+            if body is not None:
+                self._feed.put_back(message)
+        self._pump()
+
+    async def _body(self, message: Claimed) -> bytes:
+        if message.payload is not None:
+            stored = Stored(load(message.payload))
+        else:
+            found = await self._means.contents([message.pk])
+            if message.pk not in found:
+                raise ValueError("the stored content is damaged")
+            stored = found[message.pk]
+        if message.size <= INLINE:
+            return _compose(message, stored.content, stored.parts)
+        return await self._means.in_thread(_compose, message, stored.content, stored.parts)
+
+    def _send(self, message: Claimed, body: bytes) -> None:
+        self._flying += 1
+        parcel = Parcel(message, body, self._feed)
+        self._session.deliver(parcel).addCallbacks(
+            self._came_to, self._failed, (message,), {}, (message,)
+        ).addErrback(self._stumbled)
+
+    # -- what became of it --------------------------------------------------------------------
+
+    def _came_to(self, outcome: Outcome, message: Claimed) -> None:
+        self._flying -= 1
+        self._budget.give(message.size)
+        if self._session.usable or outcome.final is not None:
+            self._ended += 1
+        else:
+            self._trouble = AccountFault(outcome.phase, outcome.error or str(outcome.mail))
+        if outcome.timings:
+            self._means.metrics.delivery.observe(outcome.timings[-1][1])
+        self._keep(self._feed.finish(message, outcome))
+        self._pump()
+
+    def _failed(self, failure: Failure, message: Claimed) -> None:
+        self._flying -= 1
+        self._budget.give(message.size)
+        if failure.check(SessionLost):
+            # Neither sent nor begun: it goes first over the next session.
+            self._feed.put_back(message)
+        elif not failure.check(Withdrawn):
+            self._broken(message, failure.value)
+        self._pump()
+
+    def _broken(self, message: Claimed, error: BaseException | None) -> None:
+        wrapped = error if isinstance(error, Exception) else RuntimeError(repr(error))
+        self._keep(self._feed.broken(message, wrapped))
+
+    def _stumbled(self, failure: Failure) -> None:
+        """An error of ours in the middle of it all: better no session than a confused one."""
+        _log.failure("carrying mail of {id} raised", failure, id=self._account.id)
+        self._session.lose("an internal error")
+        if not self._over.called:
+            self._over.callback(None)
+
+    # -- what is being stored -----------------------------------------------------------------
+
+    def _keep(self, told: Awaitable[None]) -> None:
+        """Wait for *told* at the end, not now."""
+        deferred = told if isinstance(told, Deferred) else Deferred.fromCoroutine(_await(told))
+        self._storing += 1
+        deferred.addBoth(self._kept)
+
+    def _kept(self, result: Any) -> None:
+        self._storing -= 1
+        if isinstance(result, Failure):
+            _log.failure("telling what became of mail of {id} raised", result, id=self._account.id)
+        if not self._storing and self._stored is not None:
+            stored, self._stored = self._stored, None
+            stored.callback(None)
+
+    def _all_stored(self) -> Deferred[None]:
+        stored: Deferred[None] = Deferred()
+        if self._storing:
+            self._stored = stored
+        else:
+            stored.callback(None)
+        return stored
+
+    def _pause(self) -> Deferred[None]:
+        paused: Deferred[None] = Deferred()
+        self._means.clock.callLater(STORE_PAUSE, paused.callback, None)
+        return paused
+
+
+def _compose(message: Claimed, content: Content, parts: dict[int, bytes]) -> bytes:
+    return compose(
+        content,
+        mail_id=message.id,
+        message_id=message.message_id,
+        date=message.accepted_at,
+        parts=parts,
+    )
+
+
+async def _await(awaitable: Awaitable[None]) -> None:
+    await awaitable

@@ -1,0 +1,288 @@
+"""
+Warm sessions, by account.
+
+``Pool(connect, clock, helo_name, metrics, *, extra_ca=None, trace=False)`` lends a session to one
+user at a time, the last used first. Sessions belong to one account in one version: whatever changes
+about it, its credentials or its TLS policy, the next message goes over a new connection and the
+old ones say QUIT. Why no session could be had is told as an
+:class:`~mailproxy.errors.AccountFault`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.error import DNSLookupError
+from twisted.internet.interfaces import IProtocol, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mailproxy.delivery.opening import StreamInjected
+from mailproxy.delivery.reasons import reason
+from mailproxy.delivery.session import Session, SessionFactory
+from mailproxy.delivery.shelf import Shelf
+from mailproxy.delivery.tls import BadRoots, TlsClients, lenient
+from mailproxy.errors import AccountFault
+from mailproxy.metrics import Metrics
+from mailproxy.model import Account
+from mailproxy.states import Phase, TlsMode
+
+_log = Logger()
+
+#: Messages one session carries at most; providers count, too.
+MAX_MESSAGES = 100
+
+#: Seconds an idle session is kept. Short enough that it need not be probed before use.
+IDLE_TIMEOUT = 30.0
+
+#: Seconds for which nothing is pipelined to a server that broke the protocol.
+CAREFUL = 3600.0
+
+Connect = Callable[[Account, SessionFactory], Deferred[IProtocol]]
+
+
+class Pool:
+    """
+    :param connect: opens the connection of a session; see
+        :class:`mailproxy.delivery.connect.Connector`.
+    :param helo_name: what we call ourselves in EHLO; ASCII.
+    :param extra_ca: PEM of roots to trust beside the platform's.
+    :param trace: log commands and replies at DEBUG.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        clock: IReactorTime,
+        helo_name: str,
+        metrics: Metrics,
+        *,
+        extra_ca: str | None = None,
+        trace: bool = False,
+        max_messages: int = MAX_MESSAGES,
+        idle_timeout: float = IDLE_TIMEOUT,
+    ) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._helo_name = helo_name
+        self._metrics = metrics
+        self._tls = TlsClients(extra_ca)
+        self._trace = trace
+        self._max_messages = max_messages
+        self._idle_timeout = idle_timeout
+        self._shelves: dict[int, Shelf] = {}
+        self._homes: dict[Session, Shelf] = {}
+        self._attempts: set[Deferred[Session] | Deferred[IProtocol]] = set()
+        self._farewells: set[Deferred[None]] = set()
+        self.closing = False
+
+    # -- lending ------------------------------------------------------------------------------
+
+    async def acquire(self, account: Account) -> Session:
+        """
+        A session of *account*, warm or new; waits while ``max_sessions`` are in use.
+
+        :raises AccountFault: none could be had.
+        """
+        while not self.closing:
+            shelf = self._shelf(account)
+            self._sweep(shelf)
+            if shelf.idle:
+                return shelf.idle.pop()[1]
+            if not shelf.full:
+                return await self._new(shelf)
+            turn: Deferred[None] = Deferred()
+            shelf.waiting.append(turn)
+            await turn
+        raise AccountFault(Phase.CONNECT, "the service is stopping")
+
+    def release(self, session: Session) -> None:
+        """Give *session* back, idle; one that has had its time says QUIT."""
+        shelf = self._homes.get(session)
+        if shelf is None:
+            return
+        if self.worn(session):
+            self._dismiss(session)
+            return
+        shelf.idle.append((self._clock.seconds(), session))
+        self._sweep_later(shelf)
+        shelf.wake()
+
+    def worn(self, session: Session) -> bool:
+        """Whether *session* shall carry nothing more."""
+        shelf = self._homes.get(session)
+        return (
+            shelf is None
+            or self.closing
+            or shelf.draining
+            or session.carried >= self._max_messages
+            or self._clock.seconds() >= shelf.born[session] + shelf.account.ttl
+        )
+
+    async def close(self, deadline: float) -> None:
+        """Idle sessions say QUIT; what is not done after *deadline* seconds is cut."""
+        self.closing = True
+        for shelf in {*self._shelves.values(), *self._homes.values()}:
+            self._drain(shelf)
+            while shelf.waiting:
+                shelf.wake()
+        cut = self._clock.callLater(deadline, self._cut)
+        while self._farewells or self._homes or self._attempts:
+            await DeferredList([*self._farewells, *map(_closed, self._homes), *self._ended()])
+        if cut.active():
+            cut.cancel()
+
+    def _ended(self) -> list[Deferred[None]]:
+        """One Deferred for each attempt, that fires when it has ended."""
+        result = []
+        for attempt in self._attempts:
+            ended: Deferred[None] = Deferred()
+            result.append(ended)
+            attempt.addBoth(_pass_on, ended)
+        return result
+
+    def _cut(self) -> None:
+        for attempt in tuple(self._attempts):
+            attempt.cancel()
+        for session in tuple(self._homes):
+            session.lose("the service is stopping")
+
+    # -- opening ------------------------------------------------------------------------------
+
+    def _shelf(self, account: Account) -> Shelf:
+        shelf = self._shelves.get(account.pk)
+        if shelf is not None and shelf.account.version == account.version:
+            return shelf
+        if shelf is not None and shelf.account.version > account.version:
+            return Shelf(account, draining=True)
+        if shelf is not None:
+            self._drain(shelf)
+        shelf = self._shelves[account.pk] = Shelf(account)
+        return shelf
+
+    async def _new(self, shelf: Shelf) -> Session:
+        account = shelf.account
+        shelf.open += 1
+        try:
+            session = await self._open(shelf)
+        except AccountFault as fault:
+            shelf.open -= 1
+            shelf.wake()
+            self._metrics.session_failures.labels(account.tenant_id, account.id, fault.phase).inc()
+            raise
+        shelf.born[session] = self._clock.seconds()
+        self._homes[session] = shelf
+        self._metrics.sessions.labels(account.tenant_id, account.id).inc()
+        session.gone = self._gone
+        return session
+
+    async def _open(self, shelf: Shelf) -> Session:
+        account = shelf.account
+        try:
+            tls = None if account.tls_mode is TlsMode.PLAIN else self._tls.client(account)
+        except BadRoots as error:
+            raise AccountFault(Phase.TLS, str(error)) from None
+        factory = SessionFactory(
+            account,
+            self._clock,
+            self._helo_name,
+            tls,
+            pipelining=self._clock.seconds() >= shelf.careful_until,
+            trace=self._trace,
+        )
+        try:
+            return await self._attempt(account, factory)
+        except StreamInjected:
+            raise
+        except AccountFault as fault:
+            if fault.phase != Phase.TLS or not lenient(account):
+                raise
+            note = f"TLS could not be had ({fault.reason}); sent in clear"
+        clear = SessionFactory(
+            account,
+            self._clock,
+            self._helo_name,
+            None,
+            pipelining=factory.pipelining,
+            notes=(note,),
+            trace=self._trace,
+        )
+        return await self._attempt(account, clear)
+
+    async def _attempt(self, account: Account, factory: SessionFactory) -> Session:
+        connecting = self._connect(account, factory)
+        late = self._clock.callLater(account.timeout, connecting.cancel)
+        self._attempts.add(connecting)
+        try:
+            await connecting
+        except Exception as error:
+            phase = Phase.RESOLVE if isinstance(error, DNSLookupError) else Phase.CONNECT
+            in_time = late.active()
+            why = reason(Failure()) if in_time else f"no connection within {account.timeout:g} s"
+            raise AccountFault(phase, why) from None
+        finally:
+            self._attempts.discard(connecting)
+            if late.active():
+                late.cancel()
+        self._attempts.add(factory.ready)
+        try:
+            return await factory.ready
+        finally:
+            self._attempts.discard(factory.ready)
+
+    # -- ending -------------------------------------------------------------------------------
+
+    def _gone(self, session: Session) -> None:
+        shelf = self._homes.pop(session)
+        if session.broken:
+            shelf.careful_until = self._clock.seconds() + CAREFUL
+        account = shelf.account
+        self._metrics.sessions.labels(account.tenant_id, account.id).dec()
+        shelf.forget(session)
+        if not shelf.open and self._clock.seconds() >= shelf.careful_until:
+            # Nothing worth remembering; accounts come and go.
+            if self._shelves.get(account.pk) is shelf:
+                del self._shelves[account.pk]
+            if shelf.sweep is not None:
+                shelf.sweep.cancel()
+                shelf.sweep = None
+
+    def _dismiss(self, session: Session) -> None:
+        done = session.quit()
+        self._farewells.add(done)
+        done.addCallback(lambda _: self._farewells.discard(done))
+
+    def _drain(self, shelf: Shelf) -> None:
+        shelf.draining = True
+        if shelf.sweep is not None:
+            shelf.sweep.cancel()
+            shelf.sweep = None
+        for _, session in tuple(shelf.idle):
+            self._dismiss(session)
+
+    def _sweep(self, shelf: Shelf) -> None:
+        """Say goodbye to what has been idle or alive too long."""
+        now = self._clock.seconds()
+        for session in shelf.take_out(now - self._idle_timeout, now - shelf.account.ttl):
+            self._dismiss(session)
+
+    def _sweep_later(self, shelf: Shelf) -> None:
+        if shelf.sweep is None:
+            pause = min(self._idle_timeout, shelf.account.ttl)
+            shelf.sweep = self._clock.callLater(pause, self._swept, shelf)
+
+    def _swept(self, shelf: Shelf) -> None:
+        shelf.sweep = None
+        self._sweep(shelf)
+        if shelf.idle:
+            self._sweep_later(shelf)
+
+
+def _closed(session: Session) -> Deferred[None]:
+    return session.closed()
+
+
+def _pass_on(result: object, ended: Deferred[None]) -> object:
+    ended.callback(None)
+    return result
