@@ -80,7 +80,7 @@ def parse_mailbox(text: str) -> Mailbox:
     :raises BadAddress: *text* is anything else; the reason does not repeat it.
     """
     match = _COMMON.fullmatch(text)
-    if match is not None and len(text) <= MAX_ADDR:
+    if match is not None:
         local, domain = match.groups()
         if len(local) <= MAX_LOCAL and len(domain) < 64:
             return Mailbox("", local, domain.lower())

@@ -19,8 +19,8 @@ import attrs
 from mailproxy.errors import BadMessage
 from mailproxy.headers import (
     MAX_LINE,
-    check_header,
     check_message_id,
+    check_name,
     date_header,
     filename_parameters,
     is_reserved_header,
@@ -91,7 +91,7 @@ def _head(content: Content, mail_id: str, message_id: str, date: float) -> str:
         text_header("id", "X-Genro-Mail-ID", mail_id),
     ]
     for name, value in content.headers:
-        check_header(name, value)
+        check_name(name)
         if is_reserved_header(name):
             raise BadMessage(f"headers.{name}", "a header that is not the client's to set")
         lines.append(text_header(f"headers.{name}", name, value))

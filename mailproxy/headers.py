@@ -54,14 +54,24 @@ def is_reserved_header(name: str) -> bool:
 
 def check_header(name: str, value: str) -> None:
     """
-    Check a header of the client's own.
+    Check a header of the client's own, before it is known whether it will be sent.
+
+    :raises BadMessage: :func:`check_name` refuses *name*, or *value* holds a control character
+        other than a tab, or half a surrogate pair.
+    """
+    check_name(name)
+    _check_text(f"headers.{name}", value)
+
+
+def check_name(name: str) -> None:
+    """
+    Check the name of a header.
 
     :raises BadMessage: *name* is not a field name (RFC 5322, section 2.2) of at most
-        :data:`MAX_NAME` characters, or *value* holds a control character other than a tab.
+        :data:`MAX_NAME` characters.
     """
     if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
         raise BadMessage("headers", "a name that no header can have")
-    _check_text(f"headers.{name}", value)
 
 
 def check_message_id(value: str) -> None:

@@ -68,21 +68,23 @@ class Stuffer:
 
     def __init__(self) -> None:
         self._canonical = Canonicaliser()
-        self._tail = _CRLF
+        self._line_start = True
 
     def feed(self, chunk: bytes) -> bytes:
         """The wire form of *chunk*, as the continuation of the chunks before it."""
+        # Canonical chunks never end between CR and LF, so where a line starts is all to remember.
         chunk = self._canonical.feed(chunk)
         if not chunk:
             return b""
-        tail = self._tail
-        whole = tail + chunk
-        self._tail = whole[-2:]
-        return whole.replace(_DOT, b"\r\n..")[len(tail) :]
+        first = self._line_start and chunk.startswith(b".")
+        self._line_start = chunk.endswith(_CRLF)
+        if _DOT in chunk:
+            chunk = chunk.replace(_DOT, b"\r\n..")
+        return b"." + chunk if first else chunk
 
     def finish(self) -> bytes:
         """What ends the body: the final dot, after a CRLF if the last line has none."""
-        return b".\r\n" if self._tail == _CRLF else _END
+        return b".\r\n" if self._line_start else _END
 
 
 class Unstuffer:

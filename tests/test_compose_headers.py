@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.compose import is_reserved_header
-from mailproxy.headers import mailbox_header, text_header
+from mailproxy.errors import BadMessage
+from mailproxy.headers import check_header, mailbox_header, text_header
 from mailproxy.model import Mailbox
 
 
@@ -27,6 +28,12 @@ class ReservedTests(SynchronousTestCase):
             *("Importance", "Contents", "Mime", "Subject2", "Precedence", "Dkim"),
         ):
             self.assertFalse(is_reserved_header(name), name)
+
+    def test_check(self) -> None:
+        """A header is checked, name and value, though it may never be sent."""
+        check_header("X-A", "a tab\tand é")
+        for name, value in (("X A", ""), ("", ""), ("X-A", "a\r\nb"), ("X-A", "\ud800")):
+            self.assertRaises(BadMessage, check_header, name, value)
 
 
 class TextTests(SynchronousTestCase):
@@ -66,6 +73,7 @@ class TextTests(SynchronousTestCase):
         """Space at either end, which a reader may drop, is encoded."""
         self.assertEqual("S: =?utf-8?q?_a?=\r\n", text_header("h", "S", " a"))
         self.assertEqual("S: =?utf-8?q?=09?=\r\n", text_header("h", "S", "\t"))
+        self.assertEqual("S: =?utf-8?q?a_?=\r\n", text_header("h", "S", "a "))
         self.assertEqual("S: \r\n", text_header("h", "S", ""))
 
 
