@@ -22,7 +22,6 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocol,
     IProtocolFactory,
-    IReactorTime,
     IStreamClientEndpoint,
 )
 from twisted.internet.ssl import platformTrust
@@ -59,7 +58,11 @@ MOST_RECEIVED = 2 * 1024 * 1024
 
 
 def make_agent(
-    reactor: Any, ca_file: str | None = None, *, connect_timeout: float = CONNECT
+    reactor: Any,
+    ca_file: str | None = None,
+    *,
+    connect_timeout: float = CONNECT,
+    linger: float = LINGER,
 ) -> IAgent:
     """
     An agent for :class:`mailproxy.report.http.HttpSink`; one serves any number of sinks.
@@ -69,12 +72,13 @@ def make_agent(
     :param reactor: the reactor.
     :param ca_file: path of a PEM file with further roots; read once, now.
     :param connect_timeout: seconds until a connection must stand.
+    :param linger: seconds a peer has to answer our close.
     :raises ConfigurationError: *ca_file* cannot be read or holds no certificate.
     """
     trust = _Roots(_read_roots(ca_file) if ca_file else [])
     # Without the cache, the platform's roots are read again for every connection.
     policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trustRoot=trust), cacheSize=1000)
-    return ReportAgent(reactor, policy, connect_timeout)
+    return ReportAgent(reactor, policy, connect_timeout, linger)
 
 
 @implementer(IAgent)
@@ -83,10 +87,14 @@ class ReportAgent:
     :param reactor: connects and keeps time.
     :param policy: makes the TLS context for a host.
     :param connect_timeout: seconds until a connection must stand.
+    :param linger: seconds a peer has to answer our close.
     """
 
-    def __init__(self, reactor: Any, policy: IPolicyForHTTPS, connect_timeout: float) -> None:
-        self._reactor = reactor
+    def __init__(
+        self, reactor: Any, policy: IPolicyForHTTPS, connect_timeout: float, linger: float
+    ) -> None:
+        self.reactor = reactor
+        self.linger = linger
         self._policy = policy
         self._connect_timeout = connect_timeout
 
@@ -98,12 +106,19 @@ class ReportAgent:
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
         """Cancelling the Deferred, or aborting the body's transport, aborts the connection."""
-        route = _Route(self._reactor, self._policy, self._connect_timeout)
-        pool = HTTPConnectionPool(self._reactor, persistent=False)
-        agent = Agent.usingEndpointFactory(self._reactor, route, pool)
+        route = _Route(self)
+        pool = HTTPConnectionPool(self.reactor, persistent=False)
+        agent = Agent.usingEndpointFactory(self.reactor, route, pool)
         response: Deferred[IResponse] = agent.request(method, uri, headers, bodyProducer)
         response.addCallback(_AbortableResponse, route)
         return response
+
+    def endpoint(self, uri: URI) -> IStreamClientEndpoint:
+        """Where *uri* is reached."""
+        plain = HostnameEndpoint(self.reactor, uri.host, uri.port, timeout=self._connect_timeout)
+        if uri.scheme != b"https":
+            return plain
+        return wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), plain)
 
 
 @implementer(IAgentEndpointFactory, IStreamClientEndpoint)
@@ -111,26 +126,17 @@ class _Route:
     """The way of one request: finds the endpoint, and keeps the connection it made."""
 
     line: _Line | None = None
+    _endpoint: IStreamClientEndpoint
 
-    def __init__(self, reactor: Any, policy: IPolicyForHTTPS, connect_timeout: float) -> None:
-        self._reactor = reactor
-        self._policy = policy
-        self._connect_timeout = connect_timeout
-        self._endpoint: IStreamClientEndpoint | None = None
+    def __init__(self, agent: ReportAgent) -> None:
+        self._agent = agent
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            self._reactor, uri.host, uri.port, timeout=self._connect_timeout
-        )
-        if uri.scheme == b"https":
-            creator = self._policy.creatorForNetloc(uri.host, uri.port)
-            endpoint = wrapClientTLS(creator, endpoint)
-        self._endpoint = endpoint
+        self._endpoint = self._agent.endpoint(uri)
         return self
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        assert self._endpoint is not None
-        connected = self._endpoint.connect(_Lines(self._reactor, protocolFactory))
+        connected = self._endpoint.connect(_Lines(self._agent, protocolFactory))
         return connected.addCallback(self._connected)
 
     def _connected(self, line: Any) -> IProtocol:
@@ -155,14 +161,16 @@ class _Line(ProtocolWrapper):
 
     def loseConnection(self) -> None:
         if self._linger is None and self.connected:
-            self._linger = self.factory.reactor.callLater(LINGER, self.abort)
+            agent = self.factory.agent
+            self._linger = agent.reactor.callLater(agent.linger, self.abort)
         super().loseConnection()
 
     def abort(self) -> None:
-        if self.transport is not None:
+        if self.connected and self.transport is not None:
             self.transport.abortConnection()  # type: ignore[attr-defined]  # TCP and TLS have it
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self.connected = 0
         if self._linger is not None and self._linger.active():
             self._linger.cancel()
         super().connectionLost(reason)
@@ -172,9 +180,9 @@ class _Lines(WrappingFactory):
     protocol = _Line
     noisy = False
 
-    def __init__(self, reactor: IReactorTime, wrapped: Any) -> None:
+    def __init__(self, agent: ReportAgent, wrapped: Any) -> None:
         super().__init__(wrapped)
-        self.reactor = reactor
+        self.agent = agent
 
 
 class _AbortableResponse(proxyForInterface(IResponse)):  # type: ignore[misc]

@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
+from urllib.parse import unquote
 
 from hyperlink import EncodedURL
 from OpenSSL import SSL
@@ -73,7 +74,7 @@ class HttpSink:
     ) -> None:
         parsed = _parse(url)
         if not (user or password) and parsed.userinfo:
-            user, _, password = parsed.to_iri().userinfo.partition(":")
+            user, password = (unquote(each) for each in f"{parsed.userinfo}:".split(":")[:2])
         self._url = parsed.replace(userinfo="", fragment="").to_uri().to_text()
         #: What may stand in a log: no user info and no query.
         self.name = parsed.replace(userinfo="", fragment="", query=()).to_uri().to_text()

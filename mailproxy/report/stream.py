@@ -12,7 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -33,6 +33,9 @@ _log = Logger()
 
 #: A timer is set for at most this long; then the plan is looked at again.
 LONGEST_TIMER = 300.0
+
+#: A timer may fire this many seconds before the instant it was set for.
+_ROUNDING = 1e-6
 
 
 @attrs.define
@@ -131,8 +134,8 @@ class Stream:
         return idle
 
     def abort(self) -> None:
-        """End the open call, if there is one, and begin none for :meth:`flush`."""
-        self._ended = True
+        """:meth:`close`, and end the open call, if there is one."""
+        self.close()
         if self._call is not None:
             self._call.cancel()
 
@@ -169,14 +172,15 @@ class Stream:
 
     def _fire(self) -> None:
         self._timer = None
-        if self._pace.due() > self._clock.seconds():
+        now, due = self._clock.seconds(), self._pace.due()
+        if due - now > _ROUNDING:
             self._plan()
             return
         self._busy = True
-        Deferred.fromCoroutine(self._turn())
+        Deferred.fromCoroutine(self._turn(max(now, due)))
 
-    async def _turn(self) -> None:
-        empty = self._pace.begin(self._clock.seconds())
+    async def _turn(self, now: float) -> None:
+        empty = self._pace.begin(now)
         try:
             await self._report(empty)
         except StoreError as error:
@@ -219,7 +223,7 @@ class Stream:
         try:
             answer = await self._send(sink, items)
         except Exception as error:
-            if not isinstance(error, SinkUnavailable):
+            if not isinstance(error, SinkUnavailable | CancelledError):
                 _log.failure("the report sink of {tenant}", tenant=self.tenant_id)
             result = _RESULTS.get(type(error), "unavailable")
             self._told(result, items, started)

@@ -1,0 +1,183 @@
+"""A store of events, and receivers that follow a script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from mailproxy.errors import StoreUnavailable
+from mailproxy.interfaces import IReports, IReportSink, IStoreObserver
+from mailproxy.records import RecipientReport, ReportItem
+from mailproxy.report.answer import Taken
+from tests.fakes import EPOCH, FakeClock
+
+
+def item(number: int = 1, **changes: Any) -> ReportItem:
+    """The final item of message ``m<number>``, sent to one recipient."""
+    made = ReportItem(
+        event_pks=(number,),
+        event_id=f"e{number}",
+        tenant_id="default",
+        id=f"m{number}",
+        account_id="main",
+        generation=1,
+        priority=2,
+        at=EPOCH,
+        sent_ts=EPOCH,
+        error_ts=None,
+        error=None,
+        deferred_ts=None,
+        deferred_reason=None,
+        uncertain=False,
+        message_id=f"<m{number}@test>",
+        recipients=(RecipientReport("to@test", "sent", 250, "250 2.0.0 Ok"),),
+    )
+    return attrs.evolve(made, **changes)
+
+
+@attrs.define
+class Event:
+    pk: int
+    tenant_id: str
+    id: str
+    reported_at: float | None = None
+    parked: str = ""
+
+    @property
+    def waits(self) -> bool:
+        return self.reported_at is None and not self.parked
+
+
+@implementer(IReports)
+class FakeReports:
+    """
+    Events in memory, with the promises of :class:`mailproxy.interfaces.IReports`.
+
+    :ivar broken: names of methods that fail, until taken out.
+    :ivar latency: seconds each call takes; 0 for none.
+    """
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.events: list[Event] = []
+        self.broken: set[str] = set()
+        self.latency = 0.0
+        self.calls: list[str] = []
+        self._observers: list[Any] = []
+
+    def subscribe(self, observer: IStoreObserver) -> None:
+        self._observers.append(observer)
+
+    def add(self, *ids: str, tenant: str = "default") -> list[int]:
+        """One new event for each message; the observers are told."""
+        made = [Event(len(self.events) + 1 + n, tenant, each) for n, each in enumerate(ids)]
+        self.events.extend(made)
+        for observer in self._observers:
+            observer.reportable([tenant])
+        return [each.pk for each in made]
+
+    def reported(self) -> list[int]:
+        return [each.pk for each in self.events if each.reported_at is not None]
+
+    def waiting(self) -> list[int]:
+        return [each.pk for each in self.events if each.waits]
+
+    async def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if self.latency:
+            await deferLater(self.clock, self.latency)
+        if name in self.broken:
+            raise StoreUnavailable(f"{name} fails")
+
+    async def unreported(self, tenant_id: str, limit: int) -> list[ReportItem]:
+        await self._called("unreported")
+        by_id: dict[str, list[Event]] = {}
+        for each in self.events:
+            if each.waits and each.tenant_id == tenant_id:
+                by_id.setdefault(each.id, []).append(each)
+        return [
+            item(
+                tenant_id=tenant_id,
+                id=id,
+                event_pks=tuple(each.pk for each in events),
+                event_id=f"e{events[-1].pk}",
+            )
+            for id, events in list(by_id.items())[:limit]
+        ]
+
+    async def acked(self, event_pks: Sequence[int], now: float) -> None:
+        await self._called("acked")
+        for pk in event_pks:
+            if self.events[pk - 1].reported_at is None:
+                self.events[pk - 1].reported_at = now
+
+    async def park_event(self, event_pks: Sequence[int], reason: str, now: float) -> None:
+        await self._called("park_event")
+        for pk in event_pks:
+            self.events[pk - 1].parked = reason
+
+    async def ack_all(self, tenant_id: str, now: float) -> int:
+        await self._called("ack_all")
+        waiting = [e for e in self.events if e.waits and e.tenant_id == tenant_id]
+        for each in waiting:
+            each.reported_at = now
+        return len(waiting)
+
+    async def waiting_tenants(self) -> list[str]:
+        await self._called("waiting_tenants")
+        return list(dict.fromkeys(each.tenant_id for each in self.events if each.waits))
+
+    async def report_lag(self, now: float) -> float:
+        await self._called("report_lag")
+        return 0.0
+
+
+#: What a scripted receiver does with one call: answer, raise, or take its time.
+Answer = Taken | Exception | Deferred[Any] | Callable[[Sequence[ReportItem]], Any]
+
+
+@implementer(IReportSink)
+class FakeSink:
+    """
+    A receiver that follows a script, and takes everything once that has ended.
+
+    :ivar offered: the items of each call, in order; ``times`` says when.
+    :ivar taken: the items of each call that was answered with an acknowledgement.
+    :ivar most_open: the most calls that were ever open at once.
+    """
+
+    def __init__(self, clock: FakeClock, answers: Iterable[Answer] = ()) -> None:
+        self._clock = clock
+        self.answers: list[Answer] = list(answers)
+        self.offered: list[tuple[ReportItem, ...]] = []
+        self.taken: list[tuple[ReportItem, ...]] = []
+        self.times: list[float] = []
+        self.open = self.most_open = 0
+
+    @property
+    def ids(self) -> list[list[str]]:
+        """The message ids of each call."""
+        return [[each.id for each in items] for items in self.offered]
+
+    async def send(self, items: Sequence[ReportItem]) -> Taken:
+        self.offered.append(tuple(items))
+        self.times.append(round(self._clock.seconds(), 3))
+        self.open += 1
+        self.most_open = max(self.open, self.most_open)
+        try:
+            answer = self.answers.pop(0) if self.answers else Taken()
+            if callable(answer) and not isinstance(answer, Exception):
+                answer = answer(items)
+            if isinstance(answer, Deferred):
+                answer = await answer
+            if isinstance(answer, Exception):
+                raise answer
+            self.taken.append(tuple(items))
+            return answer if isinstance(answer, Taken) else Taken()
+        finally:
+            self.open -= 1
