@@ -44,7 +44,7 @@ def text(low: int, high: int, *, strip: bool = False) -> Reader:
     def read(value: Any) -> str:
         if not isinstance(value, str):
             raise Wrong("expected a string")
-        text = value.strip() if strip else value
+        text = value.strip(" ") if strip else value
         if not low <= len(text) <= high:
             raise Wrong("must not be empty" if not text else f"expected at most {high} characters")
         if _control(text):

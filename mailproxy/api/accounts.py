@@ -14,7 +14,7 @@ from mailproxy.api.call import Call, Route
 from mailproxy.api.times import iso
 from mailproxy.interfaces import IAccounts, IClock
 from mailproxy.metrics import Metrics
-from mailproxy.model import Account
+from mailproxy.model import DEFAULT_TENANT, Account
 from mailproxy.records import AccountSpec, PasswordRequired
 from mailproxy.states import OnUncertain
 
@@ -59,8 +59,10 @@ class Accounts:
         return ok(accounts=[_shown(account) for account in accounts])
 
     async def delete(self, call: Call) -> Answer:
-        given = call.scope()
-        deleted = await self._store.delete_account(call.home(), call.path["id"], self._clock.now())
+        given = call.asked_tenant()
+        tenant_id = DEFAULT_TENANT if given is None else given
+        now = self._clock.now()
+        deleted = await self._store.delete_account(tenant_id, call.path["id"], now)
         if not deleted and given is not None:
             raise refused(404, "account not found")
         return ok()

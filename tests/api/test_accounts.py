@@ -1,0 +1,441 @@
+"""``/account`` and ``/accounts``."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailproxy.api.account_fields import FIELDS, NOT_ENFORCED, tls
+from mailproxy.errors import StoreUnavailable
+from mailproxy.model import Account
+from mailproxy.states import OnUncertain, TlsMode
+from tests.api.door import ACCOUNT, Door, Reply, message
+from tests.fakes import result
+
+CANARY = "canary8f3a"
+
+
+def certificate() -> tuple[str, str]:
+    """A self-signed certificate and its key, in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
+    now = datetime(2025, 1, 1, tzinfo=UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=9))
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return made.public_bytes(serialization.Encoding.PEM).decode(), secret.decode()
+
+
+class AccountTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.door = Door()
+
+    def put(self, **fields: Any) -> Account:
+        """Declare the account and return what is stored of it."""
+        reply = self.door.put_account(**fields)
+        self.assertEqual((200, True), (reply.status, reply.json["ok"]), reply.body)
+        (account,) = result(self.door.store.accounts(None))
+        return account
+
+    def shown(self) -> dict[str, Any]:
+        (shown,) = self.door.call("GET", "/accounts").json["accounts"]
+        assert isinstance(shown, dict)
+        return shown
+
+    def problems(self, reply: Reply) -> list[tuple[str, str]]:
+        self.assertEqual(422, reply.status, reply.body)
+        self.assertNotIn("rejected", reply.json)
+        self.assertNotIn(CANARY, reply.body.decode())
+        for problem in reply.json["detail"]:
+            self.assertEqual({"type", "loc", "msg"}, set(problem))
+        return [(".".join(p["loc"]), p["msg"]) for p in reply.json["detail"]]
+
+
+class PutTests(AccountTests):
+    def test_minimal(self) -> None:
+        """Id and host are enough; the answer is just ok."""
+        reply = self.door.call("POST", "/account", {"id": "a", "host": "relay.example"})
+        self.assertEqual((200, {"ok": True}), (reply.status, reply.json))
+        (account,) = result(self.door.store.accounts(None))
+        self.assertEqual(("default", "a", 25), (account.tenant_id, account.id, account.port))
+        self.assertEqual((30.0, 300.0, 8), (account.timeout, account.ttl, account.max_sessions))
+        self.assertEqual(OnUncertain.RETRY, account.on_uncertain)
+        self.assertIsNone(account.user)
+
+    def test_seed(self) -> None:
+        """The account of the seed's own documentation requires verified STARTTLS."""
+        account = self.put(
+            host="smtp.gmail.com",
+            port=587,
+            user="your-email@gmail.com",
+            password="app-specific-password",
+            use_tls=False,
+        )
+        self.assertEqual((TlsMode.STARTTLS, False), (account.tls_mode, account.use_tls))
+        self.assertEqual("app-specific-password", account.password)
+
+    def test_everything(self) -> None:
+        """Every field that is in force gets where it belongs."""
+        pem, _ = certificate()
+        account = self.put(
+            name="Main",
+            host=" SMTP.Example.net ",
+            port="2525",
+            user="u",
+            password=" p ",
+            use_tls=True,
+            tls_mode="plain",
+            allow_plaintext_auth=True,
+            timeout=12.5,
+            ttl="60",
+            max_sessions="3",
+            batch_size="20",
+            on_uncertain="HOLD",
+            retry_delays=[5, "10", 20.5],
+            max_age_seconds=3600,
+            ca_pem=pem,
+            is_default=1,
+        )
+        self.assertEqual(
+            ("Main", "SMTP.Example.net", 2525), (account.name, account.host, account.port)
+        )
+        self.assertEqual(("u", " p ", True), (account.user, account.password, account.use_tls))
+        self.assertEqual((TlsMode.PLAIN, True), (account.tls_mode, account.allow_plaintext_auth))
+        self.assertEqual((12.5, 60.0, 3, 20), _numbers(account))
+        self.assertEqual((OnUncertain.HOLD, True), (account.on_uncertain, account.is_default))
+        self.assertEqual((5.0, 10.0, 20.5), account.retry_delays)
+        self.assertEqual((3600.0, pem), (account.max_age_seconds, account.ca_pem))
+
+    def test_nulls(self) -> None:
+        """A field that is null says the same as one that is not there."""
+        nulls = {name: None for name in (*FIELDS, *NOT_ENFORCED) if name not in ACCOUNT}
+        reply = self.door.put_account(**nulls)
+        self.assertEqual({"ok": True}, reply.json)
+
+    def test_not_enforced(self) -> None:
+        """What is kept but not in force is named in the answer, and shown."""
+        reply = self.door.put_account(
+            limit_per_minute="10",
+            limit_per_hour=0,
+            limit_per_day=-5,
+            limit_behavior="reject",
+            fallback="other",
+            auth={"method": "xoauth2", "client_secret": CANARY},
+            pin=["sha256//abc"],
+        )
+        names = ["limit_per_minute", "limit_behavior", "fallback", "auth", "pin"]
+        self.assertEqual({"ok": True, "not_enforced": names}, reply.json)
+        shown = self.shown()
+        self.assertEqual(
+            (10, None, None), tuple(shown[f"limit_per_{u}"] for u in ("minute", "hour", "day"))
+        )
+        self.assertEqual(("reject", "other", "xoauth2"), _three(shown))
+        self.assertEqual(["sha256//abc"], shown["pin"])
+
+    def test_secrets_of_other_logins_are_not_kept(self) -> None:
+        """Of a login method that is not in force no secret is stored in the open."""
+        account = self.put(auth={"method": "xoauth2", "client_secret": CANARY})
+        self.assertNotIn(CANARY, account.options)
+
+    def test_login_with_user_and_password(self) -> None:
+        """User and password are the method of logging in that is in force."""
+        for auth in ("password", "LOGIN", "", {}, {"method": "plain"}):
+            self.assertEqual({"ok": True}, self.door.put_account(auth=auth).json)
+
+    def test_limit_behavior(self) -> None:
+        """Drop means reject; other words mean defer, with a warning."""
+        for word, meaning, warned in (
+            ("drop", "reject", False),
+            ("Reject", "reject", False),
+            ("defer", "defer", False),
+            (CANARY, "defer", True),
+        ):
+            reply = self.door.put_account(limit_behavior=word)
+            self.assertEqual(warned, "warnings" in reply.json)
+            self.assertNotIn(CANARY.encode(), reply.body)
+            self.assertEqual(meaning, self.shown()["limit_behavior"])
+
+    def test_older_fields(self) -> None:
+        """Fields of older clients, and others we do not know, are ignored."""
+        older = {"account_name": 5, "use_ssl": [], "from_address": {}, "system_bcc": "x", "z": 1}
+        self.assertEqual({"ok": True}, self.door.put_account(**older).json)
+
+    def test_password_kept(self) -> None:
+        """Without a password the stored one stays, as long as host and user do."""
+        self.put(user="u", password="p")
+        self.assertEqual("p", self.put(user="u", port=2525).password)
+        self.assertEqual("p", self.put(user="u", password="").password)
+        for change in ({"user": "v"}, {"user": "u", "host": "other.example"}):
+            problems = self.problems(self.door.put_account(**change))
+            self.assertEqual([("body.password", "password required")], problems)
+        self.assertIsNone(self.put(user=None).password)
+
+    def test_password_required(self) -> None:
+        """A user without a password is a 422; without a user no password is needed, nor kept."""
+        problems = self.problems(self.door.put_account(user="u"))
+        self.assertEqual([("body.password", "password required")], problems)
+        self.assertIsNone(self.put(password=CANARY).password)
+
+    def test_wrong_fields(self) -> None:
+        """Each wrong field is named, without its value."""
+        pem, key = certificate()
+        x = CANARY
+        for name, values in {
+            "id": ["", None, 5, "x" * 256, f"{x}\n", [x]],
+            "host": [
+                "",
+                None,
+                " ",
+                5,
+                f"{x} {x}",
+                f"{x}/x",
+                f"{x}:25",
+                f"{x}\r\n",
+                "x" * 254,
+                "a..b",
+                "-a.b",
+                "https://a.b",
+                "ü" * 300,
+                "a@b",
+            ],
+            "port": [0, 65536, -1, "0", x, "", 25.5, True, [25], {}],
+            "user": [f"{x}\x00", 5, "x" * 256, [x]],
+            "password": [f"{x}\x00", f"{x}\r\n", 5, [x], "x" * 4097],
+            "name": [5, f"{x}\n", "x" * 256],
+            "use_tls": [x, 2, [], {}, 1.5],
+            "tls_mode": [x, "", 5, "ssl", ["plain"]],
+            "allow_plaintext_auth": [x, 5],
+            "is_default": [x, 5],
+            "timeout": [0, -1, x, 1e9, "1e3", True, [5]],
+            "ttl": [-1, x, 1e9, True],
+            "max_sessions": [0, 1001, x, 2.5],
+            "batch_size": [x, 2.5, True],
+            "on_uncertain": [x, 5, ""],
+            "retry_delays": [[], x, [x], [0], [-1], [1] * 51, {}, [True], "", "1,,2", [1e300]],
+            "max_age_seconds": [0, -5, x],
+            "ca_pem": [
+                x,
+                5,
+                key,
+                pem + key,
+                "-----BEGIN CERTIFICATE-----\n!\n",
+                "ü",
+                "x" * 100_001,
+            ],
+            "limit_per_minute": [x, 1.5, True, [], 10**13],
+            "limit_behavior": [5, []],
+            "fallback": [5, [5], {}, "", "a" * 1001, ["a"] * 101],
+            "auth": [5, [x], {"method": 5}, {"method": f"{x}\n"}],
+            "pin": [5, [x, 5]],
+            "tenant_id": ["", 5, f"{x}\n"],
+        }.items():
+            for value in values:
+                reply = self.door.put_account(**{name: value})
+                self.assertEqual(422, reply.status, (name, value))
+                problems = self.problems(reply)
+                self.assertEqual([f"body.{name}"], [where for where, _ in problems], value)
+        self.assertEqual([], result(self.door.store.accounts(None)))
+
+    def test_all_problems_at_once(self) -> None:
+        """Everything that is wrong is told in one answer."""
+        reply = self.door.call("POST", "/account", {"port": 0, "ttl": "x", "tls_mode": "x"})
+        where = [loc for loc, _ in self.problems(reply)]
+        self.assertEqual(["body.id", "body.host", "body.port", "body.tls_mode", "body.ttl"], where)
+        self.assertIn("body.port: expected 1 to 65535", reply.json["error"])
+
+    def test_not_an_object(self) -> None:
+        """A body that is no JSON object is a 422."""
+        for body in (
+            b"",
+            b"[]",
+            b"5",
+            b"{",
+            b"\xff",
+            b"NaN",
+            b'{"id":NaN}',
+            b"[" * 100_000,
+            b'{"id":"\\ud800"}',
+            b'{"id":"\xff"}',
+            b"null",
+            b'{"a":' * 100_000,
+        ):
+            reply = self.door.call("POST", "/account", body)
+            self.assertEqual("body", self.problems(reply)[0][0], body[:20])
+
+    def test_hosts(self) -> None:
+        """Names, addresses and names outside ASCII are hosts."""
+        for given, kept in (
+            ("localhost", "localhost"),
+            ("a_b.example.", "a_b.example."),
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:DB8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("bücher.example", "xn--bcher-kva.example"),
+        ):
+            self.assertEqual(kept, self.put(host=given).host)
+
+    def test_store_error(self) -> None:
+        """What is not stored is a 503."""
+        self.door.store.fail_next(StoreUnavailable("full"))
+        reply = self.door.put_account()
+        self.assertEqual((503, "5"), (reply.status, reply.headers["retry-after"]))
+
+    def test_metrics_from_the_start(self) -> None:
+        """An account's series are there before anything happened to it."""
+        self.put()
+        body = self.door.call("GET", "/metrics").body
+        for name in ("sent", "errors", "deferred", "rate_limited"):
+            line = f'gmp_{name}_total{{account_id="smtp-main",tenant_id="default"}} 0.0'
+            self.assertIn(line.encode(), body)
+
+    @given(
+        st.dictionaries(
+            st.sampled_from([*FIELDS, *NOT_ENFORCED, "other"]),
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.floats(allow_nan=False, allow_infinity=False)
+            | st.text(max_size=5).map(lambda text: text + CANARY)
+            | st.lists(st.integers() | st.text(max_size=3), max_size=2)
+            | st.dictionaries(st.just("method"), st.integers() | st.text(max_size=3), max_size=1),
+        )
+    )
+    @settings(deadline=None, max_examples=200)
+    def test_anything(self, fields: dict[str, Any]) -> None:
+        """Whatever fields come, the account is taken or its wrong fields are named."""
+        door = Door()
+        reply = door.call("POST", "/account", json.dumps({**ACCOUNT, **fields}).encode())
+        self.assertIn(reply.status, (200, 422))
+        self.assertNotIn(CANARY.encode(), reply.body)
+        if reply.status == 200:
+            self.assertEqual(200, door.call("GET", "/accounts").status)
+
+
+def _numbers(account: Account) -> tuple[Any, ...]:
+    return account.timeout, account.ttl, account.max_sessions, account.batch_size
+
+
+def _three(shown: dict[str, Any]) -> tuple[Any, ...]:
+    return shown["limit_behavior"], shown["fallback"], shown["auth"]
+
+
+class TlsTests(SynchronousTestCase):
+    def test_table(self) -> None:
+        """Every row of the contract's table of use_tls, port and credentials."""
+        user = {"user": "u"}
+        for fields, mode, port in (
+            ({"use_tls": True, "port": 465}, "implicit", 465),
+            ({"use_tls": False, "port": 465}, "implicit", 465),
+            ({"port": 465}, "implicit", 465),
+            ({"use_tls": True, "port": 25}, "starttls", 25),
+            ({"use_tls": True, "port": 587}, "starttls", 587),
+            ({"use_tls": True, "port": 587, **user}, "starttls", 587),
+            ({"use_tls": False, "port": 587, **user}, "starttls", 587),
+            ({"port": 587, **user}, "starttls", 587),
+            ({"port": 587}, "opportunistic", 587),
+            ({"use_tls": False, "port": 587}, "opportunistic", 587),
+            ({"use_tls": False, "port": 25}, "opportunistic", 25),
+            ({"port": 25, **user}, "opportunistic", 25),
+            ({"port": 2525}, "opportunistic", 2525),
+            ({"use_tls": True}, "implicit", 465),
+            ({}, "opportunistic", 25),
+            ({"use_tls": False, **user}, "opportunistic", 25),
+            ({"tls_mode": "implicit"}, "implicit", 465),
+            ({"tls_mode": "starttls"}, "starttls", 587),
+            ({"tls_mode": "plain"}, "plain", 25),
+            ({"tls_mode": "opportunistic"}, "opportunistic", 25),
+            ({"tls_mode": "plain", "use_tls": True, "port": 465}, "plain", 465),
+            ({"tls_mode": "starttls", "port": 465}, "starttls", 465),
+            ({"tls_mode": "implicit", "port": 25, "use_tls": False}, "implicit", 25),
+            ({"tls_mode": "plain", "use_tls": True}, "plain", 25),
+        ):
+            self.assertEqual((TlsMode(mode), port), tls(fields), fields)
+
+
+class ListTests(AccountTests):
+    def test_every_field_but_secrets(self) -> None:
+        """The list shows every field of the contract, when it was made and changed, no password."""
+        self.put(user="u", password=CANARY)
+        self.door.clock.advance(60)
+        self.put(user="u")
+
+        reply = self.door.call("GET", "/accounts")
+
+        self.assertNotIn(CANARY.encode(), reply.body)
+        (shown,) = reply.json["accounts"]
+        named = set(FIELDS) | set(NOT_ENFORCED)
+        self.assertEqual(named - {"password"}, named & set(shown))
+        self.assertEqual("2025-06-15T15:06:40+00:00", shown["created_at"])
+        self.assertEqual("2025-06-15T15:07:40+00:00", shown["updated_at"])
+        self.assertEqual(("u", 25, None), (shown["user"], shown["port"], shown["use_tls"]))
+
+    def test_declared_again(self) -> None:
+        """What the list shows can be posted again, and changes nothing but the time."""
+        pem, _ = certificate()
+        self.put(
+            user="u", password="p", limit_per_hour=5, fallback=["x"], ca_pem=pem, retry_delays=[60]
+        )
+        before = self.shown()
+        reply = self.door.call("POST", "/account", msgspec.json.encode(before))
+        self.assertEqual(200, reply.status, reply.body)
+        self.assertEqual(before, self.shown())
+
+    def test_none(self) -> None:
+        """Without accounts the list is empty."""
+        reply = self.door.call("GET", "/accounts?tenant_id=default")
+        self.assertEqual({"ok": True, "accounts": []}, reply.json)
+
+
+class DeleteTests(AccountTests):
+    def test_deleted(self) -> None:
+        """A deleted account is gone from the list."""
+        self.put()
+        reply = self.door.call("DELETE", "/account/smtp-main")
+        self.assertEqual((200, {"ok": True}), (reply.status, reply.json))
+        self.assertEqual([], self.door.call("GET", "/accounts").json["accounts"])
+
+    def test_unknown(self) -> None:
+        """An unknown account is a 404 where the tenant is named, else no error."""
+        self.assertEqual(200, self.door.call("DELETE", "/account/nobody").status)
+        reply = self.door.call("DELETE", "/account/nobody?tenant_id=default")
+        self.assertEqual((404, "account not found"), (reply.status, reply.json["detail"]))
+        reply = self.door.call("DELETE", "/account/nobody?tenant_id=nobody")
+        self.assertEqual((404, "account not found"), (reply.status, reply.json["detail"]))
+
+    def test_any_id(self) -> None:
+        """An id may hold anything that a path can be made to carry."""
+        for id, quoted in (("a/b", "a%2Fb"), ("ä b", "%C3%A4%20b"), ("a?b", "a%3Fb"), ("%", "%25")):
+            self.put(id=id)
+            self.assertEqual(
+                200, self.door.call("DELETE", f"/account/{quoted}?tenant_id=default").status
+            )
+
+    def test_account_not_found_afterwards(self) -> None:
+        """Mail for a deleted account is rejected."""
+        self.put()
+        self.door.call("DELETE", "/account/smtp-main")
+        for fields in ({"account_id": "smtp-main"}, {}):
+            reply = self.door.add(message(**fields))
+            self.assertEqual("account not found", reply.json["rejected"][0]["reason"])
