@@ -1,0 +1,274 @@
+"""Upstream accounts: declared, deleted, parked. Their passwords are sealed before they are here."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+import msgspec
+from sqlalchemy import and_, insert, select, update
+
+from mailproxy.crypto import Sealer
+from mailproxy.model import Account
+from mailproxy.records import AccountSpec, PasswordRequired
+from mailproxy.states import OnUncertain, TlsMode
+from mailproxy.store import statements as sql
+from mailproxy.store.compiling import compiled, const, p
+from mailproxy.store.outcomes import DELETED
+from mailproxy.store.queue import unblock
+from mailproxy.store.schema import (
+    ACCOUNT_DELETED,
+    ACCOUNT_PARKED,
+    accounts,
+    bulk_jobs,
+)
+from mailproxy.store.transaction import Transaction
+from mailproxy.store.writer import alone
+
+_c = accounts.c
+
+#: What a client declares, in the order of :class:`AccountSpec`, but for the keys.
+_DECLARED = tuple(
+    field.name for field in attrs.fields(AccountSpec) if field.name not in ("tenant_id", "id")
+)
+_STORED = tuple(column.name for column in accounts.columns)
+
+_ADD = compiled(
+    insert(accounts).values(
+        {name: p(name) for name in _STORED}
+        | {name: const("NULL") for name in ("parked_since", "probe_at", "deleted_at")}
+        | {"blocked_until": const("NULL"), "parked_reason": const("''"), "version": const("1")}
+    ),
+    *(
+        name
+        for name in _STORED
+        if name
+        not in (
+            "parked_since",
+            "probe_at",
+            "deleted_at",
+            "blocked_until",
+            "parked_reason",
+            "version",
+        )
+    ),
+)
+_CHANGE = compiled(
+    update(accounts)
+    .values(
+        {name: p(f"v_{name}") for name in (*_DECLARED, "updated_at")}
+        | {name: const("NULL") for name in ("parked_since", "probe_at", "blocked_until")}
+        | {"parked_reason": const("''"), "version": _c.version + const("1")}
+    )
+    .where(_c.pk == p("account")),
+    *(f"v_{name}" for name in _STORED if name in (*_DECLARED, "updated_at")),
+    "account",
+)
+_LIVE = compiled(
+    select(accounts).where(_c.tenant_id == p("tenant"), _c.id == p("id"), _c.deleted_at.is_(None)),
+    "tenant",
+    "id",
+)
+_LAST = compiled(
+    select(_c.incarnation)
+    .where(_c.tenant_id == p("tenant"), _c.id == p("id"))
+    .order_by(_c.incarnation.desc())
+    .suffix_with("LIMIT 1"),
+    "tenant",
+    "id",
+)
+_BY_PK = compiled(select(accounts).where(_c.pk == p("account"), _c.deleted_at.is_(None)), "account")
+_OF_TENANT = compiled(
+    select(accounts)
+    .where(_c.deleted_at.is_(None), _c.tenant_id == p("tenant"))
+    .order_by(_c.tenant_id, _c.id),
+    "tenant",
+)
+_OF_ALL = compiled(select(accounts).where(_c.deleted_at.is_(None)).order_by(_c.tenant_id, _c.id))
+_DELETE = compiled(
+    update(accounts)
+    .values(deleted_at=p("at"), password=const("NULL"), blocked_until=const("NULL"))
+    .where(_c.pk == p("account")),
+    "at",
+    "account",
+)
+_ADD_JOB = compiled(
+    insert(bulk_jobs).values(
+        pk=p("pk"),
+        kind=p("kind"),
+        account_pk=p("account"),
+        reason=p("reason"),
+        started_at=p("at"),
+    ),
+    "pk",
+    "kind",
+    "account",
+    "reason",
+    "at",
+)
+_PARK = compiled(
+    update(accounts)
+    .values(
+        parked_reason=p("reason"),
+        parked_since=p("since"),
+        probe_at=p("probe"),
+        blocked_until=p("until"),
+    )
+    .where(and_(_c.pk == p("account"), _c.deleted_at.is_(None))),
+    "reason",
+    "since",
+    "probe",
+    "until",
+    "account",
+)
+_UNPARK = compiled(
+    update(accounts)
+    .values(
+        parked_reason=const("''"),
+        parked_since=const("NULL"),
+        probe_at=const("NULL"),
+        blocked_until=const("NULL"),
+    )
+    .where(_c.pk == p("account")),
+    "account",
+)
+
+
+def loaded(row: Any, sealer: Sealer) -> Account:
+    """A row of the table as an :class:`Account`, its password open."""
+    values = dict(zip(_STORED, row, strict=True))
+    for name in ("incarnation", "deleted_at", "blocked_until"):
+        del values[name]
+    if values["password"] is not None:
+        values["password"] = sealer.open(values["password"])
+    if values["use_tls"] is not None:
+        values["use_tls"] = bool(values["use_tls"])
+    delays = values["retry_delays"]
+    values["retry_delays"] = None if delays is None else tuple(json.loads(delays))
+    values["tls_mode"] = TlsMode(values["tls_mode"])
+    values["on_uncertain"] = OnUncertain(values["on_uncertain"])
+    for name in ("allow_plaintext_auth", "is_default"):
+        values[name] = bool(values[name])
+    return Account(**values)
+
+
+def _declared(spec: AccountSpec, sealed: str | None) -> dict[str, Any]:
+    values = {name: getattr(spec, name) for name in _DECLARED}
+    values["password"] = sealed
+    values["tls_mode"] = spec.tls_mode.value
+    values["on_uncertain"] = spec.on_uncertain.value
+    if spec.retry_delays is not None:
+        values["retry_delays"] = msgspec.json.encode(spec.retry_delays).decode()
+    return values
+
+
+@attrs.frozen
+class Declaration:
+    """:param sealed: the password given, sealed; None for none given."""
+
+    spec: AccountSpec
+    sealed: str | None
+    now: float
+
+
+def put_account(tx: Transaction, call: Declaration) -> Any:
+    """:return: the account's row."""
+    spec, now = call.spec, call.now
+    found = tx.one(_LIVE, spec.tenant_id, spec.id)
+    old = None if found is None else dict(zip(_STORED, found, strict=True))
+    values = _declared(spec, _password(spec, call.sealed, old))
+    if old is None:
+        last = tx.one(_LAST, spec.tenant_id, spec.id)
+        pk = tx.names.pk(now)
+        values |= {
+            "pk": pk,
+            "tenant_id": spec.tenant_id,
+            "id": spec.id,
+            "incarnation": 1 if last is None else last[0] + 1,
+            "created_at": now,
+            "updated_at": now,
+        }
+        tx.do(_ADD, *(values[name] for name in _ADD.names))
+    else:
+        pk = old["pk"]
+        values["updated_at"] = now
+        names = _CHANGE.names[:-1]
+        tx.do(_CHANGE, *(values[name.removeprefix("v_")] for name in names), pk)
+        unblock(tx, pk)
+    tx.due.add(pk)
+    return tx.one(_BY_PK, pk)
+
+
+def _password(spec: AccountSpec, sealed: str | None, old: dict[str, Any] | None) -> str | None:
+    if not spec.user:
+        return None
+    if sealed is not None:
+        return sealed
+    kept = old is not None and (old["host"], old["user"]) == (spec.host, spec.user)
+    if old is None or not kept or old["password"] is None:
+        raise PasswordRequired(f"account {spec.id!r} has a user but no password")
+    return str(old["password"])
+
+
+@attrs.frozen
+class Deletion:
+    tenant_id: str
+    account_id: str
+    now: float
+
+
+def delete_account(tx: Transaction, call: Deletion) -> bool:
+    found = tx.one(_LIVE, call.tenant_id, call.account_id)
+    if found is None:
+        return False
+    pk = found[0]
+    tx.do(_DELETE, call.now, pk)
+    tx.do(sql.FLAG_ON, ACCOUNT_DELETED, pk)
+    tx.do(_ADD_JOB, tx.names.pk(call.now), "fail-account", pk, DELETED, call.now)
+    return True
+
+
+@attrs.frozen
+class Parking:
+    pk: int
+    version: int
+    reason: str
+    probe_at: float
+    now: float
+
+
+def park_account(tx: Transaction, call: Parking) -> None:
+    found = tx.one(_BY_PK, call.pk)
+    if found is None:
+        return
+    row = dict(zip(_STORED, found, strict=True))
+    if row["version"] > call.version:
+        return
+    since = call.now if row["parked_since"] is None else row["parked_since"]
+    tx.do(_PARK, call.reason, since, call.probe_at, call.probe_at, call.pk)
+    tx.do(sql.FLAG_ON, ACCOUNT_PARKED, call.pk)
+
+
+def unpark_account(tx: Transaction, pk: int) -> None:
+    tx.do(_UNPARK, pk)
+    tx.do(sql.FLAG_OFF, ~ACCOUNT_PARKED, pk)
+    tx.due.add(pk)
+
+
+def find(cursor: Any, pk: int) -> Any:
+    """The row of a live account, or None."""
+    return cursor.execute(_BY_PK.sql, (pk,)).fetchone()
+
+
+def listed(cursor: Any, tenant_id: str | None) -> list[Any]:
+    """The rows of the live accounts of a tenant, or of all."""
+    if tenant_id is None:
+        return list(cursor.execute(_OF_ALL.sql))
+    return list(cursor.execute(_OF_TENANT.sql, (tenant_id,)))
+
+
+PUT = alone(put_account)
+DELETE = alone(delete_account)
+PARK = alone(park_account)
+UNPARK = alone(unpark_account)

@@ -1,0 +1,110 @@
+"""Payloads and parts as composing needs them, and what becomes of a damaged message."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from sqlalchemy import select
+
+from mailproxy import payload
+from mailproxy.model import Record, Stored
+from mailproxy.states import EventKind
+from mailproxy.store import outcomes
+from mailproxy.store.compiling import compiled, p
+from mailproxy.store.schema import chunks, messages, payloads
+from mailproxy.store.transaction import Transaction
+from mailproxy.store.writer import alone
+
+_PAYLOAD = compiled(
+    select(messages.c.body_pk, payloads.c.json)
+    .select_from(messages.join(payloads, payloads.c.body_pk == messages.c.body_pk))
+    .where(messages.c.pk == p("message")),
+    "message",
+)
+_CHUNKS = compiled(
+    select(chunks.c.part, chunks.c.data)
+    .where(chunks.c.body_pk == p("body"))
+    .order_by(chunks.c.part, chunks.c.n),
+    "body",
+)
+
+
+@attrs.define
+class Contents:
+    """What was read of some messages; *damaged* says why of those that could not be."""
+
+    stored: dict[int, Stored] = attrs.Factory(dict)
+    damaged: dict[int, str] = attrs.Factory(dict)
+
+
+def contents(cursor: Any, pks: Sequence[int]) -> Contents:
+    """Read each by itself, so that one damaged page costs one message."""
+    found = Contents()
+    for pk in pks:
+        try:
+            found.stored[pk] = _read(cursor, pk)
+        except (ValueError, sqlite3.DatabaseError) as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            found.damaged[pk] = str(error)
+    return found
+
+
+def _read(cursor: Any, pk: int) -> Stored:
+    """:raises ValueError: something of it is missing or damaged."""
+    row = cursor.execute(_PAYLOAD.sql, (pk,)).fetchone()
+    if row is None:
+        raise ValueError("the payload is missing")
+    body, json = row
+    content = payload.load(json)
+    pieces: dict[int, list[bytes]] = {}
+    if any(attachment.part for attachment in content.attachments):
+        for part, data in cursor.execute(_CHUNKS.sql, (body,)):
+            pieces.setdefault(part, []).append(data)
+    parts = {part: b"".join(data) for part, data in pieces.items()}
+    for attachment in content.attachments:
+        if attachment.part and attachment.part not in parts:
+            raise ValueError(f"part {attachment.part} is missing")
+        if attachment.part and attachment.size and len(parts[attachment.part]) != attachment.size:
+            raise ValueError(f"part {attachment.part} is damaged: its size is wrong")
+    return Stored(content, parts)
+
+
+@attrs.frozen
+class Damage:
+    reasons: dict[int, str]
+    now: float
+
+
+def quarantine(tx: Transaction, call: Damage) -> list[int]:
+    """Hold damaged messages, unless an attempt is under way. :return: which were held."""
+    found = outcomes.subjects(tx, call.reasons)
+    held = [
+        subject
+        for subject in found.values()
+        if not subject.intent and not subject.hold and subject.finished_at is None
+    ]
+    outcomes.settle(
+        tx,
+        found,
+        [
+            Record(
+                pk=subject.pk,
+                token=0,
+                attempt=0,
+                kind=EventKind.HELD,
+                changes=(),
+                next_at=subject.next_at,
+                at=call.now,
+                hold=f"damaged: {call.reasons[subject.pk]}",
+            )
+            for subject in held
+        ],
+    )
+    return [subject.pk for subject in held]
+
+
+QUARANTINE = alone(quarantine)

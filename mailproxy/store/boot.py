@@ -1,0 +1,77 @@
+"""What is looked at when a database is opened: its key, its last commit, leases of the dead."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy import select
+
+from mailproxy.crypto import Sealer, WrongKey
+from mailproxy.errors import StoreRefused
+from mailproxy.store.compiling import compiled, indexed, p
+from mailproxy.store.database import Database
+from mailproxy.store.schema import messages
+
+_m = messages.c
+
+_SETTING = "SELECT value FROM settings WHERE name=?"
+_SET = "INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
+
+_LEASED = indexed(
+    compiled(
+        select(_m.pk, _m.intent).where(
+            _m.finished_at.is_(None), _m.lease_owner.is_not(None), _m.lease_owner != p("node")
+        ),
+        "node",
+    ),
+    messages,
+    "messages_open",
+)
+
+
+def check_key(connection: sqlite3.Connection, sealer: Sealer) -> None:
+    """
+    Make sure that what is sealed in this database can be opened; the first start leaves the check.
+
+    :raises StoreRefused: the key is another one.
+    """
+    row = connection.execute(_SETTING, ("key_check",)).fetchone()
+    if row is None:
+        connection.execute(_SET, ("key_check", sealer.check_value()))
+        return
+    try:
+        sealer.verify(row[0])
+    except WrongKey:
+        raise StoreRefused(
+            "the encryption key is not the one this database was made with; "
+            "set GMP_ENCRYPTION_KEY to that key"
+        ) from None
+
+
+def last_serial(connection: sqlite3.Connection) -> int:
+    """The number of the last transaction that was committed."""
+    connection.execute(_SET, ("serial", "0"))
+    return int(connection.execute(_SETTING, ("serial",)).fetchone()[0])
+
+
+def committed_serial(database: Database, serial: int) -> bool:
+    """Whether a fresh connection sees the transaction *serial*, when COMMIT's answer was lost."""
+    try:
+        connection = database.open_reader()
+        try:
+            row = connection.execute(_SETTING, ("serial",)).fetchone()
+        finally:
+            connection.close()
+    except (sqlite3.Error, StoreRefused):
+        return False  # what cannot be read was not published to any reader
+    return int(row[0]) >= serial
+
+
+def leased(cursor: Any, node_id: str) -> tuple[list[int], list[int]]:
+    """Messages leased by other nodes: those without an attempt under way, and those with one."""
+    idle: list[int] = []
+    begun: list[int] = []
+    for pk, intent in cursor.execute(_LEASED.sql, (node_id,)):
+        (begun if intent else idle).append(pk)
+    return idle, begun

@@ -1,0 +1,157 @@
+"""
+A submission becomes durable: the way of an id that is new.
+
+An id that is known already is the business of :mod:`mailproxy.store.again`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+
+from mailproxy.model import Enqueued, NewMessage
+from mailproxy.states import EventKind, Verdict
+from mailproxy.store import again
+from mailproxy.store import statements as sql
+from mailproxy.store.directory import Directory, Owner
+from mailproxy.store.elements import Element, Rows, add_body, arrived, notes
+from mailproxy.store.transaction import NewEvent, Transaction
+from mailproxy.store.writer import Kind, alone
+
+_QUEUED = Enqueued(Verdict.QUEUED)
+
+
+@attrs.frozen
+class Submission:
+    """
+    :param bodies: where the parts of a large message were written already: body by its index.
+    """
+
+    messages: Sequence[NewMessage]
+    now: float
+    bodies: Mapping[int, int] = attrs.Factory(dict)
+
+
+def enqueue(tx: Transaction, calls: Sequence[Submission]) -> list[list[Enqueued]]:
+    """Take all submissions, as if they came one after the other."""
+    elements = [
+        Element(message, call.now, call.bodies.get(n, 0))
+        for call in calls
+        for n, message in enumerate(call.messages)
+    ]
+    verdicts: Iterator[Enqueued] = iter(_all(tx, elements))
+    return [[next(verdicts) for _ in call.messages] for call in calls]
+
+
+def _all(tx: Transaction, elements: Sequence[Element]) -> list[Enqueued]:
+    if not elements:
+        return []
+    directory = Directory(tx, max(element.now for element in elements))
+    verdicts: list[Enqueued] = []
+    while len(verdicts) < len(elements):
+        verdicts += _distinct(tx, directory, elements[len(verdicts) :])
+    return verdicts
+
+
+def _distinct(tx: Transaction, directory: Directory, elements: Sequence[Element]) -> list[Enqueued]:
+    """The elements up to the first whose id came before among them."""
+    seen: dict[str, set[str]] = {}
+    count = 0
+    for element in elements:
+        ids = seen.setdefault(element.message.tenant_id, set())
+        if element.message.id in ids:
+            break
+        ids.add(element.message.id)
+        count += 1
+    known = again.known(tx, seen)
+    rows = Rows()
+    verdicts = [_take(tx, directory, known, rows, element) for element in elements[:count]]
+    rows.write(tx)
+    return verdicts
+
+
+def _take(
+    tx: Transaction, directory: Directory, known: again.Known, rows: Rows, element: Element
+) -> Enqueued:
+    message = element.message
+    if objection := directory.objection(message.tenant_id):
+        return Enqueued(Verdict.REJECTED, objection)
+    owner = directory.owner(message.tenant_id, message.account_id)
+    if owner is None:
+        return Enqueued(Verdict.REJECTED, "account not found")
+    key = (message.tenant_id, message.id)
+    if (stored := known.stored.get(key)) is not None:
+        return again.resubmitted(tx, directory, stored, element, owner)
+    if (buried := known.buried.get(key)) is not None:
+        return again.risen(tx, directory, buried, element, owner)
+    _add(tx, directory, rows, element, owner)
+    return _QUEUED
+
+
+def _add(tx: Transaction, directory: Directory, rows: Rows, element: Element, owner: Owner) -> None:
+    message, now = element.message, element.now
+    lane = directory.lane(owner, message.tenant_id, message.priority, message.batch)
+    pk = tx.names.pk(now)
+    body = element.body or pk
+    start = max(now, message.not_before or 0.0)
+    rows.messages.append(
+        (
+            pk,
+            message.tenant_id,
+            message.id,
+            1,
+            owner.pk,
+            lane.pk,
+            message.priority,
+            message.batch,
+            message.not_before,
+            start,
+            start,
+            now,
+            now,
+            start + owner.max_age - lane.paused,
+            message.message_id or f"<{tx.names.uuid()}@localhost>",
+            message.digest,
+            message.envelope_from,
+            message.size,
+            len(message.parts),
+            body,
+        )
+    )
+    for n, recipient in enumerate(message.recipients):
+        rows.recipient(pk, n, recipient)
+    add_body(tx, rows, element, body)
+    rows.events.append(NewEvent(pk, 1, EventKind.ACCEPTED, now, data=notes(message)))
+    arrived(tx, lane, owner, start)
+
+
+@attrs.frozen
+class Piece:
+    """A piece of a large body, written ahead of its message. *body* is 0 for the first."""
+
+    body: int
+    part: int
+    n: int
+    data: bytes
+    now: float
+
+
+#: Seconds after which a body that no message came for is removed.
+ABANDONED_AFTER = 3600.0
+
+
+def write_piece(tx: Transaction, piece: Piece) -> int:
+    """:return: the body it belongs to."""
+    body = piece.body
+    if not body:
+        body = tx.names.pk(piece.now)
+        tx.do(sql.ADD_LOOSE, body, piece.now + ABANDONED_AFTER)
+    tx.do(sql.ADD_CHUNK, body, piece.part, piece.n, piece.data)
+    return body
+
+
+ENQUEUE: Kind[Submission, list[Enqueued]] = Kind(
+    enqueue, "enqueue-commit", lambda call: len(call.messages)
+)
+PIECE = alone(write_piece)

@@ -1,0 +1,245 @@
+"""What people and programs look at: lists, timelines, counts."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Select, func, select
+
+from mailproxy.records import Counts, ListQuery, MessageRecord
+from mailproxy.states import MessageState, Priority
+from mailproxy.store.compiling import LIMIT, compiled, const, indexed, p
+from mailproxy.store.reports import recipients_of
+from mailproxy.store.schema import NEVER, accounts, events, lanes, messages, payloads
+from mailproxy.store.transaction import COUNTED, numbers
+
+_m, _e, _l = messages.c, events.c, lanes.c
+
+_SHOWN = (
+    _m.pk,
+    _m.tenant_id,
+    _m.id,
+    accounts.c.id,
+    _m.priority,
+    _m.batch,
+    _m.not_before,
+    _m.state,
+    _m.attempts,
+    _m.sent_ts,
+    _m.error_ts,
+    _m.error,
+    _m.deferred_reason,
+    _m.reported_at,
+    _m.accepted_at,
+    _m.updated_at,
+    _m.message_id,
+    payloads.c.json,
+    _m.finished_at,
+)
+_JOINED = messages.join(accounts, accounts.c.pk == _m.account_pk).outerjoin(
+    payloads, payloads.c.body_pk == _m.body_pk
+)
+
+
+def _filtered(statement: Select[Any]) -> Select[Any]:
+    """The filters of a query; a parameter that is NULL does not filter."""
+    pairs = (
+        (p("tenant"), _m.tenant_id == p("tenant")),
+        (p("state"), _m.state == p("state")),
+        (p("account"), accounts.c.id == p("account")),
+        (p("batch"), _m.batch == p("batch")),
+        (p("since"), _m.updated_at >= p("since")),
+    )
+    for value, condition in pairs:
+        statement = statement.where(value.is_(None) | condition)
+    return statement
+
+
+_FILTERS = ("tenant", "state", "account", "batch", "since")
+_TWICE = tuple(name for name in _FILTERS for _ in range(2))
+
+_OPEN = compiled(
+    _filtered(
+        select(*_SHOWN)
+        .select_from(_JOINED)
+        .where(_m.finished_at.is_(None), _m.priority == p("priority"), _m.pk > p("after"))
+    )
+    .order_by(_m.pk)
+    .suffix_with(LIMIT),
+    "priority",
+    "after",
+    *_TWICE,
+    "limit",
+)
+_DONE = compiled(
+    _filtered(
+        select(*_SHOWN)
+        .select_from(_JOINED)
+        .where(
+            _m.finished_at.is_not(None),
+            _m.finished_at <= p("until"),
+            (_m.finished_at < p("at")) | (_m.pk < p("before")),
+        )
+    )
+    .order_by(_m.finished_at.desc(), _m.pk.desc())
+    .suffix_with(LIMIT),
+    "until",
+    "at",
+    "before",
+    *_TWICE,
+    "limit",
+)
+_TIMELINE = compiled(
+    select(_e.event_id, _e.kind, _e.at, _e.generation, _e.final, _e.data)
+    .select_from(messages.join(events, _e.message_pk == _m.pk))
+    .where(_m.tenant_id == p("tenant"), _m.id == p("id"))
+    .order_by(_e.at, _e.pk),
+    "tenant",
+    "id",
+)
+_COUNTS = compiled(
+    select(*(func.coalesce(func.sum(lanes.c[name]), const("0")) for name in COUNTED))
+)
+_OLDEST_DUE = indexed(
+    compiled(
+        select(_l.due_at)
+        .where(_l.blocked == const("0"), _l.due_at <= p("now"))
+        .order_by(_l.due_at)
+        .suffix_with("LIMIT 1"),
+        "now",
+    ),
+    lanes,
+    "lanes_due",
+)
+_NEXT_DUE = indexed(
+    compiled(
+        select(_l.due_at)
+        .where(_l.blocked == const("0"), _l.due_at > p("now"))
+        .order_by(_l.due_at)
+        .suffix_with("LIMIT 1"),
+        "now",
+    ),
+    lanes,
+    "lanes_due",
+)
+_DUE_ACCOUNTS = indexed(
+    compiled(
+        select(_l.account_pk).distinct().where(_l.blocked == const("0"), _l.due_at <= p("now")),
+        "now",
+    ),
+    lanes,
+    "lanes_due",
+)
+_a = accounts.c
+#: Parked accounts whose probe is due and that have something to probe with.
+_PROBES = indexed(
+    compiled(
+        select(_a.pk).where(
+            _a.blocked_until <= p("now"),
+            select(_l.pk)
+            .where(_l.account_pk == _a.pk, _l.blocked == const("2"), _l.due_at <= p("due"))
+            .correlate(accounts)
+            .exists(),
+        ),
+        "now",
+        "due",
+    ),
+    accounts,
+    "accounts_blocked",
+)
+_NEXT_PROBE = indexed(
+    compiled(
+        select(_a.blocked_until)
+        .where(_a.blocked_until > p("now"))
+        .order_by(_a.blocked_until)
+        .suffix_with("LIMIT 1"),
+        "now",
+    ),
+    accounts,
+    "accounts_blocked",
+)
+
+_LAST = 2**63 - 1
+
+
+def counts(cursor: Any, now: float) -> Counts:
+    row = cursor.execute(_COUNTS.sql).fetchone()
+    oldest = cursor.execute(_OLDEST_DUE.sql, (now,)).fetchone()
+    by_state = dict(zip(COUNTED, row, strict=True))
+    return Counts(by_state, None if oldest is None else oldest[0])
+
+
+def due_accounts(cursor: Any, now: float) -> tuple[list[int], float | None]:
+    due = [row[0] for row in cursor.execute(_DUE_ACCOUNTS.sql, (now,))]
+    known = set(due)
+    due += (row[0] for row in cursor.execute(_PROBES.sql, (now, now)) if row[0] not in known)
+    following = [
+        row[0]
+        for statement in (_NEXT_DUE, _NEXT_PROBE)
+        for row in cursor.execute(statement.sql, (now,))
+        if row[0] < NEVER
+    ]
+    return due, min(following, default=None)
+
+
+def page(cursor: Any, query: ListQuery) -> list[MessageRecord]:
+    """One page: unfinished by priority and age, then finished, newest first."""
+    rows: list[Any] = []
+    kind, first, second = _cursor(query.after)
+    filters = [
+        value
+        for value in (query.tenant_id, query.state, query.account_id, query.batch, query.since)
+        for _ in range(2)
+    ]
+    final = query.state is not None and MessageState(query.state).final
+    if kind == "u" and not final:
+        for priority in Priority:
+            if priority < first or len(rows) >= query.limit:
+                continue
+            after = second if priority == first else 0
+            limit = query.limit - len(rows)
+            found = cursor.execute(_OPEN.sql, (int(priority), after, *filters, limit))
+            rows += found.fetchall()
+    if kind == "u":
+        first, second = NEVER, _LAST
+    if len(rows) < query.limit and not query.active_only:
+        limit = query.limit - len(rows)
+        found = cursor.execute(_DONE.sql, (first, first, second, *filters, limit))
+        rows += found.fetchall()
+    said = recipients_of(cursor, numbers(row[0] for row in rows))
+    return [_record(row, tuple(said.get(row[0], ()))) for row in rows]
+
+
+def _cursor(after: str | None) -> tuple[str, float, int]:
+    """:raises ValueError: it is no cursor of ours."""
+    if after is None:
+        return "u", 0, 0
+    kind, first, second = after.split(":")
+    if kind not in ("u", "f"):
+        raise ValueError("unknown cursor")
+    return kind, float(first), int(second)
+
+
+def _record(row: Any, recipients: tuple[Any, ...]) -> MessageRecord:
+    shown, finished_at = row[:-1], row[-1]
+    pk, priority = row[0], row[4]
+    cursor = f"u:{priority}:{pk}" if finished_at is None else f"f:{finished_at!r}:{pk}"
+    return MessageRecord(*(*shown, recipients, cursor))
+
+
+def timeline(cursor: Any, tenant_id: str, message_id: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "event_id": str(UUID(bytes=event_id, version=4)),
+            "kind": kind,
+            "at": at,
+            "generation": generation,
+            "final": bool(final),
+            "data": msgspec.json.decode(data) if data else {},
+        }
+        for event_id, kind, at, generation, final, data in cursor.execute(
+            _TIMELINE.sql, (tenant_id, message_id)
+        )
+    ]

@@ -1,0 +1,76 @@
+"""
+Brings a database to the schema of this program, in one transaction, or refuses.
+
+The steps are in ``migrations/versions``; each ships with the program and never changes again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import StaticPool
+
+from mailproxy.errors import StoreRefused
+
+
+def migrate(connection: sqlite3.Connection, location: Path | None = None) -> str:
+    """
+    Bring the database behind *connection* to the newest schema.
+
+    :param location: the folder of the migrations; the program's own if None.
+    :return: the revision it is at now.
+    :raises StoreRefused: its schema is newer than this program, or a step failed; nothing was
+        changed.
+    """
+    engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+
+    @event.listens_for(engine, "begin")
+    def _begin(opened: Connection) -> None:
+        # The driver would begin only before the first INSERT, and leave the tables outside.
+        opened.exec_driver_sql("BEGIN IMMEDIATE")
+
+    config = Config()
+    config.set_main_option(
+        "script_location", str(location or Path(__file__).with_name("migrations"))
+    )
+    directory = ScriptDirectory.from_config(config)
+    try:
+        with engine.begin() as opened:
+            config.attributes["connection"] = opened
+            _refuse_newer(directory, opened)
+            _upgrade(config, directory)
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        cause = getattr(error, "orig", None) or error
+        raise StoreRefused(
+            f"the database could not be migrated and is unchanged: {cause}"
+        ) from None
+    head = directory.get_current_head()
+    assert head is not None, "there is a first migration"
+    return head
+
+
+def _refuse_newer(directory: ScriptDirectory, opened: Connection) -> None:
+    ours = {script.revision for script in directory.walk_revisions()}
+    for revision in MigrationContext.configure(opened).get_current_heads():
+        if revision not in ours:
+            raise StoreRefused(
+                f"the database has schema {revision!r}, which this program does not know: "
+                "it was made by a newer one"
+            )
+
+
+def _upgrade(config: Config, directory: ScriptDirectory) -> None:
+    def steps(revision: Any, _context: MigrationContext) -> Any:
+        return directory._upgrade_revs("head", revision)
+
+    with EnvironmentContext(config, directory, fn=steps, destination_rev="head"):
+        directory.run_env()

@@ -1,0 +1,35 @@
+"""What can be set on a store. Pure."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen
+class StoreOptions:
+    """
+    :param max_age_seconds: how long a message is tried, where its account does not say.
+    :param retention_seconds: how long a finished and reported message is kept.
+    :param idempotency_seconds: how long the tombstone of a removed message is kept.
+    :param report_max_age_seconds: how long an event is offered to an application that does not
+        take it, before it is parked.
+    :param lease_seconds: how long after its last heartbeat a node's leases stay good.
+    :param busy_seconds: how long works wait for a database that another process has locked.
+    :param inline_payload_bytes: up to which size a claim brings the payload along.
+    :param chunk_bytes: the largest piece of a body in one row.
+    :param large_body_bytes: above this size a body is written in works of its own.
+    :param reader_threads: connections that read beside the writer.
+    :param cache_bytes: page cache of the writer; a reader has a quarter of it.
+    """
+
+    max_age_seconds: float = 86_400.0
+    retention_seconds: float = 604_800.0
+    idempotency_seconds: float = 2_592_000.0
+    report_max_age_seconds: float = 2_592_000.0
+    lease_seconds: float = 60.0
+    busy_seconds: float = 5.0
+    inline_payload_bytes: int = 32 * 1024
+    chunk_bytes: int = 256 * 1024
+    large_body_bytes: int = 1024 * 1024
+    reader_threads: int = 3
+    cache_bytes: int = 16 * 1024 * 1024

@@ -1,0 +1,347 @@
+"""
+What attempts led to: the one place where the state of a stored message changes for its outcome.
+
+A group of records becomes a handful of statements. The lease decides whether a record takes
+effect; one whose lease was lost is kept as evidence, and where it proves that the upstream took
+the message and no other attempt has begun, it is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import attrs
+
+from mailproxy.model import RecipientChange, Record
+from mailproxy.states import EventKind, MessageState, RecipientState, message_state
+from mailproxy.store import statements as sql
+from mailproxy.store import wording
+from mailproxy.store.schema import ACCOUNT_DELETED
+from mailproxy.store.transaction import NewEvent, Transaction, numbers
+from mailproxy.store.writer import Kind
+
+DELETED = "account deleted"
+
+_STATES = {state.value: state for state in RecipientState}
+_GONE = (MessageState.SENT, MessageState.CANCELLED)
+
+
+@attrs.define
+class Subject:
+    """
+    One message as the transaction found it.
+
+    :param recipients: its recipients by number, changed as records are applied.
+    """
+
+    pk: int
+    tenant_id: str
+    generation: int
+    lane: int
+    account_pk: int
+    attempts: int
+    uncertain: int
+    intent: int
+    state: str
+    hold: str
+    lease_token: int | None
+    report_key: str | None
+    parts: int
+    body_pk: int
+    size: int
+    next_at: float | None
+    finished_at: float | None
+    recipients: dict[int, wording.Said] = attrs.Factory(dict)
+
+
+@attrs.define
+class Changes:
+    """Rows to be written together, for all the records of a group."""
+
+    recipients: list[tuple[Any, ...]] = attrs.Factory(list)
+    outcomes: list[tuple[Any, ...]] = attrs.Factory(list)
+    states: list[list[Any]] = attrs.Factory(list)
+    events: list[NewEvent] = attrs.Factory(list)
+    finals: dict[int, int] = attrs.Factory(dict)
+    bodies: list[Subject] = attrs.Factory(list)
+
+
+def subjects(tx: Transaction, pks: Iterable[int]) -> dict[int, Subject]:
+    """The messages *pks* that are stored, with their recipients."""
+    wanted = numbers(pks)
+    found = {row[0]: Subject(*row) for row in tx.all(sql.ATTEMPTED_BY_PK, wanted)}
+    for pk, n, address, state, code, reply, _ in tx.all(sql.RECIPIENTS_OF, wanted):
+        if pk in found:
+            found[pk].recipients[n] = wording.Said(address, state, code, reply)
+    return found
+
+
+def record(tx: Transaction, calls: Sequence[Sequence[Record]]) -> list[list[bool]]:
+    """Store what attempts led to. :return: for each record whether its lease was good."""
+    answers: list[list[bool]] = []
+    flat = [each for call in calls for each in call]
+    done: list[bool] = []
+    while len(done) < len(flat):
+        done += _distinct(tx, flat[len(done) :])
+    results = iter(done)
+    for call in calls:
+        answers.append([next(results) for _ in call])
+    return answers
+
+
+def _distinct(tx: Transaction, records: Sequence[Record]) -> list[bool]:
+    """The records up to the first that is of a message that came before."""
+    seen: set[int] = set()
+    for each in records:
+        if each.pk in seen:
+            break
+        seen.add(each.pk)
+    batch = records[: len(seen)]
+    found = subjects(tx, seen)
+    blocked = {row[0]: row[1] for row in tx.all(sql.LANES_OF, numbers(_lanes(found)))}
+    changes = Changes()
+    results = []
+    for each in batch:
+        subject = found.get(each.pk)
+        good = subject is not None and subject.lease_token == each.token
+        results.append(good)
+        if subject is None:
+            continue
+        if good:
+            if blocked[subject.lane] & ACCOUNT_DELETED:
+                each = _of_deleted(subject, each)
+            apply(tx, changes, subject, each)
+        else:
+            _late(tx, changes, subject, each)
+    write(tx, changes)
+    return results
+
+
+def _lanes(found: dict[int, Subject]) -> set[int]:
+    return {subject.lane for subject in found.values()}
+
+
+def settle(tx: Transaction, found: dict[int, Subject], records: Iterable[Record]) -> None:
+    """Apply *records* whatever the lease: what the store itself decides of messages."""
+    changes = Changes()
+    for each in records:
+        apply(tx, changes, found[each.pk], each)
+    write(tx, changes)
+
+
+def fail_open(subject: Subject, reason: str, at: float) -> Record:
+    """The record that ends every open recipient of *subject* for *reason*."""
+    return Record(
+        pk=subject.pk,
+        token=0,
+        attempt=0,
+        kind=EventKind.FAILED,
+        changes=tuple(
+            RecipientChange(n, RecipientState.FAILED, reply=reason)
+            for n, said in subject.recipients.items()
+            if _STATES[said.state].open
+        ),
+        next_at=None,
+        at=at,
+        reason=reason,
+    )
+
+
+def _of_deleted(subject: Subject, each: Record) -> Record:
+    """Its account was deleted while it was under way: what is still open will not be tried."""
+    now = {change.n: change for change in each.changes}
+    left = [
+        RecipientChange(n, RecipientState.FAILED, reply=DELETED)
+        for n, said in subject.recipients.items()
+        if (now[n].state if n in now else _STATES[said.state]).open
+    ]
+    if not left:
+        return each
+    kept = [change for change in each.changes if not change.state.open]
+    return attrs.evolve(
+        each, changes=(*kept, *left), kind=EventKind.FAILED, reason=DELETED, next_at=None, hold=""
+    )
+
+
+def apply(tx: Transaction, changes: Changes, subject: Subject, each: Record) -> None:
+    """Turn *each* into rows; *subject* is brought up to date."""
+    attempt = each.attempt or subject.intent
+    tried = 1 if attempt else 0
+    for change in each.changes:
+        said = subject.recipients[change.n]
+        said.state, said.code, said.reply = change.state.value, change.code, change.reply
+        changes.recipients.append(
+            (
+                said.state,
+                change.code,
+                change.enhanced,
+                change.reply,
+                tried,
+                None if change.state.open else each.at,
+                subject.pk,
+                change.n,
+            )
+        )
+    if attempt:
+        changes.outcomes.append((each.at, each.outcome, subject.pk, subject.generation, attempt))
+    if each.kind is EventKind.UNCERTAIN:
+        subject.uncertain += 1
+    _conclude(tx, changes, subject, each)
+
+
+def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record) -> None:
+    """The state that follows, its event, and what they mean for lane, body and report."""
+    state = message_state(
+        (_STATES[said.state] for said in subject.recipients.values()),
+        in_flight=False,
+        held=bool(each.hold),
+        attempts=subject.attempts,
+    )
+    final = state.final
+    reason = _reason(each, state)
+    told = None
+    if final and state is not MessageState.SENT:
+        told = wording.Told(error=wording.error(reason, list(subject.recipients.values())))
+    elif not final and each.report and each.reason_key != subject.report_key:
+        subject.report_key = each.reason_key
+        told = wording.Told(
+            deferred_ts=each.next_at,
+            deferred_reason=reason or None,
+            uncertain=_any_uncertain(subject),
+        )
+    changes.events.append(
+        NewEvent(
+            subject.pk,
+            subject.generation,
+            each.kind,
+            each.at,
+            final,
+            subject.tenant_id if final or told is not None else None,
+            None if told is None else wording.dump(told),
+            None if each.data == b"{}" else each.data,
+        )
+    )
+    if final:
+        changes.finals[subject.pk] = len(changes.events) - 1
+    waits = state in (MessageState.QUEUED, MessageState.DEFERRED) and each.next_at is not None
+    _place(tx, subject, state, each.next_at if waits else None)
+    changes.states.append(
+        [
+            each.next_at,
+            each.next_at if waits else None,
+            each.at,
+            subject.uncertain,
+            state.value,
+            each.hold,
+            each.at if each.hold else None,
+            each.at if final else None,
+            each.at if state is MessageState.SENT else None,
+            each.at if final and state is not MessageState.SENT else None,
+            told.error if final and told is not None else None,
+            None if final else reason or None,
+            subject.report_key,
+            None,
+            subject.pk,
+        ]
+    )
+    subject.lease_token, subject.intent, subject.next_at = None, 0, each.next_at
+    if state in _GONE:
+        changes.bodies.append(subject)
+
+
+def _reason(each: Record, state: MessageState) -> str:
+    reason = each.reason or each.hold
+    if each.kind is EventKind.UNCERTAIN and not reason.startswith("uncertain: "):
+        return f"uncertain: {reason or 'no reply to the end of the message'}"
+    return "" if state is MessageState.SENT else reason
+
+
+def _any_uncertain(subject: Subject) -> bool:
+    uncertain = RecipientState.UNCERTAIN.value
+    return any(said.state == uncertain for said in subject.recipients.values())
+
+
+def _place(tx: Transaction, subject: Subject, state: MessageState, due: float | None) -> None:
+    tx.moved(subject.lane, subject.state, state.value)
+    subject.state = state.value
+    if due is not None:
+        tx.due_at(subject.lane, due)
+
+
+def _late(tx: Transaction, changes: Changes, subject: Subject, each: Record) -> None:
+    """The lease was lost: keep the outcome, and believe it where it proves delivery."""
+    event = attrs.evolve(each, kind=EventKind.LATE, report=False, hold="")
+    last = tx.one(sql.ATTEMPT_TOKEN, subject.pk, subject.generation, each.attempt)
+    newest = last == (each.token,) and subject.attempts == each.attempt
+    believed = [
+        change
+        for change in each.changes
+        if newest
+        and subject.finished_at is None
+        and change.state is RecipientState.SENT
+        and subject.recipients[change.n].state != RecipientState.SENT.value
+    ]
+    if not believed:
+        data = each.outcome or each.data
+        changes.events.append(
+            NewEvent(subject.pk, subject.generation, EventKind.LATE, each.at, data=data)
+        )
+        return
+    proven = {change.n for change in believed}
+    left = any(
+        _STATES[said.state].open for n, said in subject.recipients.items() if n not in proven
+    )
+    apply(
+        tx,
+        changes,
+        subject,
+        attrs.evolve(
+            event,
+            changes=tuple(believed),
+            next_at=subject.next_at if left else None,
+            hold=subject.hold if left or _others_uncertain(subject, proven) else "",
+        ),
+    )
+
+
+def _others_uncertain(subject: Subject, proven: set[int]) -> bool:
+    uncertain = RecipientState.UNCERTAIN.value
+    return any(said.state == uncertain for n, said in subject.recipients.items() if n not in proven)
+
+
+def write(tx: Transaction, changes: Changes) -> None:
+    """One statement for all rows of a table."""
+    tx.many(sql.SET_RECIPIENT, changes.recipients)
+    tx.many(sql.SET_OUTCOME, changes.outcomes)
+    pks = tx.append(changes.events)
+    for row in changes.states:
+        place = changes.finals.get(row[-1])
+        if place is not None:
+            row[-2] = pks[place]
+    tx.many(sql.SET_STATE, changes.states)
+    drop_bodies(tx, [(each.body_pk, each.parts, each.size) for each in changes.bodies])
+
+
+def drop_bodies(tx: Transaction, bodies: Sequence[tuple[int, int, int]]) -> None:
+    """
+    Remove payloads and chunks; the chunks of large bodies are left to upkeep.
+
+    :param bodies: (body_pk, parts, size).
+    """
+    if not bodies:
+        return
+    tx.do(sql.DROP_PAYLOADS, numbers(body for body, _, _ in bodies))
+    for large, group in groupby(
+        sorted((size > tx.options.large_body_bytes, body) for body, parts, size in bodies if parts),
+        key=itemgetter(0),
+    ):
+        if large:
+            tx.many(sql.ADD_LOOSE, [(body, 0.0) for _, body in group])
+        else:
+            tx.do(sql.DROP_CHUNKS, numbers(body for _, body in group))
+
+
+RECORD: Kind[Sequence[Record], list[bool]] = Kind(record, "outcome-commit", len)

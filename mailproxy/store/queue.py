@@ -1,0 +1,225 @@
+"""Claim, intent and release: how messages leave the queue for an attempt, and come back unused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import attrs
+
+from mailproxy.model import Claimed, Recipient
+from mailproxy.states import EventKind, MessageState, Priority, RecipientState
+from mailproxy.store import statements as sql
+from mailproxy.store.schema import ACCOUNT_PARKED
+from mailproxy.store.transaction import NewEvent, Transaction, numbers
+from mailproxy.store.writer import Kind, alone
+
+_RECIPIENT_STATES = {state.value: state for state in RecipientState}
+
+
+@attrs.frozen
+class Claim:
+    """The arguments of ``IQueue.claim``."""
+
+    account_pk: int
+    limit: int
+    now: float
+    oldest: bool = False
+    urgent: bool = False
+
+
+@attrs.frozen
+class Intents:
+    """The arguments of ``IQueue.begin``."""
+
+    pairs: Sequence[tuple[int, int]]
+    account: str
+    now: float
+
+
+def claim(tx: Transaction, call: Claim) -> list[Claimed]:
+    account = tx.one(sql.ACCOUNT_VERSION, call.account_pk)
+    if account is None or call.limit < 1:
+        return []
+    version, blocked_until = account
+    if blocked_until is not None:
+        if blocked_until > call.now:
+            return []
+        unblock(tx, call.account_pk)  # its probe is due: let this claim be it
+    lanes = _Lanes(tx, call)
+    pks = lanes.oldest() if call.oldest else lanes.most_urgent()
+    claimed = lease(tx, pks, lanes.paused, version) if pks else []
+    for lane in lanes.looked_at:
+        tx.recheck(lane)
+    if call.oldest:
+        return sorted(claimed, key=lambda each: (each.due_since, each.pk))
+    return sorted(claimed, key=lambda each: (each.priority, each.due_since, each.pk))
+
+
+def unblock(tx: Transaction, account_pk: int) -> None:
+    """Take the flag of a parked account from its lanes."""
+    tx.do(sql.FLAG_OFF, ~ACCOUNT_PARKED, account_pk)
+    tx.do(sql.UNBLOCK_ACCOUNT, account_pk)
+
+
+def pause(ended: float, since: float | None, now: float) -> float:
+    """Seconds for which the age of a lane's messages did not run, up to *now*."""
+    return ended if since is None else ended + max(0.0, now - since)
+
+
+@attrs.define
+class _Lanes:
+    """The lanes of one account that have, or may have, something due."""
+
+    tx: Transaction
+    call: Claim
+    #: Seconds of pause by lane, for the messages' age.
+    paused: dict[int, float] = attrs.Factory(dict)
+    looked_at: list[int] = attrs.Factory(list)
+
+    def most_urgent(self) -> list[int]:
+        pks: list[int] = []
+        for priority in (Priority.IMMEDIATE,) if self.call.urgent else Priority:
+            for lane, _ in self._due(priority):
+                pks += (pk for pk, _ in self._heads(lane, self.call.limit - len(pks)))
+                if len(pks) == self.call.limit:
+                    return pks
+        return pks
+
+    def oldest(self) -> list[int]:
+        """By due time over all lanes; a lane's own due time is a lower bound of its messages'."""
+        lanes = sorted(((due, lane) for priority in Priority for lane, due in self._due(priority)))
+        best: list[tuple[float, int]] = []
+        for due, lane in lanes:
+            if len(best) == self.call.limit and best[-1][0] < due:
+                break
+            best += ((when, pk) for pk, when in self._heads(lane, self.call.limit))
+            best = sorted(best)[: self.call.limit]
+        return [pk for _, pk in best]
+
+    def _due(self, priority: int) -> Iterator[tuple[int, float]]:
+        found = self.tx.all(sql.DUE_LANE, self.call.account_pk, int(priority), self.call.now)
+        for lane, due, paused in found:
+            self.paused[lane] = paused
+            yield lane, due
+
+    def _heads(self, lane: int, limit: int) -> list[tuple[int, float]]:
+        self.looked_at.append(lane)
+        return self.tx.all(sql.DUE_MESSAGES, lane, self.call.now, limit)
+
+
+def lease(
+    tx: Transaction, pks: Sequence[int], paused: dict[int, float], version: int
+) -> list[Claimed]:
+    """Give this node a fresh lease on each of *pks*."""
+    token = tx.names.token()
+    wanted = numbers(pks)
+    rows = tx.all(sql.LEASE, tx.node_id, token, wanted)
+    recipients: dict[int, list[Recipient]] = {pk: [] for pk in pks}
+    for pk, n, address, state in tx.all(sql.OPEN_RECIPIENTS, wanted):
+        recipients[pk].append(Recipient(n, address, _RECIPIENT_STATES[state]))
+    most = tx.options.inline_payload_bytes
+    small = numbers(row[16] for row in rows if row[15] == 0 and row[13] <= most)
+    payloads = dict(tx.all(sql.PAYLOADS_OF, small))
+    return [_claimed(row, token, recipients, payloads, paused, version) for row in rows]
+
+
+def _claimed(
+    row: Any,
+    token: int,
+    recipients: dict[int, list[Recipient]],
+    payloads: dict[int, bytes],
+    paused: dict[int, float],
+    version: int,
+) -> Claimed:
+    return Claimed(
+        pk=row[0],
+        token=token,
+        tenant_id=row[1],
+        id=row[2],
+        generation=row[3],
+        account_pk=row[4],
+        priority=row[5],
+        attempts=row[6],
+        uncertain=row[7],
+        accepted_at=row[8],
+        due_since=row[8] if row[9] is None else row[9],
+        expires_at=row[10] + paused.get(row[14], 0.0),
+        message_id=row[11],
+        envelope_from=row[12],
+        size=row[13],
+        recipients=tuple(recipients[row[0]]),
+        payload=payloads.get(row[16]),
+        account_version=version,
+    )
+
+
+def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
+    """The point of no return, for all the calls that wait, in one fenced statement."""
+    pairs = ",".join(f"[{pk},{token}]" for call in calls for pk, token in call.pairs)
+    now = max(call.now for call in calls)
+    begun = {(row[0], row[4]): row for row in tx.all(sql.BEGIN, now, f"[{pairs}]")}
+    attempts: list[tuple[Any, ...]] = []
+    events: list[NewEvent] = []
+    answers: list[list[bool]] = []
+    for call in calls:
+        answer: list[bool] = []
+        for pair in call.pairs:
+            row = begun.pop((pair[0], pair[1]), None)
+            answer.append(row is not None)
+            if row is None:
+                continue
+            pk, lane, generation, n, token = row
+            attempts.append((pk, generation, n, token, tx.node_id, call.account, call.now))
+            data = b'{"attempt":%d}' % n
+            events.append(NewEvent(pk, generation, EventKind.INTENT, call.now, data=data))
+            before = MessageState.QUEUED if n == 1 else MessageState.DEFERRED
+            tx.moved(lane, before.value, MessageState.IN_FLIGHT.value)
+        answers.append(answer)
+    tx.many(sql.ADD_ATTEMPT, attempts)
+    tx.append(events)
+    return answers
+
+
+def release(tx: Transaction, leases: Sequence[tuple[int, int]]) -> None:
+    pairs = ",".join(f"[{pk},{token}]" for pk, token in leases)
+    for lane, next_at, account_pk in tx.all(sql.RELEASE, f"[{pairs}]"):
+        tx.due_at(lane, next_at)
+        tx.due.add(account_pk)
+
+
+@attrs.frozen
+class TakeOver:
+    """Messages that dead nodes had leases on: those with an intent, and those without."""
+
+    begun: Sequence[int]
+    idle: Sequence[int]
+    now: float
+
+
+def take_over(tx: Transaction, call: TakeOver) -> list[Claimed]:
+    for lane, next_at, account_pk in tx.all(sql.VOID, tx.node_id, numbers(call.idle)):
+        tx.due_at(lane, next_at)
+        tx.due.add(account_pk)
+    if not call.begun:
+        return []
+    found = tx.all(sql.LANES_OF_MESSAGES, numbers(call.begun))
+    paused = {row[0]: pause(row[1], row[2], call.now) for row in found}
+    versions = {row[3]: tx.one(sql.ACCOUNT_VERSION, row[3]) for row in found}
+    claimed = lease(tx, call.begun, paused, 0)
+    return [
+        attrs.evolve(each, account_version=version[0]) if version is not None else each
+        for each in claimed
+        for version in (versions[each.account_pk],)
+    ]
+
+
+def heartbeat(tx: Transaction, now: float) -> None:
+    tx.do(sql.ALIVE, tx.node_id, now, now + tx.options.lease_seconds)
+
+
+CLAIM = alone(claim, "claim")
+BEGIN: Kind[Intents, list[bool]] = Kind(begin, "intent", lambda call: len(call.pairs))
+RELEASE = alone(release)
+TAKE_OVER = alone(take_over)
+HEARTBEAT = alone(heartbeat)

@@ -1,0 +1,204 @@
+"""Events on their way to the application: what waits, what was taken, what never will be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import attrs
+from sqlalchemy import func, select, update
+
+from mailproxy.records import RecipientReport, ReportItem
+from mailproxy.store import statements as sql
+from mailproxy.store import wording
+from mailproxy.store.compiling import LIMIT, compiled, indexed, listed, p
+from mailproxy.store.schema import accounts, events, messages, tenants
+from mailproxy.store.transaction import Transaction, numbers
+from mailproxy.store.writer import alone
+
+_e, _m, _t = events.c, messages.c, tenants.c
+
+_UNREPORTED = (
+    _e.stream.is_not(None),
+    _e.reported_at.is_(None),
+    _e.parked_at.is_(None),
+)
+_UNREPORTED_INDEX = "events_unreported"
+
+_OLDEST = indexed(
+    compiled(
+        select(_e.pk, _e.message_pk)
+        .where(_e.stream == p("tenant"), *_UNREPORTED, _e.pk > p("after"))
+        .order_by(_e.pk)
+        .suffix_with(LIMIT),
+        "tenant",
+        "after",
+        "limit",
+    ),
+    events,
+    _UNREPORTED_INDEX,
+)
+_EVENTS = compiled(
+    select(_e.message_pk, _e.pk, _e.event_id, _e.generation, _e.at, _e.final, _e.report)
+    .where(_e.message_pk.in_(listed()), *_UNREPORTED)
+    .order_by(_e.pk),
+    "pks",
+)
+_MESSAGES = compiled(
+    select(_m.pk, _m.tenant_id, _m.id, accounts.c.id, _m.priority, _m.message_id, _m.state)
+    .select_from(messages.join(accounts, accounts.c.pk == _m.account_pk))
+    .where(_m.pk.in_(listed())),
+    "pks",
+)
+_ACK = compiled(
+    update(events)
+    .values(reported_at=p("now"))
+    .where(_e.pk.in_(listed()), *_UNREPORTED)
+    .returning(_e.pk, _e.message_pk, _e.final),
+    "now",
+    "pks",
+)
+#: Only while the message still is as the event says: it may have a new generation by now.
+_REPORTED = compiled(
+    update(messages)
+    .values(reported_at=p("now"))
+    .where(_m.pk == p("message"), _m.final_event == p("event")),
+    "now",
+    "message",
+    "event",
+)
+_PARK = compiled(
+    update(events)
+    .values(parked_at=p("now"), parked_reason=p("reason"))
+    .where(_e.pk.in_(listed()), *_UNREPORTED),
+    "now",
+    "reason",
+    "pks",
+)
+_first = (
+    select(_e.at)
+    .where(_e.stream == _t.id, *_UNREPORTED)
+    .order_by(_e.pk)
+    .suffix_with("LIMIT 1")
+    .correlate(tenants)
+    .scalar_subquery()
+)
+_WAITING = compiled(select(_t.id).where(_first.is_not(None)).order_by(_t.id))
+_SINCE = compiled(select(func.min(_first)).select_from(tenants))
+_ALL_OF = compiled(
+    select(_e.pk).where(_e.stream == p("tenant"), *_UNREPORTED).order_by(_e.pk).suffix_with(LIMIT),
+    "tenant",
+    "limit",
+)
+
+#: Rows that one transaction of :func:`acknowledge_all` marks.
+STEP = 500
+
+
+def unreported(cursor: Any, tenant_id: str, limit: int) -> list[ReportItem]:
+    """The oldest unreported messages of a tenant, one item each, newest state."""
+    chosen: dict[int, None] = {}
+    after, step = 0, limit
+    while len(chosen) < limit:
+        found = cursor.execute(_OLDEST.sql, (tenant_id, after, step)).fetchall()
+        for _, message in found:
+            if len(chosen) < limit:
+                chosen[message] = None
+        if len(found) < step:
+            break
+        after = found[-1][0]
+    return _items(cursor, list(chosen)) if chosen else []
+
+
+def _items(cursor: Any, pks: Sequence[int]) -> list[ReportItem]:
+    wanted = numbers(pks)
+    waiting: dict[int, list[Any]] = {pk: [] for pk in pks}
+    for row in cursor.execute(_EVENTS.sql, (wanted,)):
+        waiting[row[0]].append(row)
+    found = {row[0]: row for row in cursor.execute(_MESSAGES.sql, (wanted,))}
+    said = recipients_of(cursor, wanted)
+    return [
+        _item(found[pk], waiting[pk], tuple(said.get(pk, ())))
+        for pk in pks
+        if waiting[pk] and pk in found
+    ]
+
+
+def recipients_of(cursor: Any, wanted: str) -> dict[int, list[RecipientReport]]:
+    """The recipients of the messages *wanted* (a JSON list of pks), as reports show them."""
+    said: dict[int, list[RecipientReport]] = {}
+    for pk, _, address, state, code, reply, _ in cursor.execute(sql.RECIPIENTS_OF.sql, (wanted,)):
+        said.setdefault(pk, []).append(RecipientReport(address, state, code, reply))
+    return said
+
+
+def _item(row: Any, waiting: Sequence[Any], said: tuple[RecipientReport, ...]) -> ReportItem:
+    _, tenant_id, name, account_id, priority, message_id, _ = row
+    _, _, event_id, generation, at, final, report = waiting[-1]
+    told = wording.load(report)
+    sent = bool(final) and told.error is None
+    return ReportItem(
+        event_pks=tuple(each[1] for each in waiting),
+        event_id=str(UUID(bytes=event_id, version=4)),
+        tenant_id=tenant_id,
+        id=name,
+        account_id=account_id,
+        generation=generation,
+        priority=priority,
+        at=at,
+        sent_ts=at if sent else None,
+        error_ts=at if told.error is not None else None,
+        error=told.error,
+        deferred_ts=told.deferred_ts,
+        deferred_reason=told.deferred_reason,
+        uncertain=told.uncertain,
+        message_id=message_id,
+        recipients=said,
+    )
+
+
+@attrs.frozen
+class Ack:
+    pks: Sequence[int]
+    now: float
+    reason: str = ""
+
+
+def acknowledge(tx: Transaction, call: Ack) -> None:
+    """Mark exactly these events; a message is reported when its newest final event is."""
+    marked = tx.all(_ACK, call.now, numbers(call.pks))
+    tx.many(_REPORTED, [(call.now, message, pk) for pk, message, final in marked if final])
+
+
+def park(tx: Transaction, call: Ack) -> None:
+    tx.do(_PARK, call.now, call.reason, numbers(call.pks))
+
+
+@attrs.frozen
+class AckAll:
+    tenant_id: str
+    now: float
+
+
+def acknowledge_all(tx: Transaction, call: AckAll) -> int:
+    """One step; less than :data:`STEP` when there is nothing left."""
+    pks = [row[0] for row in tx.all(_ALL_OF, call.tenant_id, STEP)]
+    if pks:
+        acknowledge(tx, Ack(pks, call.now))
+    return len(pks)
+
+
+def waiting_tenants(cursor: Any) -> list[str]:
+    return [row[0] for row in cursor.execute(_WAITING.sql)]
+
+
+def oldest(cursor: Any) -> float | None:
+    """When the event that has waited longest was born."""
+    (since,) = cursor.execute(_SINCE.sql).fetchone()
+    return None if since is None else float(since)
+
+
+ACK = alone(acknowledge, "ack-commit")
+PARK = alone(park)
+ACK_ALL = alone(acknowledge_all, "ack-commit")

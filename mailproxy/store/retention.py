@@ -1,0 +1,163 @@
+"""Finished and reported messages are removed when they are old; a tombstone stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from sqlalchemy import and_, delete, insert, select
+
+from mailproxy.states import RecipientState
+from mailproxy.store import outcomes
+from mailproxy.store import statements as sql
+from mailproxy.store.again import hashed
+from mailproxy.store.compiling import LIMIT, columns, compiled, indexed, listed, p
+from mailproxy.store.schema import attempts, events, messages, recipients, tombstones
+from mailproxy.store.transaction import Transaction, numbers
+from mailproxy.store.writer import Kind
+
+_m, _e, _r = messages.c, events.c, recipients.c
+
+#: Messages removed in one transaction; each has about six rows.
+PURGED = 80
+
+
+@attrs.frozen
+class Step:
+    """
+    One kind of background work.
+
+    :param find: what there is to do: ``find(cursor, now, options)``; empty for nothing.
+    :param kind: does it, and answers how many rows it touched.
+    """
+
+    find: Callable[[Any, float, Any], Any]
+    kind: Kind[Any, int]
+
+
+@attrs.frozen
+class Found:
+    """What a step found, and when it looked."""
+
+    pks: Sequence[Any]
+    now: float
+    job: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.pks) or bool(self.job)
+
+
+_OLD = indexed(
+    compiled(
+        select(_m.pk)
+        .where(
+            _m.finished_at.is_not(None),
+            _m.finished_at <= p("before"),
+            _m.reported_at <= p("reported"),
+        )
+        .order_by(_m.finished_at)
+        .suffix_with(LIMIT),
+        "before",
+        "reported",
+        "limit",
+    ),
+    messages,
+    "messages_done",
+)
+_OLD_PARKED = compiled(
+    select(_e.message_pk)
+    .select_from(events.join(messages, and_(_m.pk == _e.message_pk, _m.final_event == _e.pk)))
+    .where(_e.parked_at.is_not(None), _e.parked_at <= p("before"))
+    .suffix_with(LIMIT),
+    "before",
+    "limit",
+)
+_BURIED = compiled(
+    select(
+        _m.pk,
+        _m.tenant_id,
+        _m.id,
+        _m.digest,
+        _m.generation,
+        _m.message_id,
+        _m.accepted_at,
+        _m.state,
+        _m.finished_at,
+        _m.error,
+        _m.body_pk,
+        _m.parts,
+        _m.size,
+        _e.event_id,
+        _e.kind,
+        _e.report,
+    )
+    .select_from(messages.join(events, _e.pk == _m.final_event))
+    .where(
+        _m.pk.in_(listed()),
+        _m.finished_at.is_not(None),
+        _e.reported_at.is_not(None) | _e.parked_at.is_not(None),
+    ),
+    "pks",
+)
+_BURY = compiled(
+    insert(tombstones)
+    .values({name: p(name) for name in columns(tombstones)})
+    .prefix_with("OR REPLACE"),
+    *columns(tombstones),
+)
+_DROPS = tuple(
+    compiled(delete(table).where(column.in_(listed())), "pks")
+    for table, column in (
+        (messages, _m.pk),
+        (recipients, _r.message_pk),
+        (attempts, attempts.c.message_pk),
+        (events, _e.message_pk),
+    )
+)
+
+
+def expired(cursor: Any, now: float, options: Any) -> Found:
+    before = now - options.retention_seconds
+    pks = [row[0] for row in cursor.execute(_OLD.sql, (before, before, PURGED))]
+    if not pks:
+        pks = [row[0] for row in cursor.execute(_OLD_PARKED.sql, (before, PURGED))]
+    return Found(pks, now)
+
+
+def purge(tx: Transaction, found: Found) -> int:
+    """Only a tombstone stays."""
+    rows = tx.all(_BURIED, numbers(found.pks))
+    wanted = numbers(row[0] for row in rows)
+    accepted: dict[int, list[str]] = {row[0]: [] for row in rows}
+    for pk, _, address, state, *_rest in tx.all(sql.RECIPIENTS_OF, wanted):
+        if state == RecipientState.SENT.value:
+            accepted[pk].append(address)
+    tx.many(_BURY, [_tombstone(row, accepted[row[0]], found.now) for row in rows])
+    outcomes.drop_bodies(tx, [(row[10], row[11], row[12]) for row in rows])
+    for statement in _DROPS:
+        tx.do(statement, wanted)
+    return len(rows)
+
+
+def _tombstone(row: Any, accepted: Sequence[str], now: float) -> tuple[Any, ...]:
+    _, tenant, name, digest, generation, message_id, accepted_at, state, finished, error = row[:10]
+    event_id, kind, report = row[13:]
+    hashes = b"".join(hashed(tenant, name, address) for address in accepted)
+    values = {
+        "tenant_id": tenant,
+        "id": name,
+        "digest": digest,
+        "accepted": hashes,
+        "generation": generation,
+        "message_id": message_id,
+        "accepted_at": accepted_at,
+        "state": state,
+        "finished_at": finished,
+        "error": error,
+        "event_id": event_id,
+        "event_kind": kind,
+        "event_report": report,
+        "removed_at": now,
+    }
+    return tuple(values[name] for name in columns(tombstones))

@@ -1,0 +1,381 @@
+"""
+The statements of the hot paths: written with SQLAlchemy Core, compiled once to the driver's text.
+
+A statement that takes many rows or many keys takes them at once: rows by ``executemany``, keys as
+one JSON list, so that a group of messages costs a few steps of the database.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import and_, delete, func, select, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from mailproxy.store.compiling import (
+    LIMIT,
+    compiled,
+    const,
+    indexed,
+    inserting,
+    listed,
+    p,
+)
+from mailproxy.store.schema import (
+    accounts,
+    attempts,
+    chunks,
+    events,
+    lanes,
+    loose_bodies,
+    messages,
+    nodes,
+    payloads,
+    recipients,
+)
+
+m, r, la, a = messages.c, recipients.c, lanes.c, accounts.c
+
+# --- lanes ---------------------------------------------------------------------------------------
+
+_COUNTS = ("queued", "deferred", "in_flight", "held", "uncertain")
+
+LANE_COUNTS = compiled(
+    update(lanes)
+    .values({name: la[name] + p(f"d_{name}") for name in _COUNTS})
+    .where(la.pk == p("lane")),
+    *(f"d_{name}" for name in _COUNTS),
+    "lane",
+)
+LANE_DUE = compiled(
+    update(lanes).values(due_at=p("when")).where(la.pk == p("lane"), la.due_at > p("bound")),
+    "when",
+    "lane",
+    "bound",
+)
+LANE_SET_DUE = compiled(
+    update(lanes).values(due_at=p("when")).where(la.pk == p("lane")), "when", "lane"
+)
+FIND_LANE = compiled(
+    select(la.pk, la.blocked, la.paused, la.paused_since).where(
+        la.account_pk == p("account"), la.priority == p("priority"), la.batch == p("batch")
+    ),
+    "account",
+    "priority",
+    "batch",
+)
+ADD_LANE = inserting(
+    lanes,
+    (
+        "pk",
+        "tenant_id",
+        "account_pk",
+        "priority",
+        "batch",
+        "blocked",
+        "due_at",
+        "paused",
+        "paused_since",
+    ),
+)
+LANES_OF = compiled(
+    select(la.pk, la.blocked, la.paused, la.paused_since, la.account_pk).where(
+        la.pk.in_(listed("lanes"))
+    ),
+    "lanes",
+)
+
+# --- messages ------------------------------------------------------------------------------------
+
+ADD_RECIPIENT = inserting(
+    recipients, ("message_pk", "n", "address", "kind", "state", "code", "enhanced", "reply")
+)
+ADD_EVENT = inserting(
+    events,
+    (
+        "pk",
+        "event_id",
+        "message_pk",
+        "generation",
+        "kind",
+        "at",
+        "final",
+        "stream",
+        "report",
+        "data",
+    ),
+)
+ADD_PAYLOAD = inserting(payloads)
+ADD_CHUNK = inserting(chunks)
+ADD_LOOSE = inserting(loose_bodies)
+DROP_LOOSE = compiled(delete(loose_bodies).where(loose_bodies.c.body_pk == p("body")), "body")
+
+RECIPIENTS_OF = compiled(
+    select(r.message_pk, r.n, r.address, r.state, r.code, r.reply, r.kind)
+    .where(r.message_pk.in_(listed()))
+    .order_by(r.message_pk, r.n),
+    "pks",
+)
+DROP_PAYLOADS = compiled(delete(payloads).where(payloads.c.body_pk.in_(listed())), "pks")
+DROP_CHUNKS = compiled(delete(chunks).where(chunks.c.body_pk.in_(listed())), "pks")
+
+# --- claim, intent, release ----------------------------------------------------------------------
+
+DUE_LANE = indexed(
+    compiled(
+        select(la.pk, la.due_at, la.paused)
+        .where(
+            la.account_pk == p("account"),
+            la.priority == p("priority"),
+            la.due_at <= p("now"),
+            la.blocked == const("0"),
+        )
+        .order_by(la.due_at),
+        "account",
+        "priority",
+        "now",
+    ),
+    lanes,
+    "lanes_claim",
+)
+_waiting = (m.lane == p("lane"), m.claim_at <= p("now"))
+DUE_MESSAGES = indexed(
+    compiled(
+        select(m.pk, m.claim_at).where(*_waiting).order_by(m.claim_at, m.pk).suffix_with(LIMIT),
+        "lane",
+        "now",
+        "limit",
+    ),
+    messages,
+    "messages_claim",
+)
+NEXT_IN_LANE = indexed(
+    compiled(
+        select(m.claim_at)
+        .where(m.lane == p("lane"), m.claim_at.is_not(None))
+        .order_by(m.claim_at)
+        .suffix_with("LIMIT 1"),
+        "lane",
+    ),
+    messages,
+    "messages_claim",
+)
+_CLAIMED = (
+    "pk",
+    "tenant_id",
+    "id",
+    "generation",
+    "account_pk",
+    "priority",
+    "attempts",
+    "uncertain",
+    "accepted_at",
+    "next_at",
+    "expires_at",
+    "message_id",
+    "envelope_from",
+    "size",
+    "lane",
+    "parts",
+    "body_pk",
+)
+LEASE = compiled(
+    update(messages)
+    .values(claim_at=const("NULL"), lease_owner=p("owner"), lease_token=p("token"))
+    .where(m.pk.in_(listed()))
+    .returning(*(messages.c[name] for name in _CLAIMED)),
+    "owner",
+    "token",
+    "pks",
+)
+OPEN_RECIPIENTS = compiled(
+    select(r.message_pk, r.n, r.address, r.state)
+    .where(r.message_pk.in_(listed()), r.state.in_((const("'waiting'"), const("'deferred'"))))
+    .order_by(r.message_pk, r.n),
+    "pks",
+)
+PAYLOADS_OF = compiled(
+    select(payloads.c.body_pk, payloads.c.json).where(payloads.c.body_pk.in_(listed())), "pks"
+)
+_pairs = func.json_each(p("pairs")).table_valued("value", name="pair")
+_pair_pk = func.json_extract(_pairs.c.value, const("'$[0]'"))
+_pair_token = func.json_extract(_pairs.c.value, const("'$[1]'"))
+_unblocked = select(la.blocked).where(la.pk == m.lane).correlate(
+    messages
+).scalar_subquery() == const("0")
+BEGIN = compiled(
+    update(messages)
+    .values(
+        state=const("'in_flight'"),
+        attempts=m.attempts + const("1"),
+        intent=m.attempts + const("1"),
+        updated_at=p("now"),
+    )
+    .where(
+        m.pk == _pair_pk,
+        m.lease_token == _pair_token,
+        m.intent == const("0"),
+        m.state.in_((const("'queued'"), const("'deferred'"))),
+        _unblocked,
+    )
+    .returning(m.pk, m.lane, m.generation, m.attempts, m.lease_token),
+    "now",
+    "pairs",
+)
+ADD_ATTEMPT = inserting(
+    attempts, ("message_pk", "generation", "n", "token", "node", "account", "intent_at")
+)
+RELEASE = compiled(
+    update(messages)
+    .values(claim_at=m.next_at, lease_owner=const("NULL"), lease_token=const("NULL"))
+    .where(m.pk == _pair_pk, m.lease_token == _pair_token, m.intent == const("0"))
+    .returning(m.lane, m.next_at, m.account_pk),
+    "pairs",
+)
+
+ACCOUNT_VERSION = compiled(
+    select(a.version, a.blocked_until).where(a.pk == p("account"), a.deleted_at.is_(None)),
+    "account",
+)
+FLAG_ON = compiled(
+    update(lanes)
+    .values(blocked=la.blocked.op("|")(p("flag")))
+    .where(la.account_pk == p("account")),
+    "flag",
+    "account",
+)
+FLAG_OFF = compiled(
+    update(lanes)
+    .values(blocked=la.blocked.op("&")(p("mask")))
+    .where(la.account_pk == p("account")),
+    "mask",
+    "account",
+)
+UNBLOCK_ACCOUNT = compiled(
+    update(accounts).values(blocked_until=const("NULL")).where(a.pk == p("account")), "account"
+)
+#: Where no attempt has begun: whoever had the lease, it is void.
+VOID = compiled(
+    update(messages)
+    .values(claim_at=m.next_at, lease_owner=const("NULL"), lease_token=const("NULL"))
+    .where(m.lease_owner != p("node"), m.intent == const("0"), m.pk.in_(listed()))
+    .returning(m.lane, m.next_at, m.account_pk),
+    "node",
+    "pks",
+)
+LANES_OF_MESSAGES = compiled(
+    select(la.pk, la.paused, la.paused_since, la.account_pk).where(
+        la.pk.in_(select(m.lane).where(m.pk.in_(listed())))
+    ),
+    "pks",
+)
+_alive = sqlite_insert(nodes).values(id=p("node"), started_at=p("now"), alive_until=p("until"))
+ALIVE = compiled(
+    _alive.on_conflict_do_update(
+        index_elements=["id"], set_={"alive_until": _alive.excluded.alive_until}
+    ),
+    "node",
+    "now",
+    "until",
+)
+
+# --- outcomes ------------------------------------------------------------------------------------
+
+#: What :mod:`mailproxy.store.outcomes` looks at.
+ATTEMPTED = tuple(
+    messages.c[name]
+    for name in (
+        "pk",
+        "tenant_id",
+        "generation",
+        "lane",
+        "account_pk",
+        "attempts",
+        "uncertain",
+        "intent",
+        "state",
+        "hold",
+        "lease_token",
+        "report_key",
+        "parts",
+        "body_pk",
+        "size",
+        "next_at",
+        "finished_at",
+    )
+)
+ATTEMPTED_BY_PK = compiled(select(*ATTEMPTED).where(m.pk.in_(listed())), "pks")
+SET_RECIPIENT = compiled(
+    update(recipients)
+    .values(
+        state=p("state"),
+        code=p("code"),
+        enhanced=p("enhanced"),
+        reply=p("reply"),
+        done_at=p("done"),
+        attempts=r.attempts + p("tried"),
+    )
+    .where(r.message_pk == p("message"), r.n == p("number")),
+    "state",
+    "code",
+    "enhanced",
+    "reply",
+    "tried",
+    "done",
+    "message",
+    "number",
+)
+SET_OUTCOME = compiled(
+    update(attempts)
+    .values(outcome_at=p("at"), outcome=p("said"))
+    .where(
+        and_(
+            attempts.c.message_pk == p("message"),
+            attempts.c.generation == p("gen"),
+            attempts.c.n == p("number"),
+        )
+    ),
+    "at",
+    "said",
+    "message",
+    "gen",
+    "number",
+)
+ATTEMPT_TOKEN = compiled(
+    select(attempts.c.token).where(
+        attempts.c.message_pk == p("message"),
+        attempts.c.generation == p("gen"),
+        attempts.c.n == p("number"),
+    ),
+    "message",
+    "gen",
+    "number",
+)
+SET_STATE_NAMES = (
+    "state",
+    "next_at",
+    "claim_at",
+    "uncertain",
+    "hold",
+    "held_at",
+    "deferred_reason",
+    "report_key",
+    "updated_at",
+    "finished_at",
+    "sent_ts",
+    "error_ts",
+    "error",
+    "final_event",
+)
+SET_STATE = compiled(
+    update(messages)
+    .values(
+        {name: p(f"v_{name}") for name in SET_STATE_NAMES}
+        | {
+            "intent": const("0"),
+            "lease_owner": const("NULL"),
+            "lease_token": const("NULL"),
+        }
+    )
+    .where(m.pk == p("message")),
+    *(f"v_{column.name}" for column in messages.columns if column.name in SET_STATE_NAMES),
+    "message",
+)

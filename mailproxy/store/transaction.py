@@ -1,0 +1,170 @@
+"""
+What a work sees of the transaction it runs in.
+
+Counts and due times of lanes are gathered while works run and written once per group of works, so
+a hundred messages of one lane cost its row one change.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from mailproxy.clock import Names
+from mailproxy.states import EventKind, MessageState
+from mailproxy.store import statements as sql
+from mailproxy.store.compiling import Statement
+from mailproxy.store.options import StoreOptions
+from mailproxy.store.schema import NEVER
+
+#: The counters of a lane, in the order of its statement.
+COUNTED = tuple(
+    state.value
+    for state in (
+        MessageState.QUEUED,
+        MessageState.DEFERRED,
+        MessageState.IN_FLIGHT,
+        MessageState.HELD,
+        MessageState.UNCERTAIN,
+    )
+)
+_COLUMN = {state: n for n, state in enumerate(COUNTED)}
+
+
+@attrs.frozen
+class NewEvent:
+    """
+    One transition, to be appended.
+
+    :param stream: the tenant that is to be told; None for the timeline only.
+    :param report: JSON of what the report's item says beside the message's rows.
+    :param data: JSON for the timeline.
+    """
+
+    message_pk: int
+    generation: int
+    kind: EventKind
+    at: float
+    final: bool = False
+    stream: str | None = None
+    report: bytes | None = None
+    data: bytes | None = None
+
+
+@attrs.define(eq=False)
+class Transaction:
+    """
+    :param cursor: inside a transaction that others begin and end.
+    :param due: accounts the dispatcher is to look at after the commit.
+    :param reportable: tenants the reporter is to look at after the commit.
+    :param stale: lanes a message left other than by a claim: their due time has to be looked up.
+    :param failed: (tenant, account id) of each message that failed here, for the metrics.
+    """
+
+    cursor: sqlite3.Cursor
+    names: Names
+    node_id: str
+    options: StoreOptions
+    due: set[int] = attrs.Factory(set)
+    reportable: set[str] = attrs.Factory(set)
+    stale: set[int] = attrs.Factory(set)
+    failed: list[tuple[str, str]] = attrs.Factory(list)
+    _counts: dict[int, list[int]] = attrs.Factory(dict)
+    _dues: dict[int, float] = attrs.Factory(dict)
+
+    def one(self, statement: Statement, *values: Any) -> Any:
+        """The first row, or None."""
+        return self.cursor.execute(statement.sql, values).fetchone()
+
+    def all(self, statement: Statement, *values: Any) -> list[Any]:
+        return self.cursor.execute(statement.sql, values).fetchall()
+
+    def do(self, statement: Statement, *values: Any) -> int:
+        """How many rows it touched."""
+        return self.cursor.execute(statement.sql, values).rowcount
+
+    def many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            self.cursor.executemany(statement.sql, rows)
+
+    def moved(self, lane: int, before: str | None, after: str | None) -> None:
+        """A message of *lane* left the state *before* for *after*; only open states count."""
+        if before == after:
+            return
+        counts = self._counts.get(lane)
+        if counts is None:
+            counts = self._counts[lane] = [0, 0, 0, 0, 0]
+        if (column := _COLUMN.get(before or "")) is not None:
+            counts[column] -= 1
+        if (column := _COLUMN.get(after or "")) is not None:
+            counts[column] += 1
+
+    def due_at(self, lane: int, when: float) -> None:
+        """A message of *lane* can be claimed from *when* on."""
+        known = self._dues.get(lane)
+        if known is None or when < known:
+            self._dues[lane] = when
+
+    def flush(self) -> None:
+        """Write what was gathered for the lanes."""
+        counts, dues = self._counts, self._dues
+        if counts:
+            rows = [(*moves, lane) for lane, moves in counts.items() if any(moves)]
+            self.many(sql.LANE_COUNTS, rows)
+            counts.clear()
+        if dues:
+            self.many(sql.LANE_DUE, [(when, lane, when) for lane, when in dues.items()])
+            dues.clear()
+        for lane in self.stale:
+            self.recheck(lane)
+        self.stale.clear()
+
+    def recheck(self, lane: int) -> None:
+        """Make the lane's due time, a lower bound, exact again."""
+        first = self.one(sql.NEXT_IN_LANE, lane)
+        self.do(sql.LANE_SET_DUE, NEVER if first is None else first[0], lane)
+
+    def forget(self) -> None:
+        """What was gathered belongs to a savepoint that was rolled back."""
+        self._counts.clear()
+        self._dues.clear()
+        self.due.clear()
+        self.reportable.clear()
+        self.failed.clear()
+        self.stale.clear()
+
+    def append(self, events: Sequence[NewEvent]) -> list[int]:
+        """Append *events*, in order. :return: their pks."""
+        count = len(events)
+        if not count:
+            return []
+        ids = self.names.rng.getrandbits(128 * count).to_bytes(16 * count, "big")
+        pks = [self.names.pk(event.at) for event in events]
+        self.many(
+            sql.ADD_EVENT,
+            [
+                (
+                    pk,
+                    ids[16 * n : 16 * n + 16],
+                    event.message_pk,
+                    event.generation,
+                    event.kind.value,
+                    event.at,
+                    event.final,
+                    event.stream,
+                    event.report,
+                    event.data,
+                )
+                for n, (pk, event) in enumerate(zip(pks, events, strict=True))
+            ],
+        )
+        self.reportable.update(event.stream for event in events if event.stream is not None)
+        return pks
+
+
+def numbers(values: Iterable[int]) -> str:
+    """*values* as the JSON list that a statement takes where it says ``pks``."""
+    return f"[{','.join(map(str, values))}]"

@@ -1,0 +1,268 @@
+"""
+Background work: what a flag has decided already is carried out, and what is old is removed.
+
+Each step first looks, on a reader, for what there is to do, so that looking costs the writer
+nothing; then one small transaction does it, checking again what may have changed in between.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import bindparam, delete, select, update
+
+from mailproxy.states import RecipientState
+from mailproxy.store import outcomes, retention
+from mailproxy.store import statements as sql
+from mailproxy.store import statements_intake as sqi
+from mailproxy.store.compiling import LIMIT, compiled, const, indexed, listed, p
+from mailproxy.store.reports import Ack, park
+from mailproxy.store.retention import Found, Step
+from mailproxy.store.schema import (
+    ACCOUNT_DELETED,
+    accounts,
+    bulk_jobs,
+    chunks,
+    events,
+    lanes,
+    loose_bodies,
+    messages,
+    nodes,
+    recipients,
+    tenants,
+    tombstones,
+)
+from mailproxy.store.transaction import Transaction, numbers
+from mailproxy.store.writer import alone
+
+_m, _e, _l, _r, _j = messages.c, events.c, lanes.c, recipients.c, bulk_jobs.c
+
+#: Messages or rows in one transaction.
+STEP = 500
+#: Pieces of a body removed in one transaction: 8 MiB.
+PIECES = 32
+
+#: Seconds after which a node that is dead is forgotten.
+FORGET_NODE = 86_400.0
+
+
+# --- the mail of deleted accounts ----------------------------------------------------------------
+
+_JOBS = indexed(
+    compiled(
+        select(_j.pk, _j.account_pk).where(_j.done_at.is_(None)).order_by(_j.started_at, _j.pk)
+    ),
+    bulk_jobs,
+    "bulk_jobs_open",
+)
+_LANES = compiled(select(_l.pk, _l.in_flight).where(_l.account_pk == p("account")), "account")
+_CLAIMABLE = indexed(
+    compiled(
+        select(_m.pk).where(_m.lane == p("lane"), _m.claim_at.is_not(None)).suffix_with(LIMIT),
+        "lane",
+        "limit",
+    ),
+    messages,
+    "messages_claim",
+)
+#: Those that are leased or held are in no index of their own: walked past on a reader.
+_OTHERS = indexed(
+    compiled(
+        select(_m.pk)
+        .where(
+            _m.finished_at.is_(None),
+            _m.account_pk == p("account"),
+            _m.intent == const("0"),
+            select(_r.n)
+            .where(_r.message_pk == _m.pk, _r.state.in_((const("'waiting'"), const("'deferred'"))))
+            .correlate(messages)
+            .exists(),
+        )
+        .suffix_with(LIMIT),
+        "account",
+        "limit",
+    ),
+    messages,
+    "messages_open",
+)
+_JOB_DONE = compiled(
+    update(bulk_jobs).values(done_at=p("now")).where(_j.pk == p("job")), "now", "job"
+)
+_NAMES = compiled(
+    select(_m.tenant_id, accounts.c.id)
+    .select_from(messages.join(accounts, accounts.c.pk == _m.account_pk))
+    .where(_m.pk.in_(listed())),
+    "pks",
+)
+
+
+def _doomed(cursor: Any, now: float, _options: Any) -> Found | None:
+    for job, account in cursor.execute(_JOBS.sql).fetchall():
+        of_account = cursor.execute(_LANES.sql, (account,)).fetchall()
+        pks: list[int] = []
+        for lane, _ in of_account:
+            found = cursor.execute(_CLAIMABLE.sql, (lane, STEP - len(pks)))
+            pks += (row[0] for row in found)
+            if len(pks) == STEP:
+                break
+        pks = pks or [row[0] for row in cursor.execute(_OTHERS.sql, (account, STEP))]
+        if pks:
+            return Found(pks, now)
+        if not any(in_flight for _, in_flight in of_account):
+            return Found((), now, job)
+    return None
+
+
+def _fail(tx: Transaction, found: Found) -> int:
+    """The open mail of deleted accounts ends; what is on its way is left to its outcome."""
+    if found.job:
+        return tx.do(_JOB_DONE, found.now, found.job)
+    subjects = outcomes.subjects(tx, found.pks)
+    flags = {
+        row[0]: row[1] for row in tx.all(sql.LANES_OF, numbers(s.lane for s in subjects.values()))
+    }
+    doomed = [
+        subject
+        for subject in subjects.values()
+        if not subject.intent
+        and subject.finished_at is None
+        and flags[subject.lane] & ACCOUNT_DELETED
+        and any(RecipientState(said.state).open for said in subject.recipients.values())
+    ]
+    records = [outcomes.fail_open(subject, outcomes.DELETED, found.now) for subject in doomed]
+    outcomes.settle(tx, subjects, records)
+    tx.failed += tx.all(_NAMES, numbers(subject.pk for subject in doomed))
+    for subject in doomed:
+        tx.stale.add(subject.lane)
+    return len(doomed)
+
+
+# --- reports nobody took, tombstones, bodies, lanes, nodes ----------------------------------------
+
+_TENANTS = compiled(select(tenants.c.id))
+_UNTAKEN = indexed(
+    compiled(
+        select(_e.pk)
+        .where(
+            _e.stream == p("tenant"),
+            _e.stream.is_not(None),
+            _e.reported_at.is_(None),
+            _e.parked_at.is_(None),
+            _e.at <= p("before"),
+        )
+        .order_by(_e.pk)
+        .suffix_with(LIMIT),
+        "tenant",
+        "before",
+        "limit",
+    ),
+    events,
+    "events_unreported",
+)
+
+
+def _untaken(cursor: Any, now: float, options: Any) -> Found:
+    before = now - options.report_max_age_seconds
+    for (tenant,) in cursor.execute(_TENANTS.sql).fetchall():
+        pks = [row[0] for row in cursor.execute(_UNTAKEN.sql, (tenant, before, STEP))]
+        if pks:
+            return Found(pks, now)
+    return Found((), now)
+
+
+def _give_up(tx: Transaction, found: Found) -> int:
+    park(tx, Ack(found.pks, found.now, "not taken in time"))
+    return len(found.pks)
+
+
+_TOMBSTONES = compiled(
+    select(tombstones.c.tenant_id, tombstones.c.id)
+    .where(tombstones.c.removed_at <= p("before"))
+    .suffix_with(LIMIT),
+    "before",
+    "limit",
+)
+
+
+def _forgettable(cursor: Any, now: float, options: Any) -> Found:
+    before = now - options.idempotency_seconds
+    return Found(cursor.execute(_TOMBSTONES.sql, (before, STEP)).fetchall(), now)
+
+
+def _forget(tx: Transaction, found: Found) -> int:
+    tx.many(sqi.DROP_TOMBSTONE, found.pks)
+    return len(found.pks)
+
+
+_LOOSE = compiled(
+    select(loose_bodies.c.body_pk)
+    .where(loose_bodies.c.remove_at <= p("now"))
+    .suffix_with("LIMIT 1"),
+    "now",
+)
+_rowid = const("rowid")
+_DROP_PIECES = compiled(
+    delete(chunks).where(
+        _rowid.in_(
+            select(_rowid)
+            .select_from(chunks)
+            .where(chunks.c.body_pk == bindparam("body"))
+            .suffix_with(LIMIT)
+        )
+    ),
+    "body",
+    "limit",
+)
+
+
+def _loose(cursor: Any, now: float, _options: Any) -> Found:
+    return Found([row[0] for row in cursor.execute(_LOOSE.sql, (now,))], now)
+
+
+def _remove(tx: Transaction, found: Found) -> int:
+    (body,) = found.pks
+    removed = tx.do(_DROP_PIECES, body, PIECES)
+    if removed < PIECES:
+        removed += tx.do(sql.DROP_LOOSE, body)
+    return removed
+
+
+_EMPTY = (
+    (_l.batch != const("''")) | (_l.blocked.op("&")(const(str(ACCOUNT_DELETED))) != const("0")),
+    _l.queued + _l.deferred + _l.in_flight + _l.held + _l.uncertain == const("0"),
+)
+_EMPTY_LANES = compiled(select(_l.pk).where(*_EMPTY).suffix_with(LIMIT), "limit")
+_DROP_LANES = compiled(delete(lanes).where(_l.pk.in_(listed()), *_EMPTY), "pks")
+
+
+def _empty(cursor: Any, now: float, _options: Any) -> Found:
+    return Found([row[0] for row in cursor.execute(_EMPTY_LANES.sql, (STEP,))], now)
+
+
+def _drop_lanes(tx: Transaction, found: Found) -> int:
+    return tx.do(_DROP_LANES, numbers(found.pks))
+
+
+_DEAD = compiled(select(nodes.c.id).where(nodes.c.alive_until <= p("before")), "before")
+_DROP_NODE = compiled(delete(nodes).where(nodes.c.id == p("node")), "node")
+
+
+def _dead(cursor: Any, now: float, _options: Any) -> Found:
+    return Found(cursor.execute(_DEAD.sql, (now - FORGET_NODE,)).fetchall(), now)
+
+
+def _drop_nodes(tx: Transaction, found: Found) -> int:
+    tx.many(_DROP_NODE, found.pks)
+    return len(found.pks)
+
+
+#: What upkeep does, the most urgent first.
+STEPS = (
+    Step(_doomed, alone(_fail)),
+    Step(retention.expired, alone(retention.purge)),
+    Step(_untaken, alone(_give_up)),
+    Step(_forgettable, alone(_forget)),
+    Step(_loose, alone(_remove)),
+    Step(_empty, alone(_drop_lanes)),
+    Step(_dead, alone(_drop_nodes)),
+)

@@ -1,0 +1,373 @@
+"""
+The one thread that writes, and its group commit.
+
+Callers hand in works. The thread begins a transaction, takes all that wait, runs them, commits
+once, and has all their Deferreds fired together in the reactor. There is no delay timer: what
+gathers during one commit is the next group.
+
+Works that wait together are concurrent. Those of one kind run together, as one call in their order
+of arrival (:class:`Kind`); each such group has a savepoint, and when it fails its works run one by
+one, each with a savepoint of its own, so that one that fails undoes no other.
+
+Nothing is taken from the queue before the transaction has begun: while another process has the
+database, works can still be withdrawn.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mailproxy.errors import MailProxyError, StoreBusy, StoreError, StoreUnavailable
+from mailproxy.interfaces import crashpoint
+from mailproxy.store.database import available
+from mailproxy.store.transaction import Transaction
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+#: The most rows, roughly, that one transaction takes on; a single work may be larger.
+GROUP_ROWS = 2000
+
+_log = Logger()
+
+
+@attrs.frozen(eq=False)
+class Kind(Generic[C, R]):
+    """
+    What works of one kind do.
+
+    :param run: does all the calls it is given, in order, and gives a result for each. Called
+        again with fewer calls when it raised.
+    :param mark: the crash point passed after a commit that such a work was part of.
+    :param rows: about how many rows a call changes; for the size of a group.
+    """
+
+    run: Callable[[Transaction, Sequence[C]], Sequence[R]]
+    mark: str = ""
+    rows: Callable[[C], int] = lambda _call: 1
+
+
+def alone(function: Callable[[Transaction, C], R], mark: str = "") -> Kind[C, R]:
+    """A kind whose calls gain nothing from being run together."""
+    return Kind(lambda tx, calls: [function(tx, call) for call in calls], mark)
+
+
+@attrs.define(eq=False)
+class Work:
+    """One call that waits for its transaction. *result* is a value or a Failure."""
+
+    kind: Kind[Any, Any]
+    call: Any
+    done: Deferred[Any]
+    since: float
+    timer: IDelayedCall | None = None
+    result: Any = None
+
+    def fire(self) -> None:
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+        if self.done.called:  # its caller cancelled it: that detached the caller, not the work
+            return
+        self.done.callback(self.result)
+
+
+@attrs.frozen
+class Committed:
+    """What the reactor is told after a commit."""
+
+    works: list[Work]
+    due: frozenset[int] = frozenset()
+    reportable: frozenset[str] = frozenset()
+    failed: tuple[tuple[str, str], ...] = ()
+    seconds: float = 0.0
+
+
+class Writer:
+    """
+    :param deliver: runs a function in the reactor's thread.
+    :param told: called there with each :class:`Committed`, after the Deferreds fired.
+    :param begin: makes the :class:`Transaction` of a cursor.
+    :param committed: given a serial number, whether the transaction that wrote it is stored, as a
+        fresh connection sees it.
+    :param inline: run each work at once, in the caller's thread.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        deliver: Callable[..., None],
+        told: Callable[[Committed], None],
+        begin: Callable[[sqlite3.Cursor], Transaction],
+        committed: Callable[[int], bool],
+        *,
+        busy_seconds: float,
+        inline: bool,
+    ) -> None:
+        self._clock = clock
+        self._deliver = deliver
+        self._told = told
+        self._begin = begin
+        self._committed = committed
+        self._busy_seconds = busy_seconds
+        self._inline = inline
+        self._ready = threading.Condition()
+        self._queue: deque[Work] = deque()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._stopped: Deferred[None] | None = None
+        self._serial = 0
+        self._connection: sqlite3.Connection | None = None
+        #: Whether the last transaction went through.
+        self.healthy = True
+
+    def start(self, connection: sqlite3.Connection, serial: int) -> None:
+        """Write through *connection* from now on; *serial* is the one stored last."""
+        self._connection = connection
+        self._serial = serial
+        self._closing = False
+        if not self._inline:
+            self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> Deferred[None]:
+        """Take no more works; fires when those that wait are done and the thread has ended."""
+        with self._ready:
+            self._closing = True
+            self._ready.notify()
+        stopped: Deferred[None] = Deferred()
+        if self._thread is None:
+            stopped.callback(None)
+        self._stopped = stopped
+        return stopped
+
+    def submit(self, kind: Kind[C, R], call: C, deadline: float | None = None) -> Deferred[R]:
+        """
+        Have *call* done in the next transaction.
+
+        :param deadline: seconds after which it is withdrawn if no transaction has it by then.
+        :return: fires after the commit; cancelling it detaches from the work, which goes on.
+        """
+        work = Work(kind, call, Deferred(lambda _: None), self._clock.seconds())
+        with self._ready:
+            if self._closing or self._connection is None:
+                work.done.errback(StoreUnavailable("the store is closed"))
+                return work.done
+            self._queue.append(work)
+            self._ready.notify()
+        if self._inline:
+            self._transact()
+        elif deadline is not None:
+            work.timer = self._clock.callLater(deadline, self._withdraw, work)
+        return work.done
+
+    def _withdraw(self, work: Work) -> None:
+        with self._ready:
+            try:
+                self._queue.remove(work)
+            except ValueError:
+                return  # a transaction has it: its end is waited for
+        work.result = Failure(StoreBusy("the store did not get to it in time"))
+        work.fire()
+
+    def _loop(self) -> None:
+        while True:
+            with self._ready:
+                while not self._queue and not self._closing:
+                    self._ready.wait()
+                done = not self._queue
+            if done:
+                self._deliver(self._ended)
+                return
+            self._transact()
+
+    def _ended(self) -> None:
+        assert self._thread is not None
+        assert self._stopped is not None
+        self._thread.join()
+        self._thread = None
+        self._stopped.callback(None)
+
+    def _transact(self) -> None:
+        """One transaction over what waits."""
+        assert self._connection is not None
+        cursor = self._connection.cursor()
+        error = self._enter(cursor)
+        works = self._take()
+        finished = self._refuse(works, error) if error else self._group(cursor, works)
+        if not finished.works:
+            return
+        self._deliver(self._tell, finished)
+
+    def _enter(self, cursor: sqlite3.Cursor) -> StoreError | None:
+        """Begin; while the database is locked try again, until the oldest work waited too long."""
+        while True:
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                self._failed("cannot begin a transaction: {error}", error)
+                if not _busy(error) or self._inline or self._waited() > self._busy_seconds:
+                    return available(error)
+            else:
+                return None
+
+    def _waited(self) -> float:
+        with self._ready:
+            if not self._queue or self._closing:
+                return float("inf")
+            return self._clock.seconds() - self._queue[0].since
+
+    def _take(self) -> list[Work]:
+        """The works of one transaction: in order of arrival, the first whatever its size."""
+        works: list[Work] = []
+        rows = 0
+        with self._ready:
+            while self._queue:
+                rows += self._queue[0].kind.rows(self._queue[0].call)
+                if works and rows > GROUP_ROWS:
+                    break
+                works.append(self._queue.popleft())
+        return works
+
+    def _group(self, cursor: sqlite3.Cursor, works: list[Work]) -> Committed:
+        """Run *works* and commit; where the disk refuses, each once more by itself."""
+        try:
+            return self._commit(cursor, works)
+        except sqlite3.Error as error:
+            self._rollback(cursor)
+            self._failed("a transaction failed: {error}", error)
+            if len(works) == 1:
+                return self._refuse(works, available(error))
+        # A small outcome may still fit where a large submission did not.
+        done = [self._single(cursor, work) for work in works]
+        return Committed(
+            works,
+            frozenset().union(*(each.due for each in done)),
+            frozenset().union(*(each.reportable for each in done)),
+            tuple(pair for each in done for pair in each.failed),
+        )
+
+    def _single(self, cursor: sqlite3.Cursor, work: Work) -> Committed:
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+            return self._commit(cursor, [work])
+        except sqlite3.Error as error:
+            self._rollback(cursor)
+            self._failed("a transaction failed: {error}", error)
+            return self._refuse([work], available(error))
+
+    def _commit(self, cursor: sqlite3.Cursor, works: list[Work]) -> Committed:
+        """:raises sqlite3.Error: nothing of it is stored."""
+        began = self._clock.seconds()
+        changes = cursor.connection.total_changes
+        due: set[int] = set()
+        reportable: set[str] = set()
+        failed: list[tuple[str, str]] = []
+        groups: dict[Kind[Any, Any], list[Work]] = {}
+        for work in works:
+            groups.setdefault(work.kind, []).append(work)
+        for kind, group in groups.items():
+            tx = self._run(cursor, kind, group)
+            due |= tx.due
+            reportable |= tx.reportable
+            failed += tx.failed
+        self._end(cursor, cursor.connection.total_changes != changes)
+        self.healthy = True
+        for mark in dict.fromkeys(kind.mark for kind in groups if kind.mark):
+            crashpoint(mark)
+        seconds = self._clock.seconds() - began
+        return Committed(works, frozenset(due), frozenset(reportable), tuple(failed), seconds)
+
+    def _run(self, cursor: sqlite3.Cursor, kind: Kind[Any, Any], group: list[Work]) -> Transaction:
+        tx = self._begin(cursor)
+        failure = self._attempt(tx, kind, group)
+        if failure is None:
+            return tx
+        if len(group) == 1:
+            group[0].result = failure
+            return tx
+        for work in group:
+            each = self._begin(cursor)
+            failure = self._attempt(each, kind, [work])
+            if failure is not None:
+                work.result = failure
+            tx.due |= each.due
+            tx.reportable |= each.reportable
+            tx.failed += each.failed
+        return tx
+
+    def _attempt(self, tx: Transaction, kind: Kind[Any, Any], group: list[Work]) -> Failure | None:
+        """
+        Run *group* in a savepoint. :return: why it was rolled back, if it was.
+
+        :raises sqlite3.Error: the whole transaction is lost.
+        """
+        cursor = tx.cursor
+        cursor.execute("SAVEPOINT work")
+        try:
+            results = kind.run(tx, [work.call for work in group])
+            tx.flush()
+            for work, result in zip(group, results, strict=True):
+                work.result = result
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not isinstance(
+                error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)
+            ):
+                raise
+            failure = Failure()
+            if not isinstance(error, (MailProxyError, ValueError)):
+                _log.failure("a work in the store raised", failure)
+                failure = Failure(StoreUnavailable("an error in the store; see its log"))
+            cursor.execute("ROLLBACK TO work")
+            cursor.execute("RELEASE work")
+            tx.forget()
+            return failure
+        cursor.execute("RELEASE work")
+        return None
+
+    def _end(self, cursor: sqlite3.Cursor, changed: bool) -> None:
+        """COMMIT; when that raises, look whether it took place all the same."""
+        if changed:
+            self._serial += 1
+            cursor.execute("UPDATE settings SET value=? WHERE name='serial'", (self._serial,))
+        try:
+            cursor.execute("COMMIT")
+        except sqlite3.Error:
+            self._rollback(cursor)
+            if not self._committed(self._serial):
+                raise
+
+    def _rollback(self, cursor: sqlite3.Cursor) -> None:
+        if cursor.connection.in_transaction:
+            try:
+                cursor.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                self._failed("cannot roll back: {error}", error)
+
+    def _failed(self, template: str, error: sqlite3.Error) -> None:
+        if self.healthy:
+            _log.error(template, error=str(error))
+        self.healthy = False
+
+    def _refuse(self, works: list[Work], error: StoreError) -> Committed:
+        for work in works:
+            work.result = Failure(error)
+        return Committed(works)
+
+    def _tell(self, committed: Committed) -> None:
+        for work in committed.works:
+            work.fire()
+        self._told(committed)
+
+
+def _busy(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))

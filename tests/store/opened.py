@@ -1,0 +1,91 @@
+"""Opens real stores for tests, kills them, and looks into their files."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.interfaces import IReactorFromThreads
+
+from mailproxy.clock import Names
+from mailproxy.crypto import Sealer, new_key
+from mailproxy.interfaces import IClock
+from mailproxy.store.database import Connect, connect
+from mailproxy.store.embedded import EmbeddedStore
+from mailproxy.store.options import StoreOptions
+
+
+class Opened:
+    """
+    A store on a file of its own in *folder*, opened.
+
+    :param reactor: None runs every work at once.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        clock: IClock,
+        rng: random.Random,
+        *,
+        reactor: IReactorFromThreads | None = None,
+        options: StoreOptions | None = None,
+        connect: Connect = connect,
+    ) -> None:
+        folder.mkdir(parents=True)
+        self.path = folder / "mail.db"
+        self.key = new_key()
+        self._rng = rng
+        self._make: Callable[[Path], EmbeddedStore] = lambda path: EmbeddedStore(
+            path,
+            clock=clock,
+            names=Names(rng),
+            sealer=Sealer([self.key]),
+            reactor=reactor,
+            options=options or StoreOptions(),
+            connect=connect,
+        )
+        self.stores: list[EmbeddedStore] = []
+        self._open(self.path)
+
+    @property
+    def store(self) -> EmbeddedStore:
+        return self.stores[-1]
+
+    def _open(self, path: Path) -> EmbeddedStore:
+        store = self._make(path)
+        store.open()
+        self.stores.append(store)
+        return store
+
+    def killed(self) -> EmbeddedStore:
+        """The next process's store, on what was on the disk when the one before was killed."""
+        copy = self.path.with_name(f"mail-{len(self.stores)}.db")
+        for suffix in ("", "-wal"):
+            if (source := Path(f"{self.path}{suffix}")).exists():
+                shutil.copyfile(source, f"{copy}{suffix}")
+        self.path = copy
+        return self._open(copy)
+
+    def add_tenant(self, tenant_id: str, *, active: bool = True) -> None:
+        self.sql(
+            "INSERT INTO tenants (id, active, created_at, updated_at) VALUES (?, ?, 0, 0)",
+            tenant_id,
+            active,
+        )
+
+    def sql(self, statement: str, *values: Any) -> list[Any]:
+        """Run one statement on a connection of its own."""
+        connection = sqlite3.connect(self.path, isolation_level=None)
+        try:
+            return connection.execute(statement, values).fetchall()
+        finally:
+            connection.close()
+
+    async def close(self) -> None:
+        for store in self.stores:
+            await store.close()
