@@ -1,0 +1,38 @@
+"""The command ``mailproxy``; ``python -m mailproxy`` is the same."""
+
+from __future__ import annotations
+
+from mailproxy import __version__
+from mailproxy.cli.group import LazyGroup
+
+#: Each command with where it is and what it is for.
+COMMANDS = {
+    "serve": ("mailproxy.cli.serve:serve", "Run the relay: HTTP in, SMTP out, reports back."),
+    "token": ("mailproxy.cli.token:token", "Show the API token."),
+    "status": ("mailproxy.cli.status:status", "Ask a running service how it is."),
+    "sink": (
+        "mailproxy.proving.command:sink",
+        "A mail server and report receiver to try things against.",
+    ),
+}
+
+
+def group() -> LazyGroup:
+    """The whole command line."""
+    import click
+
+    made = LazyGroup(
+        COMMANDS,
+        name="mailproxy",
+        help="A mail relay: applications hand mail over, and are told what became of it.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    return click.version_option(__version__, prog_name="mailproxy")(made)
+
+
+def main() -> None:
+    group()(prog_name="mailproxy")
+
+
+if __name__ == "__main__":
+    main()
