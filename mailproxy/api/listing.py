@@ -63,6 +63,7 @@ class Listing:
             page = await self._page(query, limit)
         except (ValueError, TypeError):
             raise invalid([Problem(("query", "cursor"), "not one of ours")]) from None
+        call.request.setHeader(b"Server", b"mailproxy")
         call.request.setHeader(b"Content-Type", JSON)
         stream = _Stream(call.request, self._clock)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -66,14 +67,26 @@ def _chunks(data: bytes) -> tuple[bytes, bytes]:
     return body, data
 
 
+class Transport(StringTransportWithDisconnection):
+    """The server's end of a connection; while *full*, every write is more than it wants."""
+
+    full = False
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if self.full and self.producer is not None:
+            self.producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
+
 class Connection:
     """A client's connection; ``transport`` is the server's end of it."""
 
     def __init__(self, door: Door) -> None:
         self.protocol = door.site.buildProtocol(IPv4Address("TCP", "192.0.2.7", 40000))
-        self.transport = StringTransportWithDisconnection(
-            peerAddress=IPv4Address("TCP", "192.0.2.7", 40000)
-        )
+        self.transport = Transport(peerAddress=IPv4Address("TCP", "192.0.2.7", 40000))
         self.transport.protocol = self.protocol
         self.protocol.makeConnection(self.transport)
 
@@ -93,12 +106,23 @@ class Connection:
 
 
 class Door:
-    """An API with everything around it faked; *options* are those of :class:`ApiOptions`."""
+    """
+    An API with everything around it faked.
 
-    def __init__(self, in_thread: InThread = inline, **options: Any) -> None:
+    :param store: the class of the store.
+    :param options: those of :class:`ApiOptions`.
+    """
+
+    def __init__(
+        self,
+        in_thread: InThread = inline,
+        *,
+        store: type[FakeStore] = FakeStore,
+        **options: Any,
+    ) -> None:
         self.clock = FakeClock()
         self.names = Names(random.Random(7))
-        self.store = FakeStore(self.clock, self.names)
+        self.store = store(self.clock, self.names)
         self.control = FakeControl()
         self.metrics = Metrics()
         self.api = Api(
@@ -160,7 +184,7 @@ def request(
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + entity
 
 
-def message(id: str = "m1", **fields: Any) -> dict[str, Any]:
+def message(id: Any = "m1", **fields: Any) -> dict[str, Any]:
     """A message as clients write it."""
     base = {"id": id, "from": "Sender <sender@example.com>", "to": ["to@example.org"]}
     return {**base, "subject": "Hello", "body": "Hello, world.\n", **fields}

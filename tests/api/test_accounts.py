@@ -202,7 +202,7 @@ class PutTests(AccountTests):
         """Each wrong field is named, without its value."""
         pem, key = certificate()
         x = CANARY
-        for name, values in {
+        wrong: dict[str, list[Any]] = {
             "id": ["", None, 5, "x" * 256, f"{x}\n", [x]],
             "host": [
                 "",
@@ -250,7 +250,8 @@ class PutTests(AccountTests):
             "auth": [5, [x], {"method": 5}, {"method": f"{x}\n"}],
             "pin": [5, [x, 5]],
             "tenant_id": ["", 5, f"{x}\n"],
-        }.items():
+        }
+        for name, values in wrong.items():
             for value in values:
                 reply = self.door.put_account(**{name: value})
                 self.assertEqual(422, reply.status, (name, value))
@@ -286,7 +287,7 @@ class PutTests(AccountTests):
 
     def test_hosts(self) -> None:
         """Names, addresses and names outside ASCII are hosts."""
-        for given, kept in (
+        for host, kept in (
             ("localhost", "localhost"),
             ("a_b.example.", "a_b.example."),
             ("192.0.2.1", "192.0.2.1"),
@@ -294,7 +295,7 @@ class PutTests(AccountTests):
             ("[2001:db8::1]", "2001:db8::1"),
             ("bücher.example", "xn--bcher-kva.example"),
         ):
-            self.assertEqual(kept, self.put(host=given).host)
+            self.assertEqual(kept, self.put(host=host).host)
 
     def test_store_error(self) -> None:
         """What is not stored is a 503."""

@@ -183,13 +183,13 @@ class AcceptedTests(SynchronousTestCase):
 
     def test_message_id(self) -> None:
         """A Message-ID of the client's own is kept, in the brackets it may lack."""
-        for given in ("<a@b.c>", "a@b.c", " <a@b.c> "):
-            self.assertEqual("<a@b.c>", accept(message_id=given).message_id)
+        for text in ("<a@b.c>", "a@b.c", " <a@b.c> "):
+            self.assertEqual("<a@b.c>", accept(message_id=text).message_id)
 
     def test_times(self) -> None:
         """deferred_ts is in Unix seconds, past or future, also as a string of digits."""
-        for given, expected in ((0, 0.0), (1.5, 1.5), (-5, -5.0), ("1750000000", 1.75e9)):
-            self.assertEqual(expected, accept(deferred_ts=given).not_before)
+        for ts, expected in ((0, 0.0), (1.5, 1.5), (-5, -5.0), ("1750000000", 1.75e9)):
+            self.assertEqual(expected, accept(deferred_ts=ts).not_before)
 
     def test_ids(self) -> None:
         """An id is any text without control characters, up to 255 of them."""
@@ -198,8 +198,8 @@ class AcceptedTests(SynchronousTestCase):
 
     def test_batch(self) -> None:
         """A batch code is a text of up to 64 characters; empty is none."""
-        for given, expected in (("c", "c"), ("é" * 64, "é" * 64), ("", ""), (None, "")):
-            self.assertEqual(expected, accept(batch_code=given).batch)
+        for code, expected in (("c", "c"), ("é" * 64, "é" * 64), ("", ""), (None, "")):
+            self.assertEqual(expected, accept(batch_code=code).batch)
 
 
 class DigestTests(SynchronousTestCase):
@@ -209,7 +209,7 @@ class DigestTests(SynchronousTestCase):
     def test_what_does_not_count(self) -> None:
         """Priority, time and batch are no content, nor how an address is written."""
         one = self.digest()
-        for fields in (
+        same: list[dict[str, Any]] = [
             {"priority": 0},
             {"deferred_ts": 5},
             {"batch_code": "x"},
@@ -220,7 +220,8 @@ class DigestTests(SynchronousTestCase):
             {"unknown": 1},
             {"id": "m2"},
             {"content_type": "plain"},
-        ):
+        ]
+        for fields in same:
             self.assertEqual(one, self.digest(**fields), fields)
 
     def test_key_order(self) -> None:
@@ -528,7 +529,7 @@ class AnythingTests(SynchronousTestCase):
 
 
 class AttachmentTests(SynchronousTestCase):
-    def file(self, data: bytes = b"content", **fields: Any) -> dict[str, Any]:
+    def file(self, data: bytes = b"content", /, **fields: Any) -> dict[str, Any]:
         encoded = base64.b64encode(data).decode()
         return {"filename": "a.txt", "storage_path": f"base64:{encoded}", **fields}
 
@@ -554,7 +555,7 @@ class AttachmentTests(SynchronousTestCase):
             parts={1: new.parts[0]},
         )
         parsed = message_from_bytes(data, policy=policy.default)
-        (attached,) = parsed.iter_attachments()  # type: ignore[attr-defined]
+        (attached,) = parsed.iter_attachments()
         self.assertEqual(("ünï.bin", b"caf\xe9"), (attached.get_filename(), attached.get_content()))
 
     def test_forms_of_base64(self) -> None:

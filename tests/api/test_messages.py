@@ -198,7 +198,8 @@ class PriorityTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """A word that is no priority rejects its element."""
-        for bad in ("urgent", "", "1.5", True, 1.5, [], {}):
+        words: list[Any] = ["urgent", "", "1.5", True, 1.5, [], {}]
+        for bad in words:
             reply = self.door.add(message(priority=bad))
             self.assertIn("invalid priority: ", reply.json["rejected"][0]["reason"], bad)
 
