@@ -19,7 +19,7 @@ from mailproxy.store.transaction import Transaction
 from mailproxy.store.writer import alone
 
 _PAYLOAD = compiled(
-    select(messages.c.body_pk, payloads.c.json)
+    select(messages.c.body_pk, messages.c.parts, payloads.c.json)
     .select_from(messages.join(payloads, payloads.c.body_pk == messages.c.body_pk))
     .where(messages.c.pk == p("message")),
     "message",
@@ -58,18 +58,19 @@ def _read(cursor: Any, pk: int) -> Stored:
     row = cursor.execute(_PAYLOAD.sql, (pk,)).fetchone()
     if row is None:
         raise ValueError("the payload is missing")
-    body, json = row
+    body, count, json = row
     content = payload.load(json)
     pieces: dict[int, list[bytes]] = {}
-    if any(attachment.part for attachment in content.attachments):
+    if count:
         for part, data in cursor.execute(_CHUNKS.sql, (body,)):
             pieces.setdefault(part, []).append(data)
     parts = {part: b"".join(data) for part, data in pieces.items()}
+    if len(parts) != count:
+        raise ValueError(f"{len(parts)} of {count} attachments are there")
     for attachment in content.attachments:
-        if attachment.part and attachment.part not in parts:
-            raise ValueError(f"part {attachment.part} is missing")
-        if attachment.part and attachment.size and len(parts[attachment.part]) != attachment.size:
-            raise ValueError(f"part {attachment.part} is damaged: its size is wrong")
+        known = attachment.part in parts and attachment.size
+        if known and len(parts[attachment.part]) != attachment.size:
+            raise ValueError(f"attachment {attachment.part} has not its size")
     return Stored(content, parts)
 
 

@@ -124,6 +124,32 @@ _NEXT_DUE = indexed(
     lanes,
     "lanes_due",
 )
+#: The most lanes with due mail that are asked what else they have coming.
+MANY = 64
+_next_of = (
+    select(_m.claim_at)
+    .where(_m.lane == _l.pk, _m.claim_at > p("later"))
+    .order_by(_m.claim_at)
+    .suffix_with("LIMIT 1")
+    .correlate(lanes)
+    .scalar_subquery()
+)
+_NEXT_IN_DUE = indexed(
+    indexed(
+        compiled(
+            select(_next_of)
+            .where(_l.blocked == const("0"), _l.due_at <= p("now"))
+            .suffix_with(LIMIT),
+            "later",
+            "now",
+            "limit",
+        ),
+        lanes,
+        "lanes_due",
+    ),
+    messages,
+    "messages_claim",
+)
 _DUE_ACCOUNTS = indexed(
     compiled(
         select(_l.account_pk).distinct().where(_l.blocked == const("0"), _l.due_at <= p("now")),
@@ -172,16 +198,22 @@ def counts(cursor: Any, now: float) -> Counts:
 
 
 def due_accounts(cursor: Any, now: float) -> tuple[list[int], float | None]:
+    """
+    Who has mail that is due, and when the next mail falls due.
+
+    Where more than :data:`MANY` lanes have due mail, what else they have coming is not looked up
+    in all of them: there is more to do now, and whoever does it asks again.
+    """
     due = [row[0] for row in cursor.execute(_DUE_ACCOUNTS.sql, (now,))]
     known = set(due)
     due += (row[0] for row in cursor.execute(_PROBES.sql, (now, now)) if row[0] not in known)
     following = [
-        row[0]
-        for statement in (_NEXT_DUE, _NEXT_PROBE)
-        for row in cursor.execute(statement.sql, (now,))
-        if row[0] < NEVER
+        *cursor.execute(_NEXT_DUE.sql, (now,)),
+        *cursor.execute(_NEXT_PROBE.sql, (now,)),
+        *cursor.execute(_NEXT_IN_DUE.sql, (now, now, MANY)),
     ]
-    return due, min(following, default=None)
+    when = (row[0] for row in following if row[0] is not None and row[0] < NEVER)
+    return due, min(when, default=None)
 
 
 def page(cursor: Any, query: ListQuery) -> list[MessageRecord]:

@@ -172,19 +172,10 @@ def apply(tx: Transaction, changes: Changes, subject: Subject, each: Record) -> 
     tried = 1 if attempt else 0
     for change in each.changes:
         said = subject.recipients[change.n]
+        if said.state == RecipientState.SENT.value:
+            continue  # late evidence has proven it: nothing takes that back
         said.state, said.code, said.reply = change.state.value, change.code, change.reply
-        changes.recipients.append(
-            (
-                said.state,
-                change.code,
-                change.enhanced,
-                change.reply,
-                tried,
-                None if change.state.open else each.at,
-                subject.pk,
-                change.n,
-            )
-        )
+        changes.recipients.append(_recipient_row(subject, change, each.at, tried))
     if attempt:
         changes.outcomes.append((each.at, each.outcome, subject.pk, subject.generation, attempt))
     if each.kind is EventKind.UNCERTAIN:
@@ -290,6 +281,9 @@ def _late(tx: Transaction, changes: Changes, subject: Subject, each: Record) -> 
             NewEvent(subject.pk, subject.generation, EventKind.LATE, each.at, data=data)
         )
         return
+    if subject.intent:
+        _prove(changes, subject, each, believed)
+        return
     proven = {change.n for change in believed}
     left = any(
         _STATES[said.state].open for n, said in subject.recipients.items() if n not in proven
@@ -304,6 +298,34 @@ def _late(tx: Transaction, changes: Changes, subject: Subject, each: Record) -> 
             next_at=subject.next_at if left else None,
             hold=subject.hold if left or _others_uncertain(subject, proven) else "",
         ),
+    )
+
+
+def _prove(
+    changes: Changes, subject: Subject, each: Record, believed: Sequence[RecipientChange]
+) -> None:
+    """Somebody took the attempt over and has not decided yet: leave that, but keep the proof."""
+    for change in believed:
+        said = subject.recipients[change.n]
+        said.state, said.code, said.reply = change.state.value, change.code, change.reply
+        changes.recipients.append(_recipient_row(subject, change, each.at, 1))
+    changes.events.append(
+        NewEvent(subject.pk, subject.generation, EventKind.LATE, each.at, data=each.data)
+    )
+
+
+def _recipient_row(
+    subject: Subject, change: RecipientChange, at: float, tried: int
+) -> tuple[Any, ...]:
+    return (
+        change.state.value,
+        change.code,
+        change.enhanced,
+        change.reply,
+        tried,
+        None if change.state.open else at,
+        subject.pk,
+        change.n,
     )
 
 
