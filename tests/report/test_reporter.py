@@ -419,6 +419,18 @@ class StorageTests(ReporterCase):
             self.assertEqual([], self.store.waiting(), method)
             self.flushLoggedErrors(StoreUnavailable)
 
+    def test_the_net_is_mended(self) -> None:
+        """A store that fails while the net looks into it is looked into again."""
+        self.start(poll=5.0)
+        self.store._observers.clear()
+        self.store.broken.add("waiting_tenants")
+        self.store.add("a")
+        self.clock.pump([5.0, 5.0])
+        self.assertEqual(2, len(self.flushLoggedErrors(StoreUnavailable)))
+        self.store.broken.clear()
+        self.clock.pump([5.0, GATHER])
+        self.assertEqual([["a"]], self.sink.ids)
+
     def test_a_sink_that_raises_what_it_should_not(self) -> None:
         """An error in a sink is logged, counted as a failure, and the call repeated."""
         self.start(ZeroDivisionError("bug"))
@@ -506,15 +518,18 @@ class StoppingTests(ReporterCase):
 
     def test_flush_does_not_wait_for_a_hung_store(self) -> None:
         """The deadline holds also if the store does not answer, and nothing is begun after it."""
+        self.sinks["b"] = other = FakeSink(self.clock)
         reporter = self.start()
         self.store.add("a")
+        self.store._observers.clear()
+        self.store.add("x", tenant="b")
         self.store.latency = 100.0
         flushed = Deferred.fromCoroutine(reporter.flush(10.0))
         self.clock.advance(10.0)
         self.successResultOf(flushed)
         self.store.latency = 0.0
         self.clock.advance(100.0)
-        self.assertEqual([], self.sink.offered)
+        self.assertEqual(([], []), (self.sink.offered, other.offered))
 
     def test_nothing_is_begun_after_flush(self) -> None:
         """After the last report neither nudge nor run-now nor time makes another."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.tcp import Client
 from twisted.trial.unittest import TestCase
 
 from mailproxy.clock import SystemClock
@@ -218,7 +219,8 @@ class TlsTests(SocketCase):
 
         self.receiver.script = deaf
         await sink.send([item()])
-        await deferLater(self.reactor, 0.1)
+        while any(isinstance(each, Client) for each in self.reactor.getReaders()):
+            await deferLater(self.reactor, 0.01)
         self.receiver.connections[0].transport.resumeProducing()
         await self.receiver.all_closed()
 
