@@ -23,19 +23,20 @@ OPEN_PATHS = frozenset((b"/health", b"/livez", b"/readyz", b"/metrics"))
 @attrs.frozen
 class Caller:
     """
-    Whoever holds an accepted token.
+    Whoever was let in.
 
-    :param tenant_id: the only tenant the token is good for; None for the admin token.
+    :param tenant_id: the only tenant the token is good for, if it is a tenant's.
+    :param admin: whether the caller may do everything, for every tenant.
     """
 
     tenant_id: str | None = None
-
-    @property
-    def admin(self) -> bool:
-        return self.tenant_id is None
+    admin: bool = False
 
 
-ADMIN = Caller()
+ADMIN = Caller(admin=True)
+
+#: Someone at an open endpoint; no token was looked at.
+ANYONE = Caller()
 
 
 def _no_tenant(token_hash: bytes) -> str | None:
@@ -68,15 +69,10 @@ class Gate:
         """
         Who is calling; None if the request has to be refused.
 
-        An open path admits everyone, whatever token comes along, as a caller of no tenant.
+        An open path admits anyone, whatever token comes along.
         """
         if path in OPEN_PATHS and method in (b"GET", b"HEAD"):
-            if path != b"/metrics" or self._metrics is None:
-                return ADMIN
-            given = self._given(headers)
-            return (
-                ADMIN if given and (_equal(given, self._metrics) or self._is_admin(given)) else None
-            )
+            return ANYONE if path != b"/metrics" or self._may_scrape(headers) else None
         if self._everyone:
             return ADMIN
         given = self._given(headers)
@@ -86,6 +82,12 @@ class Gate:
             return ADMIN
         tenant_id = self._tenant_of(given)
         return None if tenant_id is None else Caller(tenant_id)
+
+    def _may_scrape(self, headers: Headers) -> bool:
+        if self._metrics is None:
+            return True
+        given = self._given(headers)
+        return given is not None and (_equal(given, self._metrics) or self._is_admin(given))
 
     def _is_admin(self, given: bytes) -> bool:
         return self._admin is not None and _equal(given, self._admin)

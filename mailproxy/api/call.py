@@ -18,6 +18,7 @@ from twisted.web.server import Request
 from mailproxy.api.answers import (
     OTHER_TENANT,
     TENANT_NOT_FOUND,
+    TOO_LARGE,
     Answer,
     Problem,
     Refused,
@@ -30,6 +31,9 @@ from mailproxy.model import DEFAULT_TENANT
 _log = Logger()
 
 T = TypeVar("T")
+
+#: Bodies that are read in the reactor are no larger than this.
+SMALL_BYTES = 256 * 1024
 
 _TRUE = frozenset(("1", "true", "yes", "on"))
 _FALSE = frozenset(("0", "false", "no", "off"))
@@ -117,10 +121,12 @@ class Call:
         content.seek(0)
         return content, size
 
-    def body(self) -> bytes:
-        """The whole body of a request that is small by nature."""
-        content, _ = self.take_body()
+    def body(self, most: int = SMALL_BYTES) -> bytes:
+        """The whole body of a request. :raises Refused: it is larger than *most* bytes."""
+        content, size = self.take_body()
         with content:
+            if size > most:
+                raise Refused(TOO_LARGE)
             return content.read()
 
 

@@ -25,10 +25,11 @@ from mailproxy.api.answers import (
     error,
     invalid,
     ok,
+    unavailable,
 )
-from mailproxy.api.call import Call, Route
+from mailproxy.api.call import SMALL_BYTES, Call, Route
 from mailproxy.api.elements import Judge, priority
-from mailproxy.api.wire import Rejected, Submission, read_envelope
+from mailproxy.api.wire import Rejected, Submission, check_weight, read_envelope
 from mailproxy.clock import Names
 from mailproxy.interfaces import IClock, IControl, IIntake, InThread
 from mailproxy.metrics import Metrics
@@ -37,11 +38,14 @@ from mailproxy.states import Verdict
 
 #: Bodies up to this size, with up to so many objects and addresses, are judged in the reactor:
 #: a few milliseconds.
-INLINE_BYTES = 256 * 1024
+INLINE_BYTES = SMALL_BYTES
 INLINE_THINGS = 1000
 
 #: Larger requests that are worked on at the same time; what waits lies in a file.
 LARGE_AT_ONCE = 2
+
+#: Large requests that may wait for that; more are told to come back.
+LARGE_WAITING = 20
 
 #: Seconds a batch waits for the store's writer.
 STORE_SECONDS = 5.0
@@ -116,6 +120,9 @@ class Intake:
                 content.close()
                 return await self._store_all(judge(body), verbose)
             content.seek(0)
+        if len(self._large.waiting) >= LARGE_WAITING:
+            content.close()
+            return unavailable("too many large requests at once, nothing was stored")
         await self._large.acquire()
         try:
             batch = await self._in_thread(_read_and, judge, content)
@@ -127,6 +134,8 @@ class Intake:
         self, tenant_id: str | None, tenant_exists: Callable[[str], bool], now: float, body: bytes
     ) -> _Batch:
         """Runs in a thread when the body is large, so it only reads what it is given."""
+        if len(body) > INLINE_BYTES:
+            check_weight(body)
         submission = read_envelope(body)
         if len(submission.elements) > self._rules.max_batch:
             raise Refused(error(413, f"more than {self._rules.max_batch} messages"))

@@ -91,11 +91,10 @@ class ApiSite(Site):
 
     def opened(self, channel: ApiChannel) -> None:
         """A connection was made; make room for it if need be."""
-        if len(self._open) >= self._max_connections:
-            oldest = next((c for c in self._open if c.idle), channel)
-            _log.warn("{count} connections are open; one is closed", count=len(self._open))
-            oldest.abort()
         self._open[channel] = None
+        if len(self._open) > self._max_connections:
+            _log.warn("{count} connections are open; one is closed", count=len(self._open))
+            next(one for one in self._open if one.idle).abort()  # at the worst the new one
 
     def closed(self, channel: ApiChannel) -> None:
         self._open.pop(channel, None)

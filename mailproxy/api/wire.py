@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from mailproxy.api.answers import Problem, Refused, invalid
+from mailproxy.api.answers import Problem, Refused, error, invalid
 
 
 class AttachmentObject(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,7 +73,6 @@ class Rejected(Exception):
         self.id = id
 
 
-#: What json.loads gives for a submission: elements, or why one cannot even be written again.
 _envelope = msgspec.json.Decoder(Envelope)
 _element = msgspec.json.Decoder(Element)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -86,12 +85,33 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
+#: JSON values in one request: each may take a hundred times its bytes of memory once it is read.
+MAX_VALUES = 1_000_000
+
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[,\[{]', re.DOTALL)
+
+
 @attrs.frozen
 class Submission:
     """An envelope; an element that is an exception is already judged."""
 
     elements: list[msgspec.Raw | bytes | Rejected]
     default_priority: int | str | None
+
+
+def check_weight(body: bytes) -> None:
+    """
+    Make sure that *body* does not hold far more values than a submission can.
+
+    :raises Refused: 413.
+    """
+    if sum(map(body.count, (b",", b"[", b"{"))) <= MAX_VALUES:
+        return
+    values = 0
+    for token in _TOKEN.finditer(body):  # now without what stands in strings
+        values += body[token.start()] != 0x22
+        if values > MAX_VALUES:
+            raise Refused(error(413, f"more than {MAX_VALUES} values"))
 
 
 def read_envelope(body: bytes) -> Submission:
@@ -102,8 +122,8 @@ def read_envelope(body: bytes) -> Submission:
     """
     try:
         envelope = _envelope.decode(body)
-    except msgspec.ValidationError as error:
-        where, what = _judge(str(error))
+    except msgspec.ValidationError as problem:
+        where, what = _judge(str(problem))
         raise _bad_envelope(what, *where) from None
     except RecursionError:
         raise _bad_envelope("nested too deep") from None
@@ -119,8 +139,8 @@ def read_element(raw: msgspec.Raw | bytes) -> Element:
     """:raises Rejected: it is not a message; the reason names the first field at fault."""
     try:
         return _element.decode(raw)
-    except msgspec.ValidationError as error:
-        where, what = _judge(str(error))
+    except msgspec.ValidationError as problem:
+        where, what = _judge(str(problem))
         raise _rejected("".join(where), what, raw) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _rejected(*_blame(raw), raw) from None
@@ -227,6 +247,6 @@ def _without_surrogates(element: Any) -> bytes | Rejected:
 def _encodable(value: Any) -> bool:
     try:
         json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, RecursionError):
         return False
     return True

@@ -280,10 +280,15 @@ class PutTests(AccountTests):
             b'{"id":"\\ud800"}',
             b'{"id":"\xff"}',
             b"null",
-            b'{"a":' * 100_000,
+            b'{"a":' * 50_000,
         ):
             reply = self.door.call("POST", "/account", body)
             self.assertEqual("body", self.problems(reply)[0][0], body[:20])
+
+    def test_too_large(self) -> None:
+        """A declaration of more than 256 kB is not read."""
+        reply = self.door.put_account(other="x" * 256 * 1024)
+        self.assertEqual(413, reply.status)
 
     def test_hosts(self) -> None:
         """Names, addresses and names outside ASCII are hosts."""
@@ -323,7 +328,7 @@ class PutTests(AccountTests):
             | st.dictionaries(st.just("method"), st.integers() | st.text(max_size=3), max_size=1),
         )
     )
-    @settings(deadline=None, max_examples=200)
+    @settings(deadline=None, max_examples=120)
     def test_anything(self, fields: dict[str, Any]) -> None:
         """Whatever fields come, the account is taken or its wrong fields are named."""
         door = Door()

@@ -322,6 +322,43 @@ class PipelineTests(SynchronousTestCase):
         self.assertEqual([200, 200, 200], [reply.status for reply in client.replies])
 
 
+class NoiseTests(SynchronousTestCase):
+    @given(
+        st.lists(
+            st.one_of(
+                st.binary(max_size=30),
+                st.sampled_from(
+                    [
+                        b"\r\n",
+                        b"\r\n\r\n",
+                        b"GET /livez HTTP/1.1\r\n",
+                        b"POST /commands/add-messages HTTP/1.1\r\n",
+                        b"X-API-Token: %s\r\n" % TOKEN.encode(),
+                        b"Content-Length: 15\r\n",
+                        b"Content-Length: -1\r\n",
+                        b"Transfer-Encoding: chunked\r\n",
+                        b"Host: \xff\r\n",
+                        b" folded\r\n",
+                        b'{"messages":[]}',
+                        b"f\r\n",
+                        b"0\r\n\r\n",
+                    ]
+                ),
+            ),
+            max_size=25,
+        )
+    )
+    @settings(deadline=None, max_examples=120)
+    def test_any_bytes(self, pieces: list[bytes]) -> None:
+        """Whatever bytes come, in whatever pieces, every answer is one of ours."""
+        client = Door().connect()
+        for piece in pieces:
+            client.send(piece)
+        for reply in client.replies:
+            self.assertIn(reply.status, (200, 400, 401, 404, 405, 422))
+            self.assertIs(reply.status == 200, reply.json["ok"])
+
+
 class ConnectionTests(SynchronousTestCase):
     def test_the_longest_idle_makes_room(self) -> None:
         """Beyond the limit of connections, the one that has been idle longest is closed."""

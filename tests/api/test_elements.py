@@ -497,7 +497,7 @@ ELEMENTS = st.dictionaries(st.sampled_from(FIELDS), JSON_VALUES, max_size=8) | J
 
 class AnythingTests(SynchronousTestCase):
     @given(st.lists(ELEMENTS, max_size=4), JSON_VALUES, st.booleans())
-    @settings(deadline=None, max_examples=250)
+    @settings(deadline=None, max_examples=120)
     def test_anything(self, elements: list[Any], default: Any, proper: bool) -> None:
         """Whatever JSON comes, the answer is one of ours, and repeats nothing but usable ids."""
         door = Door(rules=IntakeRules(max_batch=3))
@@ -519,7 +519,7 @@ class AnythingTests(SynchronousTestCase):
             self.assertEqual(len(elements) + 1 - len(told["rejected"]), told["queued"])
 
     @given(st.binary(max_size=60))
-    @settings(deadline=None, max_examples=200)
+    @settings(deadline=None, max_examples=120)
     def test_any_bytes(self, raw: bytes) -> None:
         """Whatever bytes stand for an element, nobody is told 500."""
         door = Door()

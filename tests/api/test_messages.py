@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy import payload
-from mailproxy.api.messages import INLINE_BYTES, LARGE_AT_ONCE, IntakeRules
+from mailproxy.api.messages import INLINE_BYTES, LARGE_AT_ONCE, LARGE_WAITING, IntakeRules
+from mailproxy.api.wire import MAX_VALUES
 from mailproxy.errors import StoreBusy, StoreError, StoreUnavailable
 from mailproxy.model import Content
 from tests import build
@@ -366,6 +367,31 @@ class LargeTests(SynchronousTestCase):
             self.threads.go()
 
         self.assertEqual([[200]] * 3, [[r.status for r in c.replies] for c in clients])
+
+    def test_too_many_waiting(self) -> None:
+        """Beyond a number of large requests that wait, the next is told to come back."""
+        clients = [self.send(self.large(f"m{n}")) for n in range(LARGE_AT_ONCE + LARGE_WAITING)]
+        last = self.send(self.large("last"))
+
+        self.assertEqual([503], [reply.status for reply in last.replies])
+        self.assertIn("retry-after", last.replies[0].headers)
+        while self.threads.waiting:
+            self.threads.go()
+        self.assertEqual({200}, {client.replies[0].status for client in clients})
+
+    def test_too_many_values(self) -> None:
+        """A body of a million values is refused before they are made; in a text they are none."""
+        count = MAX_VALUES + 1
+        for body, status in (
+            (b'{"messages":[%s]}' % b",".join([b"0"] * count), 413),
+            (b'{"messages":[{"to":["%s"]}]}' % b'","'.join([b"\\\\"] * count), 413),
+            (b'{"messages":[{"headers":%s}]}' % (b"[{}]," * (count // 3)), 413),
+            (msgspec.json.encode({"messages": [message(body=',[{"' * count)]}), 200),
+        ):
+            client = self.door.connect()
+            client.send(request("POST", ADD, body))
+            self.threads.go()
+            self.assertEqual([status], [reply.status for reply in client.replies], body[:40])
 
     def test_bad_envelope(self) -> None:
         """A large body that is no envelope gives its turn back."""
