@@ -40,22 +40,9 @@ def load_settings(given: Mapping[str, str | None]) -> Settings:
 def _option(variable: Variable) -> click.Option:
     name = variable.option.replace("_", "-")
     says = f"A file with: {variable.says}" if variable.secret else variable.says
-    default = variable.shown or _spelled(variable.default)
+    default = variable.default_text
     return click.Option(
         [f"--{name}"],
         metavar="FILE" if variable.secret else "TEXT",
         help=f"{says}  [default: {default}]" if default else says,
     )
-
-
-def _spelled(value: object) -> str:
-    """A default as one would write it; empty for none."""
-    if value is None or value == ():
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.10g}"
-    if isinstance(value, tuple):
-        return ",".join(_spelled(each) for each in value)
-    return str(value)
