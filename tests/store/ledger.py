@@ -1,0 +1,222 @@
+"""
+What a store must know after a series of acts, kept a second time and simpler: the model.
+
+The machine in ``test_machine`` tells the ledger what it did and asks it what the store has to
+answer. Messages have one of two contents, so that *same* and *other* content both occur.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from mailproxy.model import Claimed, NewMessage
+from mailproxy.states import MessageState, RecipientState, Verdict, message_state
+from tests.build import new_message
+from tests.contracts_base import RETENTION
+
+A, B, C = "a@example.org", "b@example.org", "c@example.org"
+
+#: The two contents: the text, and who it is for.
+CONTENTS = {"one": (A, B), "two": (B, C)}
+
+
+@attrs.define
+class Mail:
+    """
+    One id.
+
+    :param claim: the claim that may begin it; *begun* is the one that has.
+    :param news: serial numbers of the events that are to be reported.
+    :param doomed: its account was deleted.
+    """
+
+    id: str
+    text: str
+    states: dict[str, RecipientState]
+    schedule: tuple[int, str, float | None]
+    due: float
+    generation: int = 1
+    attempts: int = 0
+    claim: Claimed | None = None
+    begun: Claimed | None = None
+    accepted: set[str] = attrs.Factory(set)
+    news: list[int] = attrs.Factory(list)
+    final_news: int = 0
+    final_event: str = ""
+    reason: str = ""
+    reported_at: float = 0.0
+    doomed: bool = False
+    removed: bool = False
+
+    @property
+    def state(self) -> MessageState:
+        return message_state(
+            self.states.values(),
+            in_flight=self.begun is not None,
+            held=False,
+            attempts=self.attempts,
+        )
+
+    @property
+    def open(self) -> bool:
+        return any(state.open for state in self.states.values())
+
+
+@attrs.define
+class Ledger:
+    """:param suspended: the batches that are; ``*`` for the service."""
+
+    mails: dict[str, Mail] = attrs.Factory(dict)
+    suspended: set[str] = attrs.Factory(set)
+    serial: int = 0
+
+    def tell(self, mail: Mail, *, final: bool = False) -> None:
+        """Something is to be reported of *mail*."""
+        self.serial += 1
+        mail.news.append(self.serial)
+        if final:
+            mail.final_news, mail.final_event = self.serial, ""
+
+    # Posting.
+
+    def post(self, message: NewMessage, text: str, now: float) -> set[Verdict]:
+        """*message* is posted; the verdicts that would be right."""
+        mail = self.mails.get(message.id)
+        to = CONTENTS[text]
+        if mail is None:
+            self.mails[message.id] = mail = Mail(message.id, text, {}, (0, "", None), now)
+            self._refill(mail, message, text, now)
+            return {Verdict.QUEUED}
+        state = mail.state
+        if not mail.removed and state is MessageState.UNCERTAIN:
+            return {Verdict.KEPT}
+        if mail.removed or state.final:
+            return self._post_ended(mail, message, text, now)
+        if mail.text == text:
+            self._reschedule(mail, message, now)
+            return {Verdict.QUEUED}
+        if mail.attempts:
+            return {Verdict.KEPT}
+        self._refill(mail, message, text, now)
+        assert set(mail.states) == set(to)
+        return {Verdict.REPLACED}
+
+    def _post_ended(self, mail: Mail, message: NewMessage, text: str, now: float) -> set[Verdict]:
+        sent = not mail.removed and mail.state is MessageState.SENT
+        if sent or mail.accepted.issuperset(CONTENTS[text]):
+            if mail.final_news in mail.news:
+                mail.news.remove(mail.final_news)
+            event = mail.final_event
+            self.tell(mail, final=True)
+            mail.final_event = event
+            return {Verdict.DUPLICATE} if sent else {Verdict.DUPLICATE, Verdict.QUEUED}
+        mail.generation += 1
+        mail.attempts, mail.reason, mail.doomed, mail.removed = 0, "", False, False
+        self._refill(mail, message, text, now)
+        return {Verdict.QUEUED}
+
+    def _refill(self, mail: Mail, message: NewMessage, text: str, now: float) -> None:
+        mail.text = text
+        mail.states = {
+            address: RecipientState.SENT if address in mail.accepted else RecipientState.WAITING
+            for address in CONTENTS[text]
+        }
+        mail.schedule = (message.priority, message.batch, message.not_before)
+        mail.due = max(now, message.not_before or 0.0)
+        mail.claim = None
+
+    def _reschedule(self, mail: Mail, message: NewMessage, now: float) -> None:
+        schedule = (message.priority, message.batch, message.not_before)
+        if schedule == mail.schedule:
+            return
+        mail.schedule = schedule
+        mail.claim = None
+        wanted = message.not_before or 0.0
+        mail.due = max(mail.due if mail.attempts else now, wanted)
+
+    # Sending.
+
+    def may_go(self, mail: Mail) -> bool:
+        """Whether nothing stands against beginning *mail*, a claim granted."""
+        stopped = "*" in self.suspended or mail.schedule[1] in self.suspended
+        return mail.open and not mail.begun and not mail.doomed and not stopped and not mail.removed
+
+    def claimable(self, now: float) -> dict[str, Mail]:
+        return {
+            mail.id: mail
+            for mail in self.mails.values()
+            if self.may_go(mail) and mail.claim is None and mail.due <= now
+        }
+
+    def begin(self, claimed: Claimed) -> bool:
+        """An intent is asked for; whether it has to be granted."""
+        mail = self.mails[claimed.id]
+        if mail.claim is not claimed or not self.may_go(mail):
+            return False
+        doubly = {rcpt.address for rcpt in claimed.recipients} & mail.accepted
+        assert not doubly, f"a second copy of {mail.id} for {doubly}"
+        mail.begun = claimed
+        mail.attempts += 1
+        return True
+
+    def outcome(
+        self, mail: Mail, states: dict[str, RecipientState], reason: str, due: float
+    ) -> None:
+        """The attempt begun came to *states*; *reason* is what a deferral is reported with."""
+        mail.begun = mail.claim = None
+        mail.states.update(states)
+        mail.accepted |= {a for a, s in mail.states.items() if s is RecipientState.SENT}
+        mail.due = due
+        if mail.state.final:
+            self.tell(mail, final=True)
+        elif reason and reason != mail.reason:
+            mail.reason = reason
+            self.tell(mail)
+
+    def account_deleted(self) -> None:
+        """What had not begun fails; what has must not be repeated."""
+        for mail in self.mails.values():
+            mail.doomed = mail.doomed or (mail.open and not mail.removed)
+            self.fail_if_doomed(mail)
+
+    def fail_if_doomed(self, mail: Mail) -> None:
+        if not mail.doomed or mail.begun or mail.removed:
+            return
+        mail.doomed = False
+        opened = [address for address, state in mail.states.items() if state.open]
+        if opened:
+            mail.claim = None
+            mail.states.update(dict.fromkeys(opened, RecipientState.FAILED))
+            if mail.state.final:
+                self.tell(mail, final=True)
+
+    # Reporting, and being removed.
+
+    def acked(self, serials: dict[str, list[int]], now: float) -> None:
+        for message_id, covered in serials.items():
+            mail = self.mails[message_id]
+            if mail.final_news in covered and mail.final_news in mail.news:
+                mail.reported_at = now
+            mail.news = [serial for serial in mail.news if serial not in covered]
+
+    def upkeep(self, now: float) -> None:
+        for mail in self.mails.values():
+            self.fail_if_doomed(mail)
+            ended = not mail.removed and mail.state.final
+            if ended and not mail.news and mail.reported_at + RETENTION <= now:
+                mail.removed = True
+                mail.states = {}
+
+
+def build(
+    message_id: str, text: str, priority: int, batch: str, not_before: float | None
+) -> NewMessage:
+    """The message as it is posted."""
+    return new_message(
+        id=message_id,
+        text=text,
+        to=CONTENTS[text],
+        priority=priority,
+        batch=batch,
+        not_before=not_before,
+    )
