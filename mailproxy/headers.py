@@ -24,6 +24,9 @@ MAX_LINE = 998
 #: The longest name a client may give a header of its own.
 MAX_NAME = 76
 
+#: The longest value, in characters; more is not a header but a way to keep us busy.
+MAX_VALUE = 65_536
+
 _NAME = re.compile(r"[!-9;-~]+")
 _RESERVED = re.compile(
     r"from|to|cc|bcc|resent-bcc|subject|date|received|message-id|reply-to|return-path"
@@ -85,7 +88,8 @@ def text_header(field: str, name: str, value: str) -> str:
     A header that holds free text; what ASCII cannot say becomes encoded words.
 
     :param field: what to name in the error.
-    :raises BadMessage: a control character other than a tab, or half a surrogate pair.
+    :raises BadMessage: a control character other than a tab, half a surrogate pair, or more than
+        :data:`MAX_VALUE` characters.
     """
     if (
         len(name) + len(value) <= WIDTH - 2
@@ -187,6 +191,8 @@ def _extended(name: str, value: str) -> str:
 
 
 def _check_text(field: str, value: str) -> None:
+    if len(value) > MAX_VALUE:
+        raise BadMessage(field, f"longer than {MAX_VALUE} characters")
     if _CONTROL.search(value):
         raise BadMessage(field, "a control character")
     if _SURROGATE.search(value):

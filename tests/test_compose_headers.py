@@ -6,8 +6,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.compose import is_reserved_header
 from mailproxy.errors import BadMessage
-from mailproxy.headers import check_header, mailbox_header, text_header
+from mailproxy.headers import MAX_VALUE, check_header, mailbox_header, text_header
 from mailproxy.model import Mailbox
+from mailproxy.words import decode_words
 
 
 class ReservedTests(SynchronousTestCase):
@@ -53,6 +54,16 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(f"List-Unsubscribe: <mailto:a@b.c>,\r\n {url}\r\n", line)
         line = text_header("h", "X-A", "y" * 2000)
         self.assertLessEqual(max(map(len, line.split("\r\n"))), 78)
+
+    def test_a_value_longer_than_any_header(self) -> None:
+        """The longest value is composed, one character more is refused."""
+        longest = text_header("subject", "Subject", "é" * MAX_VALUE)
+        self.assertEqual(
+            "é" * MAX_VALUE, decode_words(longest.partition(": ")[2].replace("\r\n", ""))
+        )
+        for value in ("é" * (MAX_VALUE + 1), "x " * MAX_VALUE):
+            error = self.assertRaises(BadMessage, text_header, "subject", "Subject", value)
+            self.assertEqual("subject", error.field)
 
     def test_only_what_needs_it_is_encoded(self) -> None:
         """Plain words around the others stay as they are, so addresses and ids stay readable."""
