@@ -120,7 +120,7 @@ class KillTests(SynchronousTestCase):
         """Kill and restart at random while there is work; the kills that met unfinished work."""
         met = 0
         while submitter.is_alive():
-            time.sleep(self.rng.uniform(0.3, 3.0))
+            time.sleep(self.rng.uniform(0.2, 1.8))
             self.service.kill()
             met += self.unfinished() > 0
             self.service.start()
@@ -169,7 +169,7 @@ class KillTests(SynchronousTestCase):
         reported = {
             item["id"]
             for report in self.sink.get("/reports")["reports"]
-            for item in report["delivery_report"]
+            for item in report["items"]
         }
         resubmitted = sum(count > 1 for count in submitter.submissions.values())
         figures = (

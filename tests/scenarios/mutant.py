@@ -1,0 +1,90 @@
+"""
+The service with one promise broken on purpose: ``python -m tests.scenarios.mutant NAME serve``.
+
+Each mutation breaks what one of the durability proofs is there to see; the proofs are tried
+against them, so that a proof that sees nothing is found out.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mailproxy.__main__ import main
+from mailproxy.model import Claimed
+
+
+def answer_before_commit() -> None:
+    """Callers are answered while the transaction is still open."""
+    from mailproxy.store.writer import Committed, Work, Writer
+
+    commit, end = Writer._commit, Writer._end
+    early: list[Work] = []
+
+    def mutated_commit(self: Writer, cursor: sqlite3.Cursor, works: list[Work]) -> Committed:
+        early[:] = works
+        return commit(self, cursor, works)
+
+    def mutated_end(self: Writer, cursor: sqlite3.Cursor) -> None:
+        for work in early:
+            self._deliver(work.fire)
+        time.sleep(0.2)
+        end(self, cursor)
+
+    Writer._commit = mutated_commit  # type: ignore[method-assign]
+    Writer._end = mutated_end  # type: ignore[method-assign]
+
+
+def no_sync() -> None:
+    """Commits return before the disk has them."""
+    from mailproxy.store.database import Database
+
+    opened = Database._open
+
+    def mutated(self: Database, cache_bytes: int) -> sqlite3.Connection:
+        connection = opened(self, cache_bytes)
+        connection.execute("PRAGMA synchronous=OFF")
+        return connection
+
+    Database._open = mutated  # type: ignore[method-assign]
+
+
+def intent_after_body() -> None:
+    """The body leaves first, the intent is stored some time later."""
+    from twisted.internet import reactor
+    from twisted.internet.defer import Deferred, succeed
+
+    from mailproxy.dispatch.stream import Stream
+
+    begin = Stream.begin
+
+    def mutated(self: Stream, message: Claimed) -> Deferred[bool]:
+        reactor.callLater(0.2, begin, self, message)  # type: ignore[attr-defined]
+        return succeed(True)
+
+    Stream.begin = mutated  # type: ignore[method-assign]
+
+
+MUTATIONS: dict[str, Callable[[], None]] = {
+    "answer-before-commit": answer_before_commit,
+    "no-sync": no_sync,
+    "intent-after-body": intent_after_body,
+}
+
+#: How a scenario runs one: in the place of ``python -m mailproxy``.
+ROOT = Path(__file__).parents[2]
+
+
+def run(arguments: list[str]) -> Any:
+    name, *rest = arguments
+    MUTATIONS[name]()
+    sys.argv = ["mailproxy", *rest]
+    return main()
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

@@ -1,0 +1,91 @@
+"""
+Reads what strace saw of the service: what was synced to disk before what left by the network.
+
+``kill -9`` keeps the page cache and so proves nothing about the disk; the order of system calls
+does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+#: The options that make the traces read here.
+STRACE = ("-f", "-y", "-s", "100000", "-e", "trace=fdatasync,fsync,sendto,recvfrom,write,writev")
+
+_CALL = re.compile(r"^(?P<pid>\d+) +(?P<name>\w+)\((?P<rest>.*)$", re.DOTALL)
+_RESUMED = re.compile(r"^(?P<pid>\d+) +<\.\.\. (?P<name>\w+) resumed>(?P<rest>.*)$", re.DOTALL)
+
+
+@attrs.frozen
+class Call:
+    """One system call, at the place in the trace where it ended (sends: where it began)."""
+
+    name: str
+    text: str
+
+    @property
+    def sync(self) -> bool:
+        return self.name in ("fdatasync", "fsync") and "= 0" in self.text
+
+
+def calls(trace: Path) -> Iterator[Call]:
+    """The calls of a trace in order."""
+    open_calls: dict[tuple[str, str], str] = {}
+    for line in trace.read_text(errors="replace").splitlines():
+        if (found := _RESUMED.match(line)) is not None:
+            begun = open_calls.pop((found["pid"], found["name"]), "")
+            if found["name"] not in ("sendto", "write", "writev"):
+                yield Call(found["name"], begun + found["rest"])
+        elif (found := _CALL.match(line)) is not None:
+            if "<unfinished ...>" in found["rest"]:
+                open_calls[found["pid"], found["name"]] = found["rest"]
+                if found["name"] in ("sendto", "write", "writev"):
+                    yield Call(found["name"], found["rest"])
+            else:
+                yield Call(found["name"], found["rest"])
+
+
+def unsynced_answers(trace: Path) -> tuple[int, int]:
+    """
+    Of the 200 answers to add-messages: how many there were, and before how many nothing was
+    synced since the request was read.
+    """
+    answers = bad = 0
+    synced_since: bool | None = None
+    for call in calls(trace):
+        if call.name == "recvfrom" and "POST /commands/add-messages" in call.text:
+            synced_since = False
+        elif call.sync and synced_since is not None:
+            synced_since = True
+        elif synced_since is not None and "HTTP/1.1 200 " in call.text and _sends(call):
+            answers += 1
+            bad += not synced_since
+            synced_since = None
+    return answers, bad
+
+
+def unsynced_bodies(trace: Path) -> tuple[int, int]:
+    """
+    Of the bodies that left by SMTP: how many there were, and before how many nothing was synced
+    since their envelope went out. For messages sent one after the other.
+    """
+    bodies = bad = 0
+    synced_since: bool | None = None
+    for call in calls(trace):
+        if _sends(call) and "MAIL FROM:" in call.text:
+            synced_since = False
+        elif call.sync and synced_since is not None:
+            synced_since = True
+        elif _sends(call) and "X-Genro-Mail-ID" in call.text and synced_since is not None:
+            bodies += 1
+            bad += not synced_since
+            synced_since = None
+    return bodies, bad
+
+
+def _sends(call: Call) -> bool:
+    return call.name in ("sendto", "write", "writev")
