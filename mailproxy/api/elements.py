@@ -34,6 +34,7 @@ MAX_TIME = 253_402_300_799
 #: Header fields of the client's own in one message.
 MAX_HEADERS = 200
 
+_KINDS = (RecipientKind.TO, RecipientKind.CC, RecipientKind.BCC)
 #: Headers that fill the field of the same name.
 _FILLS = {"message-id": "message_id", "reply-to": "reply_to", "return-path": "return_path"}
 _CONTENT_TYPES = ("html", "plain")
@@ -84,7 +85,7 @@ class Judge:
         notes = _take_headers(element) if element.headers else ((), ())
         if not element.sender or element.sender.isspace():
             raise Rejected("missing from")
-        to, cc, bcc = self._recipients(element)
+        (to, cc, bcc), recipients = self._recipients(element)
         attachments, parts = take_attachments(element.attachments or [])
         plain, html = _texts(element)
         content = Content(
@@ -119,7 +120,7 @@ class Judge:
             batch=_batch(element.batch_code) if element.batch_code else "",
             not_before=None if element.deferred_ts is None else _instant(element.deferred_ts),
             envelope_from=_envelope_from(content),
-            recipients=_envelope_to(content),
+            recipients=tuple(recipients),
             payload=payload.dump(content),
             digest=_digest(content, element.account_id, given),
             size=len(composed),
@@ -136,23 +137,29 @@ class Judge:
             raise Rejected("tenant not found")
         return tenant_id
 
-    def _recipients(self, element: Element) -> list[tuple[Mailbox, ...]]:
-        """To, cc and bcc; an address that stands in several of them counts where it is first."""
+    def _recipients(self, element: Element) -> tuple[list[tuple[Mailbox, ...]], list[NewRecipient]]:
+        """
+        To, cc and bcc, and the envelope of them all.
+
+        An address that stands in several places counts where it is first.
+        """
         seen: set[str] = set()
         found: list[tuple[Mailbox, ...]] = []
-        for value, field in ((element.to, "to"), (element.cc, "cc"), (element.bcc, "bcc")):
+        envelope: list[NewRecipient] = []
+        for kind, value in zip(_KINDS, (element.to, element.cc, element.bcc), strict=True):
             mine: list[Mailbox] = []
-            for mailbox in _mailboxes(field, value) if value else ():
+            for mailbox in _mailboxes(kind.value, value) if value else ():
                 addr = mailbox.addr
                 if addr not in seen:
                     seen.add(addr)
                     mine.append(mailbox)
+                    envelope.append(NewRecipient(addr, kind))
             if len(seen) > self.max_recipients:
-                raise Rejected(f"invalid {field}: more than {self.max_recipients} recipients")
+                raise Rejected(f"invalid {kind}: more than {self.max_recipients} recipients")
             found.append(tuple(mine))
         if not seen:
             raise Rejected("missing to")
-        return found
+        return found, envelope
 
     def _priority(self, value: int | str | None) -> int:
         if value is None:
@@ -273,14 +280,6 @@ def _envelope_from(content: Content) -> str:
         return envelope_address(content.return_path)
     except BadAddress as error:
         raise Rejected(f"invalid return_path: {error}") from None
-
-
-def _envelope_to(content: Content) -> tuple[NewRecipient, ...]:
-    return tuple(
-        [NewRecipient(m.addr, RecipientKind.TO) for m in content.to]
-        + [NewRecipient(m.addr, RecipientKind.CC) for m in content.cc]
-        + [NewRecipient(m.addr, RecipientKind.BCC) for m in content.bcc]
-    )
 
 
 def _digest(content: Content, account_id: str | None, message_id: str | None) -> bytes:

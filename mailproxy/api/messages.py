@@ -77,6 +77,9 @@ class _Refusal:
     id: str | None
     reason: str
 
+    def verdict(self) -> Enqueued:
+        return Enqueued(Verdict.REJECTED, self.reason)
+
 
 #: A judged request: for each element the message to be stored, or why there is none.
 _Batch = list[NewMessage | _Refusal]
@@ -144,7 +147,7 @@ class Intake:
             tenant_exists=tenant_exists,
             now=now,
             default_priority=self._default_priority(submission),
-            new_id=lambda: self._names.uuid().replace("-", ""),
+            new_id=lambda: f"{self._names.rng.getrandbits(128):032x}",
             helo_name=self._rules.helo_name,
             max_bytes=self._rules.max_message_bytes,
             max_recipients=self._rules.max_recipients,
@@ -166,20 +169,17 @@ class Intake:
         stored: list[Enqueued] = []
         if messages:
             stored = await self._store.enqueue(messages, self._clock.now(), STORE_SECONDS)
-        verdicts = iter(stored)
-        items = [
-            _item(index, one.id, next(verdicts))
-            if isinstance(one, NewMessage)
-            else _item(index, one.id, Enqueued(Verdict.REJECTED, one.reason))
-            for index, one in enumerate(batch)
+        enqueued = iter(stored)
+        verdicts = [
+            next(enqueued) if isinstance(one, NewMessage) else one.verdict() for one in batch
         ]
-        self._count(items)
-        return _answer(items, verbose)
+        self._count(verdicts)
+        return _answer([one.id for one in batch], verdicts, verbose)
 
-    def _count(self, items: Sequence[dict[str, Any]]) -> None:
-        for verdict, count in Counter(item["state"] for item in items).items():
-            self._metrics.accepted.labels(verdict).inc(count)
-        differing = sum(item.get("reason") == "differs" for item in items)
+    def _count(self, verdicts: Sequence[Enqueued]) -> None:
+        for verdict, count in Counter([one.verdict for one in verdicts]).items():
+            self._metrics.accepted.labels(verdict.value).inc(count)
+        differing = [one.reason for one in verdicts if one.reason].count("differs")
         if differing:
             _log.warn(
                 "{count} ids that are done came again with other content; nothing was sent",
@@ -201,26 +201,31 @@ def _judged(judge: Judge, raw: msgspec.Raw | bytes | Rejected) -> NewMessage | _
         return _Refusal(rejected.id, rejected.reason)
 
 
-def _item(index: int, id: str | None, enqueued: Enqueued) -> dict[str, Any]:
-    """What a verbose answer says of one element; one without a usable id is told by its place."""
-    item: dict[str, Any] = {"id": id, "state": enqueued.verdict.value}
+def _item(index: int, id: str | None, reason: str) -> dict[str, Any]:
+    """What is told of one element; one without a usable id is told by its place."""
+    item: dict[str, Any] = {"id": id}
     if id is None:
         item["index"] = index
-    if enqueued.reason:
-        item["reason"] = enqueued.reason
+    if reason:
+        item["reason"] = reason
     return item
 
 
-def _answer(items: Sequence[dict[str, Any]], verbose: bool) -> Answer:
+def _answer(ids: Sequence[str | None], verdicts: Sequence[Enqueued], verbose: bool) -> Answer:
     rejected = [
-        {name: value for name, value in item.items() if name != "state"}
-        for item in items
-        if item["state"] == Verdict.REJECTED
+        _item(index, ids[index], one.reason)
+        for index, one in enumerate(verdicts)
+        if one.verdict is Verdict.REJECTED
     ]
-    extra = {"items": items} if verbose else {}
-    if items and len(rejected) == len(items):
+    extra: dict[str, Any] = {}
+    if verbose:
+        extra["items"] = [
+            {**_item(index, ids[index], one.reason), "state": one.verdict.value}
+            for index, one in enumerate(verdicts)
+        ]
+    if verdicts and len(rejected) == len(verdicts):
         reason = "all messages rejected"
         detail = {"error": reason, "rejected": rejected}
         fields = {"ok": False, "error": reason, "rejected": rejected, "detail": detail}
         return answer({**fields, **extra}, 400)
-    return ok(queued=len(items) - len(rejected), rejected=rejected, **extra)
+    return ok(queued=len(verdicts) - len(rejected), rejected=rejected, **extra)
