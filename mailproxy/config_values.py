@@ -241,7 +241,7 @@ class Listen:
 class Url:
     """An http or https URL; never quoted, since it may have come with credentials in it."""
 
-    says: str = "http or https URL"
+    says: str = "URL, http or https"
 
     def read(self, text: str, base: Path) -> str:
         if not text.isprintable() or " " in text or not text.isascii():

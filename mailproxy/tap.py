@@ -9,9 +9,11 @@ either; a daemon forks, and takes its user, between :func:`makeService` and the 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import TracebackType
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.logger import Logger, LogLevel
 from twisted.python import usage
 
@@ -68,6 +70,35 @@ class Options(usage.Options):
         raise SystemExit(0)
 
 
+class CannotStart(Exception):
+    """The start failed for a reason that is not ours; the text is one line for the operator."""
+
+
+class Starter(MultiService):
+    """
+    Lets a start that fails end the program in a way that ``twistd`` understands.
+
+    A daemon's parent waits to hear how the start went, and is told of an Exception only; the
+    SystemExit of a service would leave it waiting.
+    """
+
+    def startService(self) -> None:
+        """:raises CannotStart: a service raised SystemExit."""
+        try:
+            super().startService()
+        except SystemExit as end:
+            raise CannotStart(str(end.code)) from None
+
+
+def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What ends the program is shown as ever, but :class:`CannotStart` without a traceback."""
+    if isinstance(error, CannotStart):
+        # Not sys.stderr: that is the log by now.
+        print(error, file=sys.__stderr__)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 def makeService(options: Options) -> IService:
     """
     The service, ready to be started.
@@ -86,8 +117,10 @@ def makeService(options: Options) -> IService:
 
     from mailproxy.service import assemble
 
-    service: IService = assemble(reactor, settings)
-    return service
+    sys.excepthook = _one_line
+    starter = Starter()
+    assemble(reactor, settings).setServiceParent(starter)
+    return starter
 
 
 def _set_up_log(settings: Settings, options: Options) -> None:

@@ -22,6 +22,13 @@ from mailproxy.errors import MailProxyError
 T = TypeVar("T")
 
 
+class _Daemon(Thread):
+    """A thread that does not keep its process from ending."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, daemon=True)
+
+
 class NotRunning(MailProxyError):
     """A pool that has not been started, or is being stopped, takes no work."""
 
@@ -29,6 +36,8 @@ class NotRunning(MailProxyError):
 class Threads(Service):
     """
     A pool of threads that lives from ``startService`` to ``stopService``; it can be started again.
+
+    A call that hangs keeps no process from ending: the threads are daemons.
 
     :param reactor: where results are delivered.
     :param name: of the pool; threads carry it.
@@ -38,12 +47,14 @@ class Threads(Service):
     def __init__(self, reactor: IReactorFromThreads, name: str, size: int) -> None:
         self.setName(f"threads:{name}")
         self._reactor = reactor
-        self._make = lambda: ThreadPool(minthreads=0, maxthreads=size, name=name)
+        self._size = size
+        self._pool_name = name
         self._pool: ThreadPool | None = None
 
     def startService(self) -> None:
         super().startService()
-        self._pool = self._make()
+        self._pool = ThreadPool(minthreads=0, maxthreads=self._size, name=self._pool_name)
+        self._pool.threadFactory = _Daemon
         self._pool.start()
 
     def stopService(self) -> Deferred[None]:
@@ -57,7 +68,7 @@ class Threads(Service):
                 pool.stop()
             self._reactor.callFromThread(done.callback, None)
 
-        Thread(target=stop, name=f"stop {self.name}").start()
+        _Daemon(target=stop, name=f"stop {self.name}").start()
         return done
 
     def __call__(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Deferred[T]:

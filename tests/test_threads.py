@@ -125,6 +125,12 @@ class ThreadsTests(TestCase):
         self.assertEqual(2, most)
         await self.threads.stopService()
 
+    async def test_a_hanging_call_holds_nobody(self) -> None:
+        """The threads are daemons: a call that hangs does not keep the process from ending."""
+        self.threads.startService()
+        self.assertTrue(await self.threads(lambda: threading.current_thread().daemon))
+        await self.threads.stopService()
+
 
 class InlineTests(SynchronousTestCase):
     def test_runs_here_and_now(self) -> None:
