@@ -1,0 +1,141 @@
+"""
+Makes the pages of the reference that follow from the program itself.
+
+``python docs/generate.py`` writes ``docs/reference/configuration.md`` and ``metrics.md``; with
+``--check`` it writes nothing and fails if they are not as they would be written.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mailproxy.config import NOT_YET, VARIABLES
+from mailproxy.config_sources import Variable
+from mailproxy.metrics import Metrics
+
+REFERENCE = Path(__file__).parent / "reference"
+
+_CONFIGURATION = """\
+# Configuration
+
+<!-- Made by `python docs/generate.py`; do not edit. -->
+
+A value is taken from the first of these that has one:
+
+1. the command line (`mailproxy serve`, `twist mailproxy`, `twistd mailproxy`),
+2. the environment,
+3. the ini file named by `--config` or `GMP_CONFIG`, or `config.ini` in the directory the service is
+   started in, if it is there,
+4. the default.
+
+An empty value counts as not given. Relative paths start in the directory the service is started in.
+A wrong value stops the start with one line that names the variable. A name beginning with `GMP_`
+that is not known, and an ini entry that is not read, is a warning in the log.
+
+A **secret** can be given as a file that holds it: `GMP_API_TOKEN_FILE` in the environment,
+`api_token_file` in the ini file, `--api-token-file` on the command line. On the command line this
+is the only way, since everybody can see the command line of a process.
+
+"""
+
+_SECTIONS = {
+    "server": "The API",
+    "storage": "Storage",
+    "security": "Security",
+    "scheduler": "Sending at all",
+    "client": "Delivery reports",
+    "delivery": "Delivery",
+    "limits": "Limits",
+    "logging": "Logging",
+}
+
+_AFTER = """\
+## Generated secrets
+
+Without `GMP_API_TOKEN` a token is made at the first start and kept in the file `api-token` of the
+data directory; without `GMP_ENCRYPTION_KEY` a key is made and kept in `encryption-key`. Both files
+can be read by their owner only. The log tells their paths, never their content;
+`mailproxy token` shows the token. A key is made only for a new database: if the key of an existing
+one is lost, the start stops, because the passwords of the accounts cannot be read without it.
+
+To **change the key**, make a new one with
+`python -c "from mailproxy.crypto import new_key; print(new_key())"`, and put it before the old one
+with a comma between them. Passwords are sealed with the first key from then on; those sealed before
+are still opened with the second, until they are declared again.
+
+## Not in force yet
+
+These names are part of the contract and will be read by a later release. Until then setting one is
+a warning: {not_yet}.
+"""
+
+_METRICS = """\
+# Metrics
+
+<!-- Made by `python docs/generate.py`; do not edit. -->
+
+`GET /metrics` answers in the Prometheus text format. It needs no token, unless `GMP_METRICS_TOKEN`
+is set: then that token is needed. The names that begin with `gmp_` are those that older dashboards
+use; they are there from the first scrape on, at 0 for every account.
+
+| metric | kind | labels | meaning |
+|---|---|---|---|
+"""
+
+
+def configuration() -> str:
+    """The page about the variables."""
+    parts = [_CONFIGURATION]
+    for section, title in _SECTIONS.items():
+        rows = [_row(variable) for variable in VARIABLES if variable.section == section]
+        head = f"## {title}\n\n| variable | `[{section}]` | default | |\n|---|---|---|---|\n"
+        parts.append(head + "".join(rows) + "\n")
+    not_yet = ", ".join(f"`{name}`" for name in sorted(NOT_YET))
+    return "".join(parts) + _AFTER.format(not_yet=not_yet)
+
+
+def _row(variable: Variable) -> str:
+    default = variable.default_text
+    if default and not variable.shown:
+        default = f"`{default}`"
+    secret = " Secret." if variable.secret else ""
+    kind = variable.kind.says[0].upper() + variable.kind.says[1:]
+    return (
+        f"| `{variable.name}` | `{variable.key}` | {default or 'none'} "
+        f"| {variable.says}{secret} *{kind}.* |\n"
+    )
+
+
+def metrics() -> str:
+    """The page about the metrics."""
+    rows = []
+    for value in vars(Metrics()).values():
+        for family in value.describe() if hasattr(value, "labels") else ():
+            suffix = "_total" if family.type == "counter" else ""
+            labels = ", ".join(f"`{name}`" for name in value._labelnames)
+            rows.append(
+                f"| `{family.name}{suffix}` | {family.type} | {labels} | {family.documentation} |\n"
+            )
+    return _METRICS + "".join(rows)
+
+
+PAGES = {"configuration.md": configuration, "metrics.md": metrics}
+
+
+def main(argv: list[str]) -> int:
+    """Write the pages, or check them; the exit status."""
+    stale = 0
+    for name, make in PAGES.items():
+        path = REFERENCE / name
+        page = make()
+        if "--check" not in argv:
+            path.write_text(page, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != page:
+            print(f"{path} is not up to date: python docs/generate.py", file=sys.stderr)
+            stale = 1
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
