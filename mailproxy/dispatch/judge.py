@@ -86,12 +86,43 @@ def judge(
     :param message: as claimed; its ``attempts`` do not count this one.
     :param jitter: a number from -1 to 1.
     """
-    told = [
-        _told(outcome, index, len(message.recipients)) for index in range(len(message.recipients))
-    ]
-    if all(each.accepted for each in told) and not outcome.uncertain:
-        return Judgement(_record(message, outcome, EventKind.OUTCOME, told, now, {}, None))
+    if _all_accepted(message, outcome):
+        return Judgement(_delivered(message, outcome, now))
+    count = len(message.recipients)
+    told = [_told(outcome, index, count) for index in range(count)]
     return _Mixed(message, account, outcome, told, now, rules, jitter).judgement()
+
+
+def _all_accepted(message: Claimed, outcome: Outcome) -> bool:
+    """Whether this is the common case: everybody was accepted, and so was the message."""
+    final = outcome.final
+    if final is None or not 200 <= final.code < 300 or outcome.mail is None:
+        return False
+    if outcome.mail.code >= 400 or len(outcome.rcpts) != len(message.recipients):
+        return False
+    return all(own is not None and own.code < 400 for own in outcome.rcpts) and (
+        outcome.data is None or outcome.data.code < 400
+    )
+
+
+def _delivered(message: Claimed, outcome: Outcome, now: float) -> Record:
+    """The record of the common case, in which there is nothing to weigh."""
+    final = outcome.final
+    assert final is not None
+    code, enhanced, text = final.code, final.enhanced, final.text.replace("\n", " ")
+    sent = RecipientState.SENT
+    changes = tuple([RecipientChange(r.n, sent, code, enhanced, text) for r in message.recipients])
+    return Record(
+        pk=message.pk,
+        token=message.token,
+        attempt=message.attempts + 1,
+        kind=EventKind.OUTCOME,
+        changes=changes,
+        next_at=None,
+        at=now,
+        data=_data(changes, None),
+        outcome=_trace(outcome),
+    )
 
 
 def _told(outcome: Outcome, index: int, count: int) -> _Told:
@@ -204,12 +235,11 @@ def _record(
     states: dict[int, RecipientState],
     next_at: float | None,
 ) -> Record:
-    """The transaction's record; recipients without an entry in *states* were sent."""
+    """The transaction's record."""
     changes = tuple(
-        each.change(recipient.n, states.get(index, RecipientState.SENT))
+        each.change(recipient.n, states[index])
         for index, (recipient, each) in enumerate(zip(message.recipients, told, strict=True))
     )
-    plain = kind is EventKind.OUTCOME and not states
     waiting = [c for c in changes if c.state in (RecipientState.DEFERRED, RecipientState.UNCERTAIN)]
     return Record(
         pk=message.pk,
@@ -220,8 +250,8 @@ def _record(
         next_at=next_at,
         at=now,
         report=bool(waiting) and not outcome.stale,
-        reason_key="" if plain else reason_key(waiting, outcome.phase),
-        reason="" if plain else _reason(waiting, kind),
+        reason_key=reason_key(waiting, outcome.phase),
+        reason=_reason(waiting, kind),
         data=_data(changes, next_at),
         outcome=_trace(outcome),
     )

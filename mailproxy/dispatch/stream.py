@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections import Counter
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -348,8 +349,8 @@ class Stream:
             metrics.uncertain.labels(*labels).inc()
         if record.next_at is None:
             metrics.time_in_queue.observe(max(0.0, record.at - message.accepted_at))
-        for change in record.changes:
-            metrics.recipients.labels(change.state.value).inc()
+        for state, count in Counter(change.state for change in record.changes).items():
+            metrics.recipients.labels(state.value).inc(count)
 
 
 def _log_attempt(account: Account, message: Claimed, outcome: Outcome, record: Record) -> None:
