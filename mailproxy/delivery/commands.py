@@ -166,4 +166,7 @@ def _nothing(envelope: Envelope, reply: Reply) -> Plan:
 def _octets(address: str) -> bytes:
     if _ADDRESS.fullmatch(address) is None:
         raise UnsafeCommand("an address that cannot stand in a command")
-    return address.encode("utf-8")
+    try:
+        return address.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UnsafeCommand("an address with half a character") from None

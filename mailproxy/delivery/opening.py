@@ -124,6 +124,8 @@ class Opening(ESMTPSender):
             self.fault(str(self._reply), code)
             return
         super().smtpState_helo(code, resp)
+        # A refused HELO is the end of it; the base would say HELO again, and again.
+        self._failresponse = self.smtpConnectionFailed
 
     def esmtpState_serverConfig(self, code: int, resp: bytes) -> None:
         self.offered = capabilities(self._reply.text) if self._reply else Capabilities()
