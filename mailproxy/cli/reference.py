@@ -26,12 +26,21 @@ def reference() -> str:
         command = root.get_command(parent, name)
         assert command is not None
         context = click.Context(command, info_name=name, parent=parent)
-        parts += [f"## mailproxy {name}", command.help or "", _table(command, context)]
+        parts += [f"## mailproxy {name}", _prose(command.help or ""), _table(command, context)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def _made() -> str:
     return "<!-- Made by `python -m mailproxy.cli.reference docs`; do not edit. -->"
+
+
+def _prose(text: str) -> str:
+    """A help text; the paragraphs it marks as set by hand stay so."""
+    paragraphs = []
+    for paragraph in text.split("\n\n"):
+        by_hand = paragraph.removeprefix("\b\n")
+        paragraphs.append(paragraph if by_hand == paragraph else f"```text\n{by_hand}\n```")
+    return "\n\n".join(paragraphs)
 
 
 def _table(command: click.Command, context: click.Context) -> str:

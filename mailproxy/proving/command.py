@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from mailproxy.proving.answers import WORDS, parse_delay
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _WORDS = "\n".join(f"  {word + '@':<9} {does}" for word, does in WORDS.items())
 
@@ -24,8 +27,16 @@ def _both(user: str | None, password: str | None, name: str) -> None:
         raise click.UsageError(f"--{name}user and --{name}password go together")
 
 
-_PORT = click.IntRange(0, 65535)
-_COUNT = click.IntRange(0)
+def _port(name: str, **settings: Any) -> Callable[[_Command], _Command]:
+    return click.option(name, metavar="PORT", type=click.IntRange(0, 65535), **settings)
+
+
+def _count(name: str, metavar: str, **settings: Any) -> Callable[[_Command], _Command]:
+    return click.option(name, metavar=metavar, type=click.IntRange(0), **settings)
+
+
+def _seconds(name: str, **settings: Any) -> Callable[[_Command], _Command]:
+    return click.option(name, metavar="SECONDS", type=click.FloatRange(0), **settings)
 
 
 @click.command(
@@ -38,34 +49,35 @@ _COUNT = click.IntRange(0)
     )
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--smtp-port", type=_PORT, default=2525, show_default=True, help="SMTP, STARTTLS.")
-@click.option("--tls-port", type=_PORT, help="SMTP in implicit TLS, too.")
-@click.option("--http-port", type=_PORT, default=8025, show_default=True, help="Mail and reports.")
-@click.option("--report-port", type=_PORT, help="Another port for reports.")
+@_port("--smtp-port", default=2525, show_default=True, help="For SMTP, with STARTTLS.")
+@_port("--tls-port", help="For SMTP in implicit TLS as well.")
+@_port("--http-port", default=8025, show_default=True, help="Shows mail, takes reports.")
+@_port("--report-port", help="Takes reports as well.")
 @click.option("--user", help="Offer AUTH and demand it: this user ...")
 @click.option("--password", help="... with this password.")
 @click.option("--starttls/--no-starttls", default=True, show_default=True, help="Offer STARTTLS.")
 @click.option("--require-tls", is_flag=True, help="Take neither AUTH nor mail in clear.")
 @click.option("--certificate", metavar="FILE", help="Write the certificate it makes there.")
-@click.option("--max-size", type=_COUNT, default=100 << 20, show_default=True, help="Of a mail.")
-@click.option("--close-after", type=_COUNT, default=0, help="Mails per connection, then 421.")
-@click.option("--delay", default="0", callback=_delay, help="Before each final reply: 0-50ms.")
+@_count("--max-size", "BYTES", default=100 << 20, show_default=True, help="Of one mail.")
+@_count("--close-after", "N", default=0, help="After N mails a connection gets 421.")
+@click.option(
+    "--delay",
+    metavar="RANGE",
+    default="0",
+    callback=_delay,
+    help="Wait so long before the reply to a mail: 0-50ms, drawn anew each time.",
+)
 @click.option(
     "--drop-rate",
+    metavar="RATE",
     type=click.FloatRange(0, 1),
     default=0.0,
-    help="How often a mail is kept and the connection closed in place of the final reply.",
+    help="How often, 0 to 1, a mail is kept and the connection closed in place of the reply.",
 )
-@click.option("--seed", type=_COUNT, help="Of delays and lost replies.")
-@click.option("--slow", type=click.FloatRange(0), default=5.0, show_default=True, help="slow@: s.")
-@click.option(
-    "--hold",
-    type=click.FloatRange(0),
-    default=60.0,
-    show_default=True,
-    help="Seconds until a connection left without an answer is closed.",
-)
-@click.option("--keep", type=_COUNT, default=1000, show_default=True, help="Mails in memory.")
+@_count("--seed", "N", help="Of delays and lost replies; one is drawn and told if it matters.")
+@_seconds("--slow", default=5.0, show_default=True, help="How long slow@ waits.")
+@_seconds("--hold", default=60.0, show_default=True, help="How long drop@ stays connected.")
+@_count("--keep", "N", default=1000, show_default=True, help="Mails in memory.")
 @click.option("--ledger", metavar="FILE", help="Append a JSON line for every accepted mail.")
 @click.option("--report-ledger", metavar="FILE", help="Append a JSON line for every report.")
 @click.option("--report-user", help="Reports must show Basic credentials: this user ...")

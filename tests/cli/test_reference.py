@@ -28,6 +28,11 @@ class ReferenceTests(SynchronousTestCase):
             self.assertIn(f"## mailproxy {name}\n", page)
         self.assertIn("| `--drop-rate", page)
         self.assertIn("| `--port", page)
+        self.assertTrue(page.replace("\n", "").isprintable())
+
+    def test_set_by_hand(self) -> None:
+        """What is set by hand in a help text stays as it is set."""
+        self.assertRegex(reference(), r"```text\n  close@ .*\n(  .*\n)+```\n")
 
     def test_written_and_checked(self) -> None:
         """It is written where it belongs; checked, it is up to date until it is changed."""
