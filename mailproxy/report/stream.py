@@ -166,9 +166,10 @@ class Stream:
         if self._busy or self._closed:
             return
         delay = min(max(self._pace.due() - self._clock.seconds(), 0.0), LONGEST_TIMER)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._clock.callLater(delay, self._fire)
+        if self._timer is None:
+            self._timer = self._clock.callLater(delay, self._fire)
+        else:
+            self._timer.reset(delay)
 
     def _fire(self) -> None:
         self._timer = None

@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import CancelledError, Deferred
@@ -125,6 +125,16 @@ class RequestTests(HttpCase):
         other = self.sink("http://u:p@app.test/", user="sync", password="pw")
         self.successResultOf(self.send(other))
         self.assertEqual([basic("sync:pw")], self.header("authorization"))
+
+    def test_names_and_addresses(self) -> None:
+        """Hosts may be international names, and addresses of either kind."""
+        for url, host in (
+            ("http://bücher.test/sync", "xn--bcher-kva.test"),
+            ("http://[::1]:8080/sync", "[::1]:8080"),
+            ("HTTP://192.0.2.7/sync", "192.0.2.7"),
+        ):
+            self.successResultOf(self.send(self.sink(url)))
+            self.assertEqual([host], self.header("host"))
 
     def test_urls_that_cannot_be_used(self) -> None:
         """A URL that names no place to POST to is refused when the sink is made."""
@@ -279,6 +289,7 @@ class AnswerTests(HttpCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     @given(st.integers(200, 599), st.binary(max_size=30))
+    @settings(deadline=None)
     def test_any_answer(self, code: int, body: bytes) -> None:
         """Every answer ends the call, with an acknowledgement or an error of ours."""
         if code in (204, 205, 304):
