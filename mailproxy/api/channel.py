@@ -57,8 +57,6 @@ class LimitedRequest(Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         channel = self.channel
-        if channel.closing:
-            return
         self.received += len(data)
         if self.received > channel.site.max_request_bytes:
             channel.hang_up(TOO_LARGE)
@@ -148,7 +146,6 @@ class ApiChannel(HTTPChannel):
             return
         self.closing = True
         self._expect(None)
-        self.setTimeout(None)
         cast(ITransport, self.transport).write(last.raw())
         self.site.hung_up(self.requests[-1] if self.requests else None, last.status)
         self._deadline = self.callLater(LINGER, self._close)

@@ -96,7 +96,6 @@ class Listing:
         separator = b""
         cursor = query.after
         while page and left > 0:
-            page = page[:left]
             left -= len(page)
             cursor = page[-1].cursor
             timelines = [await self._timeline(record) for record in page] if history else []

@@ -214,6 +214,7 @@ class RefusalTests(SynchronousTestCase):
             "/accounts/",
             "/account/",
             "/commands",
+            "/commands//run-now",
             "/%ff",
             "/accounts%00",
             "*",
