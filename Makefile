@@ -3,14 +3,17 @@
 #   make run     the service on :8000, SQLite in ./data
 #   make test    linters, types, all tests
 #   make bench   the benchmarks (needs Postfix's smtp-sink for the relay figures)
+#   make docs    whether the generated pages are up to date, and the next release's notes
 #
 # PYTHON=python3.12 make venv chooses the interpreter.
 
-PYTHON ?= python3
+# The first of these that is new enough.
+PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
+    $(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(python))) python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := mailproxy twisted/plugins/mailproxy_plugin.py tests benchmarks
+SOURCES := mailproxy twisted/plugins/mailproxy_plugin.py tests benchmarks docs/generate.py
 
 .PHONY: run test test-long lint types format venv lock bench docs clean
 
@@ -38,8 +41,9 @@ bench: venv
 	$(BIN)/python -m benchmarks
 
 docs: venv
-	$(BIN)/towncrier build --draft --version next
+	$(BIN)/python docs/generate.py --check
 	$(BIN)/python -m mailproxy.cli.reference --check docs
+	$(BIN)/towncrier build --draft --version next
 
 venv: $(STAMP)
 

@@ -7,13 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from twisted.application.service import IServiceMaker
+from twisted.application.service import IServiceMaker, Service
 from twisted.plugin import IPlugin, getPlugins
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.config import VARIABLES, load
-from mailproxy.tap import Options, makeService
+from mailproxy.tap import CannotStart, Options, Starter, makeService
 from tests.scratch import scratch
 
 
@@ -88,6 +88,31 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(
             "mailproxy: GMP_PORT (--port): 'http' is not a whole number", caught.exception.code
         )
+
+
+class StarterTests(SynchronousTestCase):
+    def test_a_failed_start(self) -> None:
+        """A service that raises SystemExit at its start is told of as an Exception, in one line."""
+
+        class Failing(Service):
+            def startService(self) -> None:
+                raise SystemExit("mailproxy: no")
+
+        starter = Starter()
+        Failing().setServiceParent(starter)
+        with self.assertRaises(CannotStart) as caught:
+            starter.startService()
+        self.assertEqual("mailproxy: no", str(caught.exception))
+
+    def test_starts_and_stops(self) -> None:
+        """What is in it is started and stopped with it."""
+        starter = Starter()
+        service = Service()
+        service.setServiceParent(starter)
+        starter.startService()
+        self.assertTrue(service.running)
+        self.successResultOf(starter.stopService())
+        self.assertFalse(service.running)
 
 
 class ImportTests(SynchronousTestCase):
