@@ -76,16 +76,10 @@ _PARK = compiled(
     "reason",
     "pks",
 )
-_first = (
-    select(_e.at)
-    .where(_e.stream == _t.id, *_UNREPORTED)
-    .order_by(_e.pk)
-    .suffix_with("LIMIT 1")
-    .correlate(tenants)
-    .scalar_subquery()
-)
-_WAITING = compiled(select(_t.id).where(_first.is_not(None)).order_by(_t.id))
-_SINCE = compiled(select(func.min(_first)).select_from(tenants))
+_of_tenant = select(_e.at).where(_e.stream == _t.id, *_UNREPORTED).correlate(tenants)
+_WAITING = indexed(compiled(select(_t.id).where(_of_tenant.exists())), events, _UNREPORTED_INDEX)
+_first = _of_tenant.order_by(_e.pk).suffix_with("LIMIT 1").scalar_subquery()
+_SINCE = indexed(compiled(select(func.min(_first)).select_from(tenants)), events, _UNREPORTED_INDEX)
 _ALL_OF = compiled(
     select(_e.pk).where(_e.stream == p("tenant"), *_UNREPORTED).order_by(_e.pk).suffix_with(LIMIT),
     "tenant",
@@ -190,7 +184,7 @@ def acknowledge_all(tx: Transaction, call: AckAll) -> int:
 
 
 def waiting_tenants(cursor: Any) -> list[str]:
-    return [row[0] for row in cursor.execute(_WAITING.sql)]
+    return sorted(row[0] for row in cursor.execute(_WAITING.sql))
 
 
 def oldest(cursor: Any) -> float | None:

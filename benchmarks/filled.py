@@ -1,0 +1,86 @@
+"""Fills a store's file with many messages by bulk SQL, so that depth can be tested and measured."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from mailproxy.store.schema import NEVER
+
+_MESSAGE = """
+INSERT INTO messages (pk, tenant_id, id, generation, account_pk, lane, priority, batch, next_at,
+    claim_at, accepted_at, updated_at, expires_at, attempts, uncertain, intent, state, hold,
+    message_id, digest, envelope_from, size, parts, body_pk)
+WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :last)
+SELECT :base + n.i, 'default', 'bulk-' || (:base + n.i), 1, l.account_pk, l.pk, l.priority, l.batch,
+    :due, :due, :now, :now, :now + 86400, 0, 0, 0, 'queued', '',
+    '<' || n.i || '@bulk>', zeroblob(32), 'a@example.com', 300, 0, :base + n.i
+FROM n JOIN wanted ON wanted.i = n.i % :lanes JOIN lanes l ON l.pk = wanted.lane
+"""
+_RECIPIENT = """
+INSERT INTO recipients (message_pk, n, address, kind, state)
+SELECT pk, 0, 'u' || pk || '@example.com', 'to', 'waiting' FROM messages
+WHERE pk >= :base + :first AND pk < :base + :last
+"""
+_PAYLOAD = """
+INSERT INTO payloads (body_pk, json)
+SELECT pk, zeroblob(64) FROM messages WHERE pk >= :base + :first AND pk < :base + :last
+"""
+_EVENT = """
+INSERT INTO events (pk, event_id, message_pk, generation, kind, at, final)
+SELECT pk, zeroblob(16), pk, 1, 'accepted', :now, 0 FROM messages
+WHERE pk >= :base + :first AND pk < :base + :last
+"""
+_LANES = """
+UPDATE lanes SET queued = queued + c.n, due_at = min(due_at, c.due) FROM (
+    SELECT lane, count(*) AS n, min(claim_at) AS due FROM messages
+    WHERE pk >= :base + :first AND pk < :base + :last GROUP BY lane
+) c WHERE c.lane = lanes.pk
+"""
+
+#: Rows in one transaction.
+STEP = 50_000
+
+
+def lane(
+    connection: sqlite3.Connection,
+    pk: int,
+    account_pk: int,
+    *,
+    priority: int = 2,
+    batch: str = "",
+    blocked: int = 0,
+) -> int:
+    """Make a lane, empty as yet. :return: its pk."""
+    connection.execute(
+        "INSERT INTO lanes (pk, tenant_id, account_pk, priority, batch, blocked, due_at)"
+        " VALUES (?, 'default', ?, ?, ?, ?, ?)",
+        (pk, account_pk, priority, batch, blocked, NEVER),
+    )
+    return pk
+
+
+def fill(
+    connection: sqlite3.Connection, lanes: list[int], count: int, *, now: float, due: float
+) -> None:
+    """
+    Put *count* queued messages into *lanes*, in turn.
+
+    :param due: when they are due, in Unix seconds.
+    """
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (i INTEGER PRIMARY KEY, lane)")
+    connection.execute("DELETE FROM wanted")
+    connection.executemany("INSERT INTO wanted VALUES (?, ?)", list(enumerate(lanes)))
+    (base,) = connection.execute("SELECT coalesce(max(pk), 0) + 1 FROM messages").fetchone()
+    for first in range(0, count, STEP):
+        values = {
+            "base": base,
+            "first": first,
+            "last": min(count, first + STEP),
+            "now": now,
+            "due": due,
+            "lanes": len(lanes),
+        }
+        connection.execute("BEGIN")
+        for statement in (_MESSAGE, _RECIPIENT, _PAYLOAD, _EVENT, _LANES):
+            connection.execute(statement, values)
+        connection.execute("COMMIT")
