@@ -29,11 +29,11 @@ def answer_before_commit() -> None:
         early[:] = works
         return commit(self, cursor, works)
 
-    def mutated_end(self: Writer, cursor: sqlite3.Cursor) -> None:
+    def mutated_end(self: Writer, cursor: sqlite3.Cursor, changed: bool) -> None:
         for work in early:
             self._deliver(work.fire)
         time.sleep(0.2)
-        end(self, cursor)
+        end(self, cursor, changed)
 
     Writer._commit = mutated_commit  # type: ignore[method-assign]
     Writer._end = mutated_end  # type: ignore[method-assign]
@@ -63,7 +63,7 @@ def intent_after_body() -> None:
     begin = Stream.begin
 
     def mutated(self: Stream, message: Claimed) -> Deferred[bool]:
-        reactor.callLater(0.2, begin, self, message)  # type: ignore[attr-defined]
+        reactor.callLater(0.2, begin, self, message)
         return succeed(True)
 
     Stream.begin = mutated  # type: ignore[method-assign]

@@ -43,9 +43,10 @@ class DurabilityTests(SynchronousTestCase):
         directory = Path(tempfile.mkdtemp(prefix="mailproxy-trace-"))
         sink = SinkProcess(directory).start()
         self.addCleanup(sink.end)
-        service = TracedService(directory, mutation).start()
+        service = TracedService(directory, mutation)
+        service.start()
         self.addCleanup(service.end)
-        service.call("POST", "/account", account(sink.smtp_port))
+        service.call("POST", "/account", account(sink.smtp_port, tls_mode="plain"))
         for n in range(MESSAGES):
             self.send(service, f"m{n}")
         service.terminate()
@@ -54,7 +55,7 @@ class DurabilityTests(SynchronousTestCase):
     def send(self, service: Service, id: str) -> None:
         """Submit one message and wait until its outcome is stored."""
         self.assertEqual(200, service.add(message(id)).status)
-        wait_until(lambda: service.states()[id] == "sent", what="the outcome")
+        wait_until(lambda: service.states().get(id) == "sent", what="the outcome")
 
     def test_every_answer_follows_a_sync(self) -> None:
         """Before each 200 of add-messages the disk was told to keep what was accepted."""
