@@ -9,12 +9,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.__main__ import COMMANDS
 from mailproxy.cli.reference import PLACE, main, reference
+from tests.scratch import scratch
 
 
 class ReferenceTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.docs = Path(self.mktemp())
-        self.docs.mkdir()
+        self.docs = scratch(self)
 
     def run_main(self, *arguments: str) -> tuple[int, str]:
         result = CliRunner().invoke(main, [*arguments, str(self.docs)])

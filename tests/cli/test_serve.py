@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import sys
-from pathlib import Path
 
 from click.testing import CliRunner, Result
 from twisted.internet.utils import getProcessOutputAndValue
@@ -16,6 +15,7 @@ from mailproxy.__main__ import group
 from mailproxy.cli.serve import twistd_arguments
 from mailproxy.config import VARIABLES
 from tests.cli.process import Running, clean_env
+from tests.scratch import scratch
 
 
 def invoke(*arguments: str, **env: str | None) -> Result:
@@ -105,8 +105,7 @@ class TokenTests(SynchronousTestCase):
 
     def test_generated(self) -> None:
         """Else the one in the data directory is."""
-        folder = Path(self.mktemp())
-        folder.mkdir()
+        folder = scratch(self)
         file = folder / "api-token"
         file.write_text(f"{self.TOKEN}\n")
         file.chmod(0o600)
@@ -116,8 +115,7 @@ class TokenTests(SynchronousTestCase):
 
     def test_damaged(self) -> None:
         """A file that holds no token is named."""
-        folder = Path(self.mktemp())
-        folder.mkdir()
+        folder = scratch(self)
         (folder / "api-token").write_text("two words\n")
 
         result = invoke("token", "--data-dir", str(folder))
@@ -127,12 +125,12 @@ class TokenTests(SynchronousTestCase):
 
     def test_none_yet(self) -> None:
         """Before the first start there is none, and none is made."""
-        folder = Path(self.mktemp())
+        folder = scratch(self) / "data"
 
         result = invoke("token", "--data-dir", str(folder))
 
         self.assertEqual((1, ""), (result.exit_code, result.stdout))
-        self.assertIn(str(folder.resolve() / "api-token"), result.stderr)
+        self.assertIn(str(folder / "api-token"), result.stderr)
         self.assertFalse(folder.exists())
 
     def test_none_at_all(self) -> None:
@@ -150,8 +148,7 @@ class ServiceTests(TestCase):
 
     def setUp(self) -> None:
         self.port = free_port()
-        self.folder = Path(self.mktemp()).resolve()
-        self.folder.mkdir()
+        self.folder = scratch(self)
         self.env = {
             "GMP_HOST": "127.0.0.1",
             "GMP_PORT": str(self.port),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import smtplib
 import socket
-from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -15,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mailproxy.proving.command import sink
 from tests.cli.process import Running
+from tests.scratch import scratch
 
 
 class ProcessTests(TestCase):
@@ -63,7 +63,7 @@ class ProcessTests(TestCase):
 
     async def test_unwritable_ledger(self) -> None:
         """A ledger that cannot be opened is one line, and exit status 1."""
-        process = self.start(f"--ledger={Path(self.mktemp()) / 'ledger'}")
+        process = self.start(f"--ledger={scratch(self) / 'nowhere' / 'ledger'}")
 
         self.assertEqual(1, await process.ended)
         (line,) = process.out.splitlines()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.proving.ledger import Copy, JsonLines, Ledger, header
+from tests.scratch import scratch
 
 
 def add(ledger: Ledger, body: bytes = b"x\r\n", **facts: Any) -> Copy:
@@ -110,7 +110,7 @@ class LedgerTests(SynchronousTestCase):
 
     def test_written_down(self) -> None:
         """Each copy is a JSON line in the file before ``add`` returns; a file is continued."""
-        path = Path(self.mktemp())
+        path = scratch(self) / "ledger"
         for mail_id in ("m1", "m2"):
             lines = JsonLines(str(path))
             add(Ledger(lines=lines), mail_id=mail_id, sender="ä@x.org")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -14,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailproxy.proving.ledger import JsonLines
 from mailproxy.proving.receiver import Credentials, NotAReport, Receiver, describe
 from tests.fakes import EPOCH, FakeClock
+from tests.scratch import scratch
 
 
 def report(*items: dict[str, Any]) -> bytes:
@@ -111,7 +111,7 @@ class ReceiverTests(SynchronousTestCase):
 
     def test_written_down(self) -> None:
         """Each call is a JSON line in the file before it is answered."""
-        path = Path(self.mktemp())
+        path = scratch(self) / "ledger"
         lines = JsonLines(str(path))
         self.addCleanup(lines.close)
         receiver = Receiver(FakeClock().now, lines=lines)

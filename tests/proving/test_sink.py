@@ -9,7 +9,6 @@ import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -24,6 +23,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 from mailproxy.proving.house import Terms
 from mailproxy.proving.receiver import Credentials
 from mailproxy.proving.sink import Sink, SinkOptions
+from tests.scratch import scratch
 
 T = TypeVar("T")
 
@@ -240,7 +240,8 @@ class ServiceTests(SinkCase):
 
     async def test_files(self) -> None:
         """The ledgers and the certificate are written where they shall be."""
-        paths = {name: Path(self.mktemp()) for name in ("ledger", "report_ledger", "certificate")}
+        folder = scratch(self)
+        paths = {name: folder / name for name in ("ledger", "report_ledger", "certificate")}
         sink = self.start(**{name: str(path) for name, path in paths.items()})
 
         def deliver() -> None:
