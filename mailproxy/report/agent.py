@@ -17,7 +17,7 @@ from OpenSSL.crypto import X509
 from OpenSSL.SSL import Context
 from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocol,
@@ -46,6 +46,7 @@ from twisted.web.iweb import (
 from zope.interface import implementer
 
 from mailproxy.errors import ConfigurationError
+from mailproxy.report.target import endpoint_of
 
 #: Seconds until a connection must stand.
 CONNECT = 10.0
@@ -115,7 +116,7 @@ class ReportAgent:
 
     def endpoint(self, uri: URI) -> IStreamClientEndpoint:
         """Where *uri* is reached."""
-        plain = HostnameEndpoint(self.reactor, uri.host, uri.port, timeout=self._connect_timeout)
+        plain = endpoint_of(self.reactor, uri.host, uri.port, self._connect_timeout)
         if uri.scheme != b"https":
             return plain
         return wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), plain)

@@ -12,9 +12,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import unquote
 
-from hyperlink import EncodedURL
 from OpenSSL import SSL
 from service_identity import VerificationError
 from treq.client import HTTPClient
@@ -36,11 +34,15 @@ from mailproxy.interfaces import IClock, IReportSink
 from mailproxy.records import ReportItem
 from mailproxy.report.answer import Taken, plain, read_answer, refused, retry_after
 from mailproxy.report.encoding import MOST_BYTES, encode
+from mailproxy.report.target import parse_url
 
 #: Bytes of an answer's body; a longer one is no acknowledgement.
 MOST_ANSWER = 1024 * 1024
 
 _USER_AGENT = f"mailproxy/{__version__}"
+
+#: What treq is told; see :class:`_AsWritten`.
+_SOMEWHERE = "http://receiver.invalid/"
 
 _log = Logger()
 
@@ -72,12 +74,11 @@ class HttpSink:
         timeout: float = 300.0,
         most_bytes: int = MOST_BYTES,
     ) -> None:
-        parsed = _parse(url)
-        if not (user or password) and parsed.userinfo:
-            user, password = (unquote(each) for each in f"{parsed.userinfo}:".split(":")[:2])
-        self._url = parsed.replace(userinfo="", fragment="").to_uri().to_text()
+        target = parse_url(url)
+        if not (user or password):
+            user, password = target.user, target.password
         #: What may stand in a log: no user info and no query.
-        self.name = parsed.replace(userinfo="", fragment="", query=()).to_uri().to_text()
+        self.name = target.name
         self._clock = clock
         self._timeout = timeout
         self._most_bytes = most_bytes
@@ -88,7 +89,7 @@ class HttpSink:
             self._headers.setRawHeaders("Authorization", [authorization])
         # A policy without a single allowed domain keeps the jar empty.
         jar = IndexableCookieJar(DefaultCookiePolicy(allowed_domains=()))
-        self._client = HTTPClient(_Uncompressed(agent), jar, _Body)
+        self._client = HTTPClient(_AsWritten(agent, target.url), jar, _Body)
 
     def __repr__(self) -> str:
         return f"<HttpSink {self.name}>"
@@ -119,17 +120,17 @@ class HttpSink:
         def late(_: object, timeout: float) -> None:
             raise ReportUnanswered(f"no answer within {timeout:.0f} s")
 
-        call: Deferred[Any] = self._client.request(
-            "POST",
-            self._url,
-            data=body,
-            headers=self._headers,
-            allow_redirects=False,
-            unbuffered=True,
-            reactor=self._clock,  # type: ignore[arg-type]  # or treq takes the global one
-        )
-        call.addCallback(_whole).addTimeout(self._timeout, self._clock, late)
         try:
+            call: Deferred[Any] = self._client.request(
+                "POST",
+                _SOMEWHERE,
+                data=body,
+                headers=self._headers,
+                allow_redirects=False,
+                unbuffered=True,
+                reactor=self._clock,  # type: ignore[arg-type]  # or treq takes the global one
+            )
+            call.addCallback(_whole).addTimeout(self._timeout, self._clock, late)
             whole: tuple[IResponse, bytes] = await call
         except SinkUnavailable:
             raise
@@ -145,17 +146,6 @@ class HttpSink:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
-
-
-def _parse(url: str) -> EncodedURL:
-    try:
-        parsed = EncodedURL.from_text(url.strip())
-        parsed.to_uri()
-    except (ValueError, UnicodeError):
-        raise ValueError("not a URL") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ValueError("not a URL that begins with http:// or https:// and names a host")
-    return parsed
 
 
 def _authorization(token: str | None, user: str | None, password: str | None) -> str | None:
@@ -246,11 +236,17 @@ class _Body:
 
 
 @implementer(IAgent)
-class _Uncompressed:
-    """Asks for no compression and undoes none: a small answer can stand for a huge one."""
+class _AsWritten:
+    """
+    Requests the very URL that was configured, and takes answers as they are.
 
-    def __init__(self, agent: IAgent) -> None:
+    treq writes URLs anew and refuses hosts that are not domain names. Compression is not asked
+    for and not undone: a small answer can stand for a huge one.
+    """
+
+    def __init__(self, agent: IAgent, url: str) -> None:
         self._agent = agent
+        self._url = url.encode("ascii")
 
     def request(
         self,
@@ -261,7 +257,8 @@ class _Uncompressed:
     ) -> Deferred[IResponse]:
         if headers is not None:
             headers.removeHeader("accept-encoding")
-        return self._agent.request(method, uri, headers, bodyProducer).addCallback(self._as_is)
+        response = self._agent.request(method, self._url, headers, bodyProducer)
+        return response.addCallback(self._as_is)
 
     def _as_is(self, response: IResponse) -> IResponse:
         response.headers.removeHeader("content-encoding")

@@ -132,6 +132,8 @@ class RequestTests(HttpCase):
             ("http://bücher.test/sync", "xn--bcher-kva.test"),
             ("http://[::1]:8080/sync", "[::1]:8080"),
             ("HTTP://192.0.2.7/sync", "192.0.2.7"),
+            ("http://my_app:8069/sync", "my_app:8069"),
+            ("http://App.test./sync", "app.test."),
         ):
             self.successResultOf(self.send(self.sink(url)))
             self.assertEqual([host], self.header("host"))

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Client
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from mailproxy.clock import SystemClock
 from mailproxy.errors import ConfigurationError, ReportUnanswered, SinkUnavailable
@@ -21,6 +25,21 @@ from mailproxy.report.reporter import Reporter
 from tests.fakes import FakeClock
 from tests.report.fakes import FakeReports, item
 from tests.report.server import Authority, Receiver, Script, answer, hang, raw
+
+
+@implementer(IHostnameResolver)
+class PrivateNames:
+    """Knows one name, of which only the second address answers."""
+
+    def resolveHostName(
+        self, resolutionReceiver: Any, hostName: str, portNumber: int = 0, *_: Any, **__: Any
+    ) -> Any:
+        resolutionReceiver.resolutionBegan(self)
+        for host in ("127.0.0.2", "127.0.0.1") if hostName == "my_app" else ():
+            resolutionReceiver.addressResolved(IPv4Address("TCP", host, portNumber))
+        resolutionReceiver.resolutionComplete()
+        return self
+
 
 OK = answer("200 OK", b'{"ok": true, "queued": 0}')
 
@@ -147,6 +166,18 @@ class PlainTests(SocketCase):
         await port.stopListening()
         error = await self.refused(self.sink(url), item())
         self.assertIn("refused", str(error))
+
+    async def test_a_name_that_only_the_resolver_knows(self) -> None:
+        """A host is called if the resolver knows it, whatever its name looks like."""
+        port = urlsplit(self.listen(OK)).port
+        before = self.reactor.installNameResolver(PrivateNames())
+        self.addCleanup(self.reactor.installNameResolver, before)
+        self.assertEqual(Taken(), await self.sink(f"http://my_app:{port}/").send([]))
+        error = await self.refused(self.sink(f"http://no_app:{port}/"), item())
+        self.assertIn("no_app", str(error))
+        error = await self.refused(self.sink(f"https://my_app:{port}/"), item())
+        self.assertIs(SinkUnavailable, type(error))
+        await self.receiver.all_closed()
 
     async def test_ended_by_us(self) -> None:
         """Ending a call closes its connection."""
