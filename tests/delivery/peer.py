@@ -276,6 +276,10 @@ class Letter:
     def settle(self, granted: bool) -> None:
         self._asked.callback(granted)
 
+    @property
+    def settled(self) -> bool:
+        return self._asked.called
+
     def sent_over(self, session: Session) -> Letter:
         """Hand it over; what it comes to is appended to ``results``."""
         session.deliver(self).addBoth(self.results.append)

@@ -1,0 +1,226 @@
+"""TLS over real sockets, against certificates of our own making."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.ssl import TLSVersion
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from mailproxy.delivery.connect import Connector
+from mailproxy.delivery.pool import Pool
+from mailproxy.delivery.session import Session
+from mailproxy.delivery.tls import BadRoots, certificates
+from mailproxy.errors import AccountFault
+from mailproxy.metrics import Metrics
+from mailproxy.model import Account, Outcome
+from mailproxy.states import TlsMode
+from tests.delivery.certificates import Authority
+from tests.delivery.peer import Letter, account
+from tests.delivery.tls_peer import PeerFactory
+
+
+class TlsTests(TestCase):
+    authority: ClassVar[Authority]
+    timeout = 20
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.authority = Authority()
+
+    async def serve(self, pem: bytes | None = None, **how: Any) -> PeerFactory:
+        peer = PeerFactory(pem or self.authority.issue("localhost", "127.0.0.1"), **how)
+        self.port = await peer.listen()
+        self.addCleanup(lambda: Deferred.fromCoroutine(peer.close()))
+        return peer
+
+    def pool(self, extra_ca: str | None = None) -> Pool:
+        pool = Pool(Connector(reactor), reactor, "me.test", Metrics(), extra_ca=extra_ca)  # type: ignore[arg-type]
+        self.addCleanup(lambda: Deferred.fromCoroutine(pool.close(1.0)))
+        return pool
+
+    def account(self, mode: TlsMode, **values: Any) -> Account:
+        fixed = {"host": "localhost", "ca_pem": self.authority.pem, "timeout": 10.0}
+        return account(port=self.port, tls_mode=mode, **{**fixed, **values})
+
+    async def deliver(self, to: Account, pool: Pool | None = None) -> Outcome:
+        pool = pool or self.pool()
+        session: Session = await pool.acquire(to)
+        outcome: Outcome = await session.deliver(Letter())
+        pool.release(session)
+        return outcome
+
+    async def fault(self, to: Account) -> AccountFault:
+        try:
+            await self.deliver(to)
+        except AccountFault as fault:
+            return fault
+        raise AssertionError("the message was delivered")
+
+    async def test_implicit(self) -> None:
+        """Implicit TLS with the right name delivers, and the outcome says how it was protected."""
+        peer = await self.serve(implicit=True)
+        outcome = await self.deliver(self.account(TlsMode.IMPLICIT))
+        self.assertTrue(outcome.tls.startswith("TLSv1.3 "), outcome.tls)
+        self.assertEqual(f"127.0.0.1:{self.port}", outcome.peer)
+        self.assertEqual({"tls"}, {how for how, _ in peer.heard})
+
+    async def test_starttls(self) -> None:
+        """STARTTLS: only EHLO and STARTTLS are said in clear, and EHLO is said again."""
+        peer = await self.serve()
+        outcome = await self.deliver(self.account(TlsMode.STARTTLS))
+        self.assertTrue(outcome.tls)
+        self.assertEqual((), outcome.notes)
+        clear = [line for how, line in peer.heard if how == "clear"]
+        self.assertEqual([b"EHLO me.test", b"STARTTLS"], clear)
+        self.assertIn(("tls", b"EHLO me.test"), peer.heard)
+
+    async def test_credentials_go_over_tls(self) -> None:
+        """AUTH comes after STARTTLS."""
+        peer = await self.serve()
+        await self.deliver(self.account(TlsMode.STARTTLS, user="joe", password="secret"))
+        self.assertEqual(["tls"], [how for how, line in peer.heard if line.startswith(b"AUTH")])
+
+    async def test_an_address_can_be_verified(self) -> None:
+        """A host that is an IP address is checked against the certificate's addresses."""
+        await self.serve()
+        self.assertTrue((await self.deliver(self.account(TlsMode.STARTTLS, host="127.0.0.1"))).tls)
+
+    async def test_roots_for_all_accounts(self) -> None:
+        """The service's extra CA is trusted beside the account's own."""
+        await self.serve()
+        to = self.account(TlsMode.STARTTLS, ca_pem=None)
+        self.assertTrue((await self.deliver(to, self.pool(self.authority.pem))).tls)
+        to = self.account(TlsMode.STARTTLS, ca_pem=Authority("Other").pem)
+        self.assertTrue((await self.deliver(to, self.pool(self.authority.pem))).tls)
+
+    async def test_an_own_root_replaces_the_platforms(self) -> None:
+        """An account with its own CA trusts nobody else's."""
+        await self.serve()
+        fault = await self.fault(self.account(TlsMode.STARTTLS, ca_pem=Authority("Other").pem))
+        self.assertEqual("tls", fault.phase)
+
+    async def test_bad_certificates_are_faults_with_their_reason(self) -> None:
+        """F37, S5: every certificate that does not verify is told apart, and nothing is sent."""
+        issue = self.authority.issue
+        for pem, words in (
+            (issue("other.test"), "it is not for localhost"),
+            (issue("localhost", expired=True), "it has expired"),
+            (issue("localhost", self_signed=True), "it is self-signed"),
+            (Authority("Stranger").issue("localhost"), "issuer is not trusted"),
+        ):
+            for mode, implicit in ((TlsMode.STARTTLS, False), (TlsMode.IMPLICIT, True)):
+                peer = await self.serve(pem, implicit=implicit)
+                fault = await self.fault(self.account(mode, user="joe", password="secret"))
+                self.assertEqual("tls", fault.phase)
+                self.assertIn(words, fault.reason)
+                self.assertNotIn("AUTH", str(peer.heard))
+                self.assertNotIn("MAIL", str(peer.heard))
+
+    async def test_a_stripped_starttls_is_a_fault(self) -> None:
+        """F36: where TLS is required, a server that does not offer it is sent nothing."""
+        peer = await self.serve(starttls=False)
+        fault = await self.fault(self.account(TlsMode.STARTTLS, user="joe", password="secret"))
+        self.assertEqual("tls", fault.phase)
+        self.assertEqual([("clear", b"EHLO me.test")], peer.heard)
+
+    async def test_a_refused_starttls_is_a_fault(self) -> None:
+        """F37: 454 to STARTTLS, and a server that then does not speak TLS."""
+        await self.serve(refuses=True)
+        fault = await self.fault(self.account(TlsMode.STARTTLS))
+        self.assertEqual(("tls", 454), (fault.phase, fault.code))
+        await self.serve(garbles=True)
+        self.assertEqual("tls", (await self.fault(self.account(TlsMode.STARTTLS))).phase)
+
+    async def test_old_protocols_are_refused(self) -> None:
+        """F37: below TLS 1.2 there is no TLS."""
+        await self.serve(
+            insecurelyLowerMinimumTo=TLSVersion.TLSv1_0, lowerMaximumSecurityTo=TLSVersion.TLSv1_1
+        )
+        self.assertEqual("tls", (await self.fault(self.account(TlsMode.STARTTLS))).phase)
+
+    async def test_words_injected_before_tls_are_an_attack(self) -> None:
+        """F38, S4: anything behind the answer to STARTTLS ends the connection, in every mode."""
+        for mode in (TlsMode.STARTTLS, TlsMode.OPPORTUNISTIC):
+            peer = await self.serve(injected=b"250-evil\r\n250 AUTH PLAIN\r\n")
+            fault = await self.fault(self.account(mode))
+            self.assertIn("attack", fault.reason)
+            self.assertEqual(2, len(peer.heard))
+
+    async def test_plain_never_uses_tls(self) -> None:
+        """The mode *plain* does not ask for STARTTLS though it is offered."""
+        peer = await self.serve()
+        outcome = await self.deliver(self.account(TlsMode.PLAIN))
+        self.assertEqual("", outcome.tls)
+        self.assertNotIn(("clear", b"STARTTLS"), peer.heard)
+
+    async def test_opportunistic_uses_what_is_offered(self) -> None:
+        """STARTTLS if offered, clear if not; neither is worth a note."""
+        await self.serve()
+        outcome = await self.deliver(self.account(TlsMode.OPPORTUNISTIC))
+        self.assertTrue(outcome.tls)
+        self.assertEqual((), outcome.notes)
+        await self.serve(starttls=False)
+        outcome = await self.deliver(self.account(TlsMode.OPPORTUNISTIC))
+        self.assertEqual(("", ()), (outcome.tls, outcome.notes))
+
+    async def test_opportunistic_takes_a_bad_certificate_and_notes_it(self) -> None:
+        """Without credentials an unverified peer is better than clear; the timeline says so."""
+        for pem, words in (
+            (self.authority.issue("localhost", self_signed=True), "self-signed"),
+            (self.authority.issue("other.test"), "not for localhost"),
+        ):
+            await self.serve(pem)
+            outcome = await self.deliver(self.account(TlsMode.OPPORTUNISTIC))
+            self.assertTrue(outcome.tls)
+            self.assertIn(words, outcome.notes[0])
+
+    async def test_opportunistic_falls_back_to_clear_once(self) -> None:
+        """A handshake that fails leads to one new connection in clear, and a note."""
+        for how in ({"garbles": True}, {"refuses": True}):
+            peer = await self.serve(**how)
+            outcome = await self.deliver(self.account(TlsMode.OPPORTUNISTIC))
+            self.assertEqual("", outcome.tls)
+            self.assertIn("sent in clear", outcome.notes[0])
+            self.assertEqual(2, [line for _, line in peer.heard].count(b"EHLO me.test"))
+
+    async def test_opportunistic_credentials_need_a_verified_peer(self) -> None:
+        """With credentials: no unverified peer and no clear, unless the account allows it."""
+        login = {"user": "joe", "password": "secret"}
+        bad = self.authority.issue("localhost", self_signed=True)
+        for pem, how in ((bad, {}), (None, {"garbles": True}), (None, {"starttls": False})):
+            peer = await self.serve(pem, **how)
+            await self.fault(self.account(TlsMode.OPPORTUNISTIC, **login))
+            self.assertNotIn("AUTH", str(peer.heard))
+            allowed = self.account(TlsMode.OPPORTUNISTIC, allow_plaintext_auth=True, **login)
+            await self.deliver(allowed)
+            self.assertIn("AUTH", str(peer.heard))
+
+    async def test_a_ca_that_cannot_be_read_is_a_fault(self) -> None:
+        """A damaged CA means no session, not an unverified one."""
+        await self.serve()
+        for pem in ("nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"):
+            fault = await self.fault(self.account(TlsMode.STARTTLS, ca_pem=pem))
+            self.assertEqual("tls", fault.phase)
+
+    async def test_nobody_listens(self) -> None:
+        """F23: a refused connection is told with its phase."""
+        peer = await self.serve()
+        await peer.close()
+        self.assertEqual("connect", (await self.fault(self.account(TlsMode.STARTTLS))).phase)
+
+    async def test_a_name_that_does_not_exist(self) -> None:
+        """F45: a name that cannot be resolved is told as such."""
+        self.port = 25
+        fault = await self.fault(self.account(TlsMode.PLAIN, host="no-such-host.invalid"))
+        self.assertEqual("resolve", fault.phase)
+
+
+class CertificatesTests(SynchronousTestCase):
+    def test_every_certificate_is_read(self) -> None:
+        """A bundle is read whole; what is none is refused."""
+        pem = Authority().pem + "\nsome words\n" + Authority().pem
+        self.assertEqual(2, len(certificates(pem)))
+        self.assertRaises(BadRoots, certificates, "")
