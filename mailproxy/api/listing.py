@@ -61,7 +61,7 @@ class Listing:
         query, limit, history = _query(call)
         try:
             page = await self._page(query, limit)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             raise invalid([Problem(("query", "cursor"), "not one of ours")]) from None
         call.request.setHeader(b"Server", b"mailproxy")
         call.request.setHeader(b"Content-Type", JSON)

@@ -131,6 +131,7 @@ class Intake:
             batch = await self._in_thread(_read_and, judge, content)
             return await self._store_all(batch, verbose)
         finally:
+            content.close()
             self._large.release()
 
     def _judge(

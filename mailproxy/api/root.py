@@ -42,6 +42,7 @@ from mailproxy.errors import StoreError
 from mailproxy.interfaces import IClock, IControl, InThread, IStore
 from mailproxy.metrics import Metrics
 from mailproxy.model import DEFAULT_TENANT
+from mailproxy.threads import NotRunning
 
 _log = Logger()
 
@@ -172,7 +173,7 @@ class _Front(Resource):
             result = await (shielded(work) if write else work)
         except Refused as refused:
             result = refused.answer
-        except StoreError as problem:
+        except (StoreError, NotRunning) as problem:
             _log.warn("{route}: {problem}", route=route.path, problem=str(problem))
             result = CANNOT_STORE if write else CANNOT_READ
         except CancelledError:

@@ -175,6 +175,13 @@ class TenantTokenTests(SynchronousTestCase):
         reply = self.door.call("DELETE", "/account/smtp-main", token="token-of-acme")
         self.assertEqual(404, reply.status)
 
+    def test_inactive_tenant(self) -> None:
+        """The messages of a tenant that is not active are rejected."""
+        self.door.store.add_tenant("acme", active=False)
+        body = {"messages": [message()]}
+        reply = self.door.call("POST", "/commands/add-messages", body, "token-of-acme")
+        self.assertEqual([{"id": "m1", "reason": "tenant inactive"}], reply.json["rejected"])
+
     def test_unknown_tenant(self) -> None:
         """A tenant nobody knows is a 400, rejects its elements, and does not stop run-now."""
         for method, target in (

@@ -353,6 +353,13 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(pages, self.fussy.pages)
         self.assertLess(set(self.door.clock.getDelayedCalls()), timers)
 
+    def test_cursor_the_store_does_not_like(self) -> None:
+        """However the store refuses a cursor, it is the client's mistake."""
+        for error in (ValueError(), TypeError(), OverflowError()):
+            self.fussy.error = error
+            self.client.send(request("GET", "/messages?cursor=u:0:1"))
+        self.assertEqual([422] * 3, [reply.status for reply in self.client.replies])
+
     def test_fails_at_once(self) -> None:
         """A store that cannot be read at all is a 503."""
         self.store.close()

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy import payload
@@ -14,6 +14,7 @@ from mailproxy.api.messages import INLINE_BYTES, LARGE_AT_ONCE, LARGE_WAITING, I
 from mailproxy.api.wire import MAX_VALUES
 from mailproxy.errors import StoreBusy, StoreError, StoreUnavailable
 from mailproxy.model import Content
+from mailproxy.threads import NotRunning
 from tests import build
 from tests.api.door import Connection, Door, Reply, message, request
 from tests.fake_store_rows import MessageRow
@@ -367,6 +368,17 @@ class LargeTests(SynchronousTestCase):
             self.threads.go()
 
         self.assertEqual([[200]] * 3, [[r.status for r in c.replies] for c in clients])
+
+    def test_threads_stopped(self) -> None:
+        """Once the threads are stopped, a large request is known not to be stored."""
+
+        def stopped(function: Any, *args: Any, **kwargs: Any) -> Deferred[Any]:
+            return fail(NotRunning("stopped"))
+
+        self.door = Door(stopped)
+        for _ in range(LARGE_AT_ONCE + 1):
+            (reply,) = self.send(self.large("m1")).replies
+            self.assertEqual((503, "5"), (reply.status, reply.headers["retry-after"]))
 
     def test_too_many_waiting(self) -> None:
         """Beyond a number of large requests that wait, the next is told to come back."""
