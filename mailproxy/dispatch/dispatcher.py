@@ -18,6 +18,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from mailproxy.dispatch.activity import Activity
 from mailproxy.dispatch.judge import Rules, after_crash
 from mailproxy.dispatch.recorder import Recorder
 from mailproxy.dispatch.retry import DEFAULT_DELAYS
@@ -84,9 +85,9 @@ class Dispatcher(Service):
             rng,
             metrics,
             self.recorder,
+            Activity(metrics, options.log_activity),
             Rules(options.retry_delays, options.fault_max_age),
             options.batch_size,
-            options.log_activity,
             gate=0.0 if options.test_mode else None,
         )
         self._streams: dict[int, Stream] = {}

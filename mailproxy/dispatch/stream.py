@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections import Counter
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from mailproxy.dispatch.activity import Activity
 from mailproxy.dispatch.judge import Rules, judge, not_reached
 from mailproxy.dispatch.recorder import Intents, Recorder
 from mailproxy.dispatch.retry import probe_delay
@@ -23,7 +23,7 @@ from mailproxy.errors import AccountFault, StoreError
 from mailproxy.interfaces import IClock, ICourier, IFeed, IStore
 from mailproxy.metrics import Metrics
 from mailproxy.model import Account, Claimed, Outcome, Record
-from mailproxy.states import EventKind, RecipientState
+from mailproxy.states import EventKind
 
 _log = Logger()
 
@@ -53,9 +53,9 @@ class Shared:
     rng: random.Random
     metrics: Metrics
     recorder: Recorder
+    activity: Activity
     rules: Rules
     batch_size: int = 50
-    log_activity: bool = False
     stopping: bool = False
     #: In test mode, nothing that fell due after this instant is claimed; None outside of it.
     gate: float | None = None
@@ -290,13 +290,11 @@ class Stream:
         judged = judge(message, account, outcome, now, shared.rules, jitter)
         self._raised.pop(message.pk, None)
         stored = shared.recorder.add(judged.record)
-        self._count(account, message, judged.record)
+        shared.activity.attempt(account, message, outcome, judged.record)
         if judged.account_reason:
             Deferred.fromCoroutine(self._fault(account, outcome.phase, judged.account_reason))
         elif outcome.mail is not None:
             self._reached(account)
-        if shared.log_activity:
-            _log_attempt(account, message, outcome, judged.record)
         return stored.addCallback(lambda _: None)
 
     def put_back(self, message: Claimed) -> None:
@@ -340,33 +338,3 @@ class Stream:
             await self._shared.store.release([(each.pk, each.token) for each in messages])
         except StoreError as error:
             _log.warn("releasing {count} leases: {error}", count=len(messages), error=error)
-
-    def _count(self, account: Account, message: Claimed, record: Record) -> None:
-        metrics, labels = self._shared.metrics, (account.tenant_id, account.id)
-        if record.kind is EventKind.DEFERRED:
-            metrics.deferred.labels(*labels).inc()
-        elif record.kind is EventKind.UNCERTAIN:
-            metrics.uncertain.labels(*labels).inc()
-        if record.next_at is None:
-            metrics.time_in_queue.observe(max(0.0, record.at - message.accepted_at))
-        for state, count in Counter(change.state for change in record.changes).items():
-            metrics.recipients.labels(state.value).inc(count)
-
-
-def _log_attempt(account: Account, message: Claimed, outcome: Outcome, record: Record) -> None:
-    sent = sum(change.state is RecipientState.SENT for change in record.changes)
-    _log.info(
-        "attempt {attempt} tenant={tenant} account={account} id={id} sent={sent}/{count} "
-        "peer={peer} tls={tls} reply={reply!r} seconds={seconds:.3f} next={next}",
-        attempt=record.attempt,
-        tenant=account.tenant_id,
-        account=account.id,
-        id=message.id,
-        sent=sent,
-        count=len(record.changes),
-        peer=outcome.peer,
-        tls=outcome.tls or "none",
-        reply=str(outcome.final or outcome.data or outcome.mail or outcome.error),
-        seconds=outcome.timings[-1][1] if outcome.timings else 0.0,
-        next=record.next_at,
-    )

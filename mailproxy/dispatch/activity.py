@@ -1,0 +1,61 @@
+"""What operators see of each attempt: the counters it moves, and its line in the log."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import attrs
+from twisted.logger import Logger
+
+from mailproxy.metrics import Metrics
+from mailproxy.model import Account, Claimed, Outcome, Record
+from mailproxy.states import EventKind, RecipientState
+
+_log = Logger()
+
+
+@attrs.frozen
+class Activity:
+    """
+    :param log: one INFO line per attempt (``GMP_LOG_DELIVERY_ACTIVITY``).
+    """
+
+    metrics: Metrics
+    log: bool = False
+
+    def attempt(self, account: Account, message: Claimed, outcome: Outcome, record: Record) -> None:
+        """An attempt at *message* came to *outcome*, and *record* is what follows from it."""
+        metrics, labels = self.metrics, (account.tenant_id, account.id)
+        if record.kind is EventKind.DEFERRED:
+            metrics.deferred.labels(*labels).inc()
+        elif record.kind is EventKind.UNCERTAIN:
+            metrics.uncertain.labels(*labels).inc()
+        if record.next_at is None:
+            metrics.time_in_queue.observe(max(0.0, record.at - message.accepted_at))
+        for state, count in Counter(change.state for change in record.changes).items():
+            metrics.recipients.labels(state.value).inc(count)
+        if self.log:
+            self._line(account, message, outcome, record)
+
+    def _line(self, account: Account, message: Claimed, outcome: Outcome, record: Record) -> None:
+        _log.info(
+            "attempt {attempt} tenant={tenant} account={account} id={id} sent={sent}/{count} "
+            "peer={peer} tls={tls} reply={reply!r} seconds={seconds:.3f} next in {wait}",
+            attempt=record.attempt,
+            tenant=account.tenant_id,
+            account=account.id,
+            id=message.id,
+            sent=sum(change.state is RecipientState.SENT for change in record.changes),
+            count=len(record.changes),
+            peer=outcome.peer,
+            tls=outcome.tls or "none",
+            reply=outcome.error or _last_word(outcome),
+            seconds=outcome.timings[-1][1] if outcome.timings else 0.0,
+            wait="-" if record.next_at is None else f"{record.next_at - record.at:.1f} s",
+        )
+
+
+def _last_word(outcome: Outcome) -> str:
+    """The reply that decided: the latest, or that of the first refused recipient."""
+    refused = (reply for reply in outcome.rcpts if reply is not None and reply.code >= 400)
+    return str(outcome.final or next(refused, None) or outcome.data or outcome.mail)
