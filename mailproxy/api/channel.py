@@ -150,6 +150,17 @@ class ApiChannel(HTTPChannel):
         self.site.hung_up(self.requests[-1] if self.requests else None, last.status)
         self._deadline = self.callLater(LINGER, self._close)
 
+    def retire(self) -> None:
+        """Close the connection as soon as no request is under way on it."""
+        self.persistent = 0
+        if self.idle:
+            self.loseConnection()
+
+    def timeoutConnection(self) -> None:
+        """Nothing came for the idle time; as Twisted's own, but not worth a line in the log."""
+        self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
+        self.loseConnection()
+
     def abort(self) -> None:
         """Close the connection without another word."""
         cast(ITCPTransport, self.transport).abortConnection()

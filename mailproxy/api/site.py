@@ -7,6 +7,7 @@ It knows nothing of endpoints; whatever resource it is given answers the request
 from __future__ import annotations
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.web.resource import IResource
@@ -45,6 +46,7 @@ class ApiSite(Site):
 
     protocol = ApiChannel  # type: ignore[assignment]  # without the switch to HTTP/2
     requestFactory = LimitedRequest
+    noisy = False
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class ApiSite(Site):
         self._metrics = metrics
         self._max_connections = limits.max_connections
         self._open: dict[ApiChannel, None] = {}
+        self._done: Deferred[None] | None = None
 
     getContentFile = staticmethod(content_file)
 
@@ -89,6 +92,26 @@ class ApiSite(Site):
             return TOO_LARGE
         return None
 
+    async def finish(self, seconds: float) -> None:
+        """
+        End every connection once its request is answered; to be called when nobody listens.
+
+        :param seconds: after so long, what is not answered is cut off.
+        """
+        for channel in list(self._open):
+            channel.retire()
+        if not self._open:
+            return
+        self._done = Deferred()
+        timer = self.clock.callLater(seconds, self._cut)
+        await self._done
+        if timer.active():
+            timer.cancel()
+
+    def _cut(self) -> None:
+        for channel in list(self._open):
+            channel.abort()
+
     def opened(self, channel: ApiChannel) -> None:
         """A connection was made; make room for it if need be."""
         self._open[channel] = None
@@ -98,6 +121,8 @@ class ApiSite(Site):
 
     def closed(self, channel: ApiChannel) -> None:
         self._open.pop(channel, None)
+        if self._done is not None and not self._open and not self._done.called:
+            self._done.callback(None)
 
     def log(self, request: LimitedRequest) -> None:  # type: ignore[override]
         """A request has been answered."""

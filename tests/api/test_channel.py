@@ -8,6 +8,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from typing_extensions import Buffer
@@ -407,6 +408,59 @@ class ConnectionTests(SynchronousTestCase):
     def test_only_http_1(self) -> None:
         """Over TLS only HTTP/1.1 is offered."""
         self.assertEqual([b"http/1.1"], Door().site.acceptableProtocols())
+
+
+class FinishTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.door = Door()
+        self.door.put_account()
+        self.door.store.stall("enqueue")
+        self.door.clock.advance(61)  # the connection of the set-up is gone
+
+    def finish(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.door.site.finish(3.0))
+
+    def test_nobody_there(self) -> None:
+        """Without connections it is over at once."""
+        self.successResultOf(self.finish())
+
+    def test_idle(self) -> None:
+        """Connections without a request are closed at once."""
+        fresh, used = self.door.connect(), self.door.connect()
+        used.send(request("GET", "/livez"))
+
+        self.successResultOf(self.finish())
+
+        self.assertEqual((False, False), (fresh.open, used.open))
+
+    def test_answered(self) -> None:
+        """A request under way, or one whose body is still read, is answered first."""
+        waiting, reading = self.door.connect(), self.door.connect()
+        waiting.send(request("POST", ADD, {"messages": [message()]}))
+        reading.send(request("POST", ADD, headers={"Content-Length": "15"}))
+        done = self.finish()
+        self.assertNoResult(done)
+        self.door.store.resume()
+        self.assertNoResult(done)
+        reading.send(b'{"messages":[]}')
+
+        self.successResultOf(done)
+        for client in (waiting, reading):
+            self.assertEqual([200], [reply.status for reply in client.replies])
+            self.assertFalse(client.open)
+        self.assertEqual([], self.door.clock.getDelayedCalls())
+
+    def test_not_for_ever(self) -> None:
+        """What is not answered in time is cut off."""
+        client = self.door.connect()
+        client.send(request("POST", ADD, {"messages": [message()]}))
+        done = self.finish()
+
+        self.door.clock.advance(3)
+
+        self.successResultOf(done)
+        self.assertEqual((False, []), (client.open, client.replies))
+        self.door.store.resume()
 
 
 class ContentFileTests(SynchronousTestCase):
