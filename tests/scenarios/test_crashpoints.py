@@ -1,0 +1,148 @@
+"""
+The process dies at each named place of a message's way; the next start must make it good.
+
+F1 to F9 of the fault table: whatever the place, an accepted message arrives, a second copy is
+admitted by the timeline, and the outcome is reported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.scenarios.mutant import ROOT
+from tests.scenarios.processes import Service, SinkProcess, account, message, wait_until
+
+
+class Crasher(Service):
+    """A service that kills itself at the *count*-th passing of *point*, while that is set."""
+
+    point = ""
+    count = 1
+
+    def command(self) -> list[str]:
+        if not self.point:
+            return super().command()
+        crasher = ["-m", "tests.scenarios.crasher", self.point, str(self.count), "serve"]
+        return [sys.executable, *crasher]
+
+    def environment(self) -> dict[str, str]:
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        return super().environment() | {"PYTHONPATH": path}
+
+
+class CrashPointTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="mailproxy-crash-"))
+        ledgers = [
+            *("--ledger", str(self.directory / "copies.jsonl")),
+            *("--report-ledger", str(self.directory / "reports.jsonl")),
+        ]
+        self.sink = SinkProcess(self.directory, *ledgers).start()
+        self.addCleanup(self.sink.end)
+        self.service = Crasher(
+            self.directory,
+            GMP_CLIENT_SYNC_URL=self.sink.sync_url,
+            GMP_RETRY_DELAYS="0.2",
+        )
+        self.addCleanup(self.service.end)
+
+    def ledger(self, name: str) -> list[dict[str, object]]:
+        path = self.directory / name
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def crash(self, point: str, count: int = 1) -> None:
+        """Submit one message to a service that dies at *point*, then start a sound one."""
+        self.service.start()
+        self.service.call("POST", "/account", account(self.sink.smtp_port))
+        self.service.terminate()
+        self.service.point, self.service.count = point, count
+        self.service.start()
+        try:
+            self.answered = self.service.add(message("m1")).status == 200
+        except OSError:
+            self.answered = False
+        wait_until(lambda: not self.service.alive, what=f"the crash at {point}")
+        self.service.point = ""
+        self.service.start()
+
+    def settled(self, copies: int, uncertain: int) -> None:
+        """In the end the message is sent and reported, in *copies*, as the timeline says."""
+        wait_until(
+            lambda: [each["reported_ts"] is not None for each in self.service.messages()] == [True],
+            what="the report",
+        )
+        (record,) = self.service.messages()
+        self.assertEqual("sent", record["state"])
+        arrived = [each["mail_id"] for each in self.ledger("copies.jsonl")]
+        self.assertEqual(["m1"] * copies, arrived)
+        attempts = 1 + uncertain
+        self.assertEqual(attempts, record["attempts"])
+        if copies == 2:
+            first, second = (each["sha256"] for each in self.ledger("copies.jsonl"))
+            self.assertEqual(first, second, "both attempts are the same bytes")
+
+    def test_f2_after_the_commit_of_the_submission(self) -> None:
+        """F2: no answer came, but it is stored; submitting again is a success, not a copy."""
+        self.crash("enqueue-commit")
+        self.assertFalse(self.answered)
+        answer = self.service.call(
+            "POST", "/commands/add-messages?verbose=1", {"messages": [message("m1")]}
+        )
+        self.assertEqual(1, answer.body["queued"])
+        self.settled(copies=1, uncertain=0)
+
+    def test_f3_between_claim_and_connect(self) -> None:
+        """F3: a lease of a dead process holds nothing up and burns no attempt."""
+        self.crash("claim")
+        self.settled(copies=1, uncertain=0)
+
+    def test_f4_after_the_intent(self) -> None:
+        """F4: the intent stands and nobody knows what followed: uncertain, tried once more."""
+        self.crash("intent")
+        self.settled(copies=1, uncertain=1)
+
+    def test_f6_after_the_dot(self) -> None:
+        """F5, F6: the body was handed over whole; at most one more copy, and it is admitted."""
+        self.crash("body-written")
+        arrived = len(self.ledger("copies.jsonl"))
+        self.assertLessEqual(arrived, 1)
+        wait_until(lambda: len(self.ledger("copies.jsonl")) > arrived, what="the retry")
+        self.settled(copies=arrived + 1, uncertain=1)
+
+    def test_f7_after_the_reply(self) -> None:
+        """F7: the reply was read and not stored: for us the same as no reply."""
+        self.crash("reply-read")
+        wait_until(lambda: len(self.ledger("copies.jsonl")) == 2, what="the retry")
+        self.settled(copies=2, uncertain=1)
+
+    def test_f8_after_the_outcome(self) -> None:
+        """F8: the outcome is stored: it is reported after the restart, and nothing is sent."""
+        self.crash("outcome-commit")
+        self.settled(copies=1, uncertain=0)
+
+    def test_f9_after_the_report(self) -> None:
+        """F9: the report was taken but not noted: it is repeated with the same event id."""
+        self.crash("report-post", 2)  # the first call is the empty one of the start
+        self.settled(copies=1, uncertain=0)
+        items = [item for call in self.ledger("reports.jsonl") for item in _items(call)]
+        self.assertEqual(2, len(items), items)
+        self.assertEqual(1, len({item["event_id"] for item in items}))
+
+    def test_after_the_acknowledgement(self) -> None:
+        """Once the acknowledgement is stored, nothing is told again."""
+        self.crash("ack-commit")
+        self.settled(copies=1, uncertain=0)
+        items = [item for call in self.ledger("reports.jsonl") for item in _items(call)]
+        self.assertEqual(1, len(items))
+
+
+def _items(call: dict[str, object]) -> list[dict[str, object]]:
+    items = call["items"]
+    assert isinstance(items, list)
+    return items
