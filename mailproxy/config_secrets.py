@@ -1,5 +1,5 @@
 """
-The data directory and what a first start puts there: an API token and an encryption key.
+The data directory and what a first start puts there: token, key, and an empty database.
 
 Called when the service starts, not when it is configured: by then a daemon has forked and the
 process has the user it will run as, who must own the files.
@@ -55,6 +55,7 @@ def obtain(settings: Settings) -> Secrets:
     _make_writable("GMP_DB_PATH", settings.db_path.parent)
     _make_writable("GMP_DATA_DIR", settings.data_dir)
     secrets = Secrets(_token(settings), _keys(settings))
+    _make_private(settings.db_path)
     hide(secrets.api_token, *secrets.keys)
     return secrets
 
@@ -113,6 +114,18 @@ def _make_writable(variable: str, directory: Path) -> None:
         raise ConfigurationError(variable, f"cannot make {directory}: {error.strerror}") from None
     if not os.access(directory, os.W_OK | os.X_OK):
         raise ConfigurationError(variable, f"{directory} is not writable for this user")
+
+
+def _make_private(database: Path) -> None:
+    """Let a new database be one that only its owner can read; an old one stays as it is."""
+    try:
+        os.close(os.open(database, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise ConfigurationError(
+            "GMP_DB_PATH", f"cannot make {database}: {error.strerror}"
+        ) from None
 
 
 def _kept(variable: str, path: Path, read: Callable[[str, Path], T]) -> T | None:

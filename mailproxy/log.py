@@ -42,6 +42,9 @@ _CONTROL_IN_LINES = re.compile(_CONTROL.pattern.replace("\x00-\x1f", "\x00-\x09\
 #: Fields of an event that are for programs, not for the reader of a log.
 _INTERNAL = frozenset({"format", "isError", "message", "system", "text", "time", "failure", "why"})
 
+#: Twisted tells of each connection here, at INFO; that is detail.
+_DETAIL = ("twisted.web.client.", "twisted.internet.protocol.")
+
 #: The words of ``GMP_LOG_LEVEL``.
 LEVELS = {
     "DEBUG": LogLevel.debug,
@@ -131,6 +134,8 @@ class Screen:
 
     def __call__(self, event: LogEvent) -> None:
         level = event.get("log_level")
+        if level is LogLevel.info and str(event.get("log_namespace")).startswith(_DETAIL):
+            level = LogLevel.debug
         if level is None or level >= self._least:
             self._observer(self._clean(event))
 

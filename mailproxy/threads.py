@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -60,12 +60,13 @@ class Threads(Service):
     def stopService(self) -> Deferred[None]:
         """Take no more work; fires when what was given has run. The reactor goes on meanwhile."""
         super().stopService()
-        done: Deferred[None] = Deferred()
         pool, self._pool = self._pool, None
+        if pool is None:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
 
         def stop() -> None:
-            if pool is not None:
-                pool.stop()
+            pool.stop()
             self._reactor.callFromThread(done.callback, None)
 
         _Daemon(target=stop, name=f"stop {self.name}").start()

@@ -45,7 +45,10 @@ class ObtainTests(SynchronousTestCase):
             self.assertEqual(0o600, self.mode(path))
             self.assertIn(str(path), log)
         self.assertEqual(0o700, self.mode(self.dir))
-        self.assertEqual(["api-token", "encryption-key"], sorted(os.listdir(self.dir)))
+        self.assertEqual(0o600, self.mode(self.settings.db_path))
+        self.assertEqual(0, self.settings.db_path.stat().st_size)
+        files = ["api-token", "encryption-key", "mail.db"]
+        self.assertEqual(files, sorted(os.listdir(self.dir)))
         self.assertNotIn(token, log)
         self.assertNotIn(secrets.keys[0], log + repr(secrets))
         self.assertNotIn(token, repr(secrets))
@@ -70,7 +73,7 @@ class ObtainTests(SynchronousTestCase):
         keys = (new_key(), new_key())
         secrets, _ = self.obtain(api_token="t" * 32, encryption_key=keys)
         self.assertEqual(Secrets("t" * 32, keys), secrets)
-        self.assertEqual([], os.listdir(self.dir))
+        self.assertEqual(["mail.db"], os.listdir(self.dir))
 
     def test_without_token(self) -> None:
         """Where serving without a token is allowed, none is made."""

@@ -153,6 +153,16 @@ class ScreenTests(SynchronousTestCase):
         Screen(self.events.append, "CRITICAL", self.mask)({"log_format": "no level"})
         self.assertEqual("no level", formatEvent(self.events[-1]))
 
+    def test_twisted_s_details(self) -> None:
+        """What Twisted says at INFO of each connection counts as DEBUG; its warnings stay."""
+        for level, expected in (("INFO", ["bad"]), ("DEBUG", ["Starting factory", "bad"])):
+            self.events.clear()
+            screen = Screen(self.events.append, level, self.mask)
+            log = Logger("twisted.web.client._HTTP11ClientFactory", observer=cast(Any, screen))
+            log.info("Starting factory")
+            log.warn("bad")
+            self.assertEqual(expected, [formatEvent(event) for event in self.events])
+
     def test_templates_are_formatted_once(self) -> None:
         """Braces in a field's value are text, not a template."""
         self.logger().info("{a}", a="{b} {log_failure} {{", b=1)
