@@ -229,7 +229,8 @@ class Opening(ESMTPSender):
 
     def heard(self, reply: Reply) -> None:
         """Log what came in."""
-        _log.debug("{peer} > {reply}", peer=self.peer, reply=str(reply))
+        shown = str(reply).replace("\n", " | ")
+        _log.debug("{peer} > {reply}", peer=self.peer, reply=shown)
 
     # -- ending ---------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ understands what is written and answers as told.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -145,7 +145,9 @@ class Server:
     :ivar messages: what was accepted: (sender, recipients, body).
     """
 
-    def __init__(self, answers: dict[str, Answer] | None = None, chunk: int | None = None) -> None:
+    def __init__(
+        self, answers: Mapping[str, Answer] | None = None, chunk: int | None = None
+    ) -> None:
         self._answers = {**DEFAULTS, **(answers or {})}
         self._counts: dict[str, int] = {}
         self._chunk = chunk
@@ -320,7 +322,7 @@ class Opened:
 
     def __init__(
         self,
-        answers: dict[str, Answer] | None = None,
+        answers: Mapping[str, Answer] | None = None,
         *,
         to: Account | None = None,
         chunk: int | None = None,

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from typing import Any, cast
 
-from twisted.logger import globalLogPublisher
+import attrs
+from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.delivery.session import Session
@@ -13,6 +16,13 @@ from tests.delivery.peer import PLAIN_EHLO, SILENCE, Answer, Cut, Letter, Opened
 AUTH_EHLO = b"250-peer.test\r\n250-auth Login plain\r\n250 PIPELINING\r\n"
 
 LOGIN = account(user="joe", password="canary-secret", allow_plaintext_auth=True)
+
+
+def watch_log(test: SynchronousTestCase, seen: Callable[[dict[str, Any]], None]) -> None:
+    """Have *seen* called with every event logged during *test*."""
+    observer = cast(ILogObserver, seen)
+    globalLogPublisher.addObserver(observer)
+    test.addCleanup(globalLogPublisher.removeObserver, observer)
 
 
 class OpeningTests(SynchronousTestCase):
@@ -112,9 +122,7 @@ class OpeningTests(SynchronousTestCase):
 
 
 class LoginTests(SynchronousTestCase):
-    def open(self, ehlo: bytes, auth: Answer, **changes: object) -> Opened:
-        import attrs
-
+    def open(self, ehlo: bytes, auth: Answer, **changes: Any) -> Opened:
         return Opened({"ehlo": ehlo, "auth": auth}, to=attrs.evolve(LOGIN, **changes))
 
     def test_plain_is_preferred(self) -> None:
@@ -165,11 +173,7 @@ class LoginTests(SynchronousTestCase):
         """I8: neither error texts nor the log of commands hold the password in any form."""
         seen: list[str] = []
 
-        def observe(event: object) -> None:
-            seen.append(repr(event))
-
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        watch_log(self, lambda event: seen.append(repr(event)))
         for answer in (b"235 ok\r\n", b"535 no\r\n", b"334 again?\r\n", Cut()):
             opened = Opened({"ehlo": AUTH_EHLO, "auth": answer}, to=LOGIN, trace=True)
             seen += [repr(opened.result), str(opened.result), repr(opened.factory.login)]
@@ -255,11 +259,7 @@ class IdleTests(SynchronousTestCase):
         """DEBUG: every command and reply is logged, bodies as their size."""
         seen: list[str] = []
 
-        def observe(event: dict[str, object]) -> None:
-            seen.append(str(event.get("what") or event.get("reply")))
-
-        globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        watch_log(self, lambda event: seen.append(str(event.get("what") or event.get("reply"))))
         opened = Opened({"ehlo": PLAIN_EHLO}, trace=True)
         Letter(b"Subject: hidden\r\n\r\ncanary\r\n").sent_over(opened.session)
         opened.run()

@@ -37,7 +37,7 @@ class TlsTests(TestCase):
         return peer
 
     def pool(self, extra_ca: str | None = None) -> Pool:
-        pool = Pool(Connector(reactor), reactor, "me.test", Metrics(), extra_ca=extra_ca)  # type: ignore[arg-type]
+        pool = Pool(Connector(reactor), reactor, "me.test", Metrics(), extra_ca=extra_ca)
         self.addCleanup(lambda: Deferred.fromCoroutine(pool.close(1.0)))
         return pool
 
@@ -179,7 +179,8 @@ class TlsTests(TestCase):
 
     async def test_opportunistic_falls_back_to_clear_once(self) -> None:
         """A handshake that fails leads to one new connection in clear, and a note."""
-        for how in ({"garbles": True}, {"refuses": True}):
+        cases: tuple[dict[str, Any], ...] = ({"garbles": True}, {"refuses": True})
+        for how in cases:
             peer = await self.serve(**how)
             outcome = await self.deliver(self.account(TlsMode.OPPORTUNISTIC))
             self.assertEqual("", outcome.tls)
@@ -190,7 +191,12 @@ class TlsTests(TestCase):
         """With credentials: no unverified peer and no clear, unless the account allows it."""
         login = {"user": "joe", "password": "secret"}
         bad = self.authority.issue("localhost", self_signed=True)
-        for pem, how in ((bad, {}), (None, {"garbles": True}), (None, {"starttls": False})):
+        cases: tuple[tuple[bytes | None, dict[str, Any]], ...] = (
+            (bad, {}),
+            (None, {"garbles": True}),
+            (None, {"starttls": False}),
+        )
+        for pem, how in cases:
             peer = await self.serve(pem, **how)
             await self.fault(self.account(TlsMode.OPPORTUNISTIC, **login))
             self.assertNotIn("AUTH", str(peer.heard))

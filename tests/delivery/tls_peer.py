@@ -82,7 +82,7 @@ class Peer(LineReceiver):
 class PeerFactory(Factory):
     """:ivar heard: (tls or clear, command) of all connections."""
 
-    protocol = Peer
+    protocol: type[Peer] = Peer  # type: ignore[assignment]
     noisy = False
 
     def __init__(
@@ -120,7 +120,8 @@ class PeerFactory(Factory):
             else TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
         )
         self.port = await endpoint.listen(self)
-        return int(self.port.getHost().port)
+        host: Any = self.port.getHost()
+        return int(host.port)
 
     async def close(self) -> None:
         """Stop listening, and wait until nobody is connected any more."""
