@@ -6,17 +6,33 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorFromThreads
 
 from mailproxy.clock import Names
 from mailproxy.crypto import Sealer, new_key
 from mailproxy.interfaces import IClock
+from mailproxy.metrics import Metrics
 from mailproxy.store.database import Connect, connect
 from mailproxy.store.embedded import EmbeddedStore
+from mailproxy.store.migrate import migrate
 from mailproxy.store.options import StoreOptions
+
+
+@cache
+def empty_database() -> bytes:
+    """A file that was migrated and closed: made once, since making it takes its time."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "mail.db"
+        connection = connect(str(path))
+        migrate(connection)
+        connection.close()
+        return path.read_bytes()
 
 
 class Opened:
@@ -30,7 +46,7 @@ class Opened:
         self,
         folder: Path,
         clock: IClock,
-        rng: random.Random,
+        rng: random.Random | None = None,
         *,
         reactor: IReactorFromThreads | None = None,
         options: StoreOptions | None = None,
@@ -38,14 +54,16 @@ class Opened:
     ) -> None:
         folder.mkdir(parents=True)
         self.path = folder / "mail.db"
-        self.key = new_key()
-        self._rng = rng
-        self._make: Callable[[Path], EmbeddedStore] = lambda path: EmbeddedStore(
+        self.path.write_bytes(empty_database())
+        self.metrics = Metrics()
+        key, rng = new_key(), rng or random.Random(1)
+        self.make: Callable[[Path], EmbeddedStore] = lambda path: EmbeddedStore(
             path,
             clock=clock,
             names=Names(rng),
-            sealer=Sealer([self.key]),
+            sealer=Sealer([key]),
             reactor=reactor,
+            metrics=self.metrics,
             options=options or StoreOptions(),
             connect=connect,
         )
@@ -57,7 +75,7 @@ class Opened:
         return self.stores[-1]
 
     def _open(self, path: Path) -> EmbeddedStore:
-        store = self._make(path)
+        store = self.make(path)
         store.open()
         self.stores.append(store)
         return store
@@ -86,6 +104,5 @@ class Opened:
         finally:
             connection.close()
 
-    async def close(self) -> None:
-        for store in self.stores:
-            await store.close()
+    def close(self) -> Deferred[Any]:
+        return gatherResults([store.close() for store in self.stores])
