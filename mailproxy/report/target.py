@@ -81,8 +81,7 @@ def endpoint_of(reactor: Any, host: bytes, port: int, timeout: float) -> IStream
     try:
         idna.encode(host.decode("ascii").strip("."))
     except idna.IDNAError:
-        if b":" not in host:
-            return _KnownName(reactor, host.decode("ascii"), port, timeout)
+        return _KnownName(reactor, host.decode("ascii"), port, timeout)
     return HostnameEndpoint(reactor, host, port, timeout=timeout)
 
 

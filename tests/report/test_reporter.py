@@ -370,6 +370,13 @@ class RefusalTests(ReporterCase):
         self.clock.advance(0.5)
         self.assertEqual([[], []], self.sink.ids)
 
+    def test_a_call_wanted_for_its_own_sake_is_still_made(self) -> None:
+        """If the first call only led to a parked event, the application is called once more."""
+        self.store.add("a")
+        self.start(REFUSED, first=False)
+        self.clock.pump([0.0, 0.0])
+        self.assertEqual([["a"], []], self.sink.ids)
+
     def test_a_receiver_that_refuses_everything(self) -> None:
         """If all is refused, events are parked slower and slower, not all within a second."""
         self.start(*[REFUSED] * 1000)
@@ -530,6 +537,36 @@ class StoppingTests(ReporterCase):
         self.store.latency = 0.0
         self.clock.advance(100.0)
         self.assertEqual(([], []), (self.sink.offered, other.offered))
+
+    def test_flush_and_a_store_that_fails(self) -> None:
+        """The last report ends whatever fails; nothing but a log line is made of it."""
+        for method, logged in (("waiting_tenants", 1), ("unreported", 0), ("acked", 0)):
+            self.setUp()
+            reporter = self.start()
+            self.store.add("a")
+            self.store.broken.add(method)
+            self.successResultOf(Deferred.fromCoroutine(reporter.flush(10.0)))
+            self.assertEqual(logged, len(self.flushLoggedErrors(StoreUnavailable)), method)
+            self.assertEqual(method == "waiting_tenants", self.store.waiting() == [], method)
+
+    def test_flush_and_a_sink_that_breaks(self) -> None:
+        """A tenant whose sink breaks does not keep the others from their last report."""
+        reporter = self.start()
+        self.store.add("a")
+        self.store.add("x", tenant="b")
+        self.sinks["b"] = FakeSink(self.clock, [ZeroDivisionError("bug")])
+        self.store.add("y", tenant="c")
+        self.successResultOf(Deferred.fromCoroutine(reporter.flush(10.0)))
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assertEqual([1, 3], self.store.reported(), "c has no URL")
+
+    def test_not_started(self) -> None:
+        """Before its start a reporter is told in vain."""
+        reporter = Reporter(self.store, self.sinks.get, self.clock, self.metrics)
+        reporter.reportable(["default"])
+        reporter.run_now(None)
+        reporter.run_now("default")
+        self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_nothing_is_begun_after_flush(self) -> None:
         """After the last report neither nudge nor run-now nor time makes another."""
