@@ -177,11 +177,12 @@ class Stream:
     # -- sessions --------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """Open as many carries as what is ready is worth."""
+        """Open as many more carries as what is ready, and taken by none so far, is worth."""
         account = self._account
         if account is None or self._shared.stopping:
             return
-        wanted = 1 if self._probing else -(-len(self._ready) // PER_SESSION)
+        more = -(-len(self._ready) // PER_SESSION)
+        wanted = 1 if self._probing else self._carrying + more
         most = min(wanted, account.max_sessions, self._slots)
         while self._ready and self._carrying < most:
             self._carrying += 1
