@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.need import need_root
 from tests.scratch import scratch
+from tests.test_packaging import build_wheel, install
 
 #: Seconds a start or stop may take on a busy machine.
 PATIENCE = 60
@@ -194,6 +195,15 @@ class ForegroundTests(RunCase):
         connection.request("GET", "/health")
         self.assertEqual(200, connection.getresponse().status)
         self.stop(process)
+
+
+class WheelTests(RunCase):
+    def test_from_a_wheel(self) -> None:
+        """What is installed from the wheel serves as well, as a command and as a plugin."""
+        folder = scratch(self)
+        bin_ = install(build_wheel(folder), folder / "venv")
+        self.run_in_the_foreground(bin_ / "mailproxy", "serve")
+        self.run_in_the_foreground(bin_ / "python", *TWISTD, "-n", "--pidfile=", "mailproxy")
 
 
 class RefusalTests(RunCase):
