@@ -23,7 +23,7 @@ class ThreadsTests(TestCase):
         from twisted.internet import reactor
 
         self.reactor = cast(IReactorFromThreads, reactor)
-        self.threads = Threads(self.reactor, "test", 2)
+        self.threads = Threads(self.reactor, "under-test", 2)
 
     async def test_runs_elsewhere(self) -> None:
         """A call runs in a thread that carries the pool's name; its result comes back to us."""
@@ -31,7 +31,7 @@ class ThreadsTests(TestCase):
         name, value = await self.threads(
             lambda a, b: (threading.current_thread().name, a + b), 1, b=2
         )
-        self.assertIn("test", name)
+        self.assertIn("under-test", name)
         self.assertEqual(3, value)
         await self.threads.stopService()
 
@@ -45,7 +45,6 @@ class ThreadsTests(TestCase):
     async def test_stop_waits_and_leaves_no_thread(self) -> None:
         """Stopping waits for the calls that run, and for those that wait for a thread; meanwhile
         the reactor goes on. Afterwards no thread is left."""
-        before = threading.active_count()
         self.threads.startService()
         gate = threading.Event()
         ran: list[int] = []
@@ -65,7 +64,9 @@ class ThreadsTests(TestCase):
         for call in calls:
             await call
         self.assertEqual([0, 1, 2, 3, 4], sorted(ran))
-        self.assertEqual(before, len([t for t in threading.enumerate() if t.name[:4] != "stop"]))
+        self.assertEqual(
+            [], [t.name for t in threading.enumerate() if "PoolThread-under" in t.name]
+        )
 
     async def test_takes_no_work_unless_running(self) -> None:
         """Before the start and after the stop a call is refused at once; it does not hang."""
@@ -107,16 +108,17 @@ class ThreadsTests(TestCase):
         self.assertTrue(ended.is_set())
 
     async def test_size_bounds_the_threads(self) -> None:
-        """No more calls run at once than the pool has threads."""
+        """As many calls run at once as the pool has threads, and no more."""
         self.threads.startService()
         lock, running, most = threading.Lock(), 0, 0
+        both = threading.Barrier(2)
 
         def work() -> None:
             nonlocal running, most
             with lock:
                 running += 1
                 most = max(most, running)
-            threading.Event().wait(0.002)
+            both.wait(10)
             with lock:
                 running -= 1
 
