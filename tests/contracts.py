@@ -24,6 +24,10 @@ Where interface, design and wire contract leave room, the suite holds to this:
 * The error of a final item begins with ``Record.reason`` if there is one; then each refused
   recipient with its reply; then who accepted.
 * An unreported event keeps saying what it said when it was made, also after a new generation began.
+* Which event is a message's newest is settled by the order in which they were made, not by a clock
+  that may have been set back between two process starts.
+* Mail of a deleted account that upkeep has not come to fails at once when its id is posted again;
+  what is posted is a new generation on the account that is there now.
 * A deferral that is not to be reported does not count as reported: its reason is still new.
 * Late evidence is believed if it is of the last intent stored for the message, whatever has been
   decided in between, as long as the recipient is not final; a hold ends when nothing is in doubt.

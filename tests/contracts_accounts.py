@@ -384,6 +384,21 @@ class DeletedAccountContract(StoreContract):
         claimed = await self.claim_one(again)
         self.assertEqual(("m1", 2), (claimed.id, claimed.generation))
 
+    async def test_old_mail_posted_again_before_it_has_failed(self) -> None:
+        """Posted again at once, mail of a deleted account fails and then goes as new."""
+        await self.post()
+        await self.delete()
+        again = await self.put()
+
+        answer = await self.post()
+
+        self.assertEqual("queued", answer.verdict)
+        claimed = await self.claim_one(again)
+        self.assertEqual(("m1", 2), (claimed.id, claimed.generation))
+        (item,) = await self.offered()
+        self.assertEqual(1, item.generation)
+        self.assertIn("account deleted", item.error or "")
+
     async def test_deletion_survives_the_process(self) -> None:
         """A kill after the answer does not bring a deleted account's mail back."""
         await self.post()

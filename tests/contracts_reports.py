@@ -308,6 +308,18 @@ class AckContract(StoreContract):
         self.assertEqual(before, await self.offered())
         self.assertEqual(["default"], await self.store.waiting_tenants())
 
+    async def test_clock_that_went_back(self) -> None:
+        """What happened last is the newest state, also when the clock was set back at a restart."""
+        await self.post()
+        await self.defer(await self.claim_one(), after=-7200)
+        self.later(-3600)
+        await self.killed()
+
+        await self.finish(await self.claim_one())
+
+        (item,) = await self.offered()
+        self.assertEqual((self.now, 2), (item.sent_ts, len(item.event_pks)))
+
     async def test_tenants_are_apart(self) -> None:
         """Each tenant has its own events."""
         await self.add_tenant("other")

@@ -94,6 +94,8 @@ def take(change: Change, message: NewMessage) -> Enqueued:
 
 def _again(change: Change, row: MessageRow, message: NewMessage, account: Account) -> Enqueued:
     """(tenant, id) is stored: one row of the table each."""
+    if not row.open_attempt and change.disk.live_account(row.account_pk) is None:
+        fail_with_account(change, row)
     state = row.state
     if state in (MessageState.UNCERTAIN, MessageState.HELD):
         return Enqueued(Verdict.KEPT)
@@ -111,6 +113,21 @@ def _again(change: Change, row: MessageRow, message: NewMessage, account: Accoun
         return Enqueued(Verdict.KEPT)
     _replace(change, row, message, account)
     return Enqueued(Verdict.REPLACED)
+
+
+def fail_with_account(change: Change, row: MessageRow) -> None:
+    """What is open of a message whose account was deleted fails; nothing else of it changes."""
+    if not row.open:
+        return
+    for rcpt in row.recipients:
+        if rcpt.state.open:
+            rcpt.state, rcpt.code, rcpt.reply = RecipientState.FAILED, None, ""
+    row.lease, row.hold, row.reason, row.next_at = None, "", "account deleted", None
+    final = row.state.final
+    if final:
+        row.finished_at = change.now
+        change.reportable.add(row.tenant_id)
+    row.tell(change.names, EventKind.FAILED, change.now, final=final)
 
 
 def _told_again(change: Change, row: MessageRow, message: NewMessage) -> Enqueued:

@@ -9,7 +9,8 @@ from typing import Any
 import attrs
 
 from mailproxy.records import Counts, ListQuery, MessageRecord, ReportItem, Suspension
-from mailproxy.states import EventKind, MessageState, RecipientState
+from mailproxy.states import MessageState
+from tests import fake_store_intake as intake
 from tests.fake_store_intake import Change
 from tests.fake_store_rows import ALL, Disk, EventRow, MessageRow, Tombstone
 
@@ -208,16 +209,7 @@ def _fail_orphans(change: Change) -> int:
         if row.open and not row.open_attempt and disk.live_account(row.account_pk) is None
     ][:STEP]
     for row in orphans:
-        for rcpt in row.recipients:
-            if rcpt.state.open:
-                rcpt.state, rcpt.code, rcpt.reply = RecipientState.FAILED, None, ""
-        row.lease, row.hold, row.reason, row.next_at = None, "", "account deleted", None
-        if row.state.final:
-            row.finished_at = change.now
-            row.tell(change.names, EventKind.FAILED, change.now, final=True)
-            change.reportable.add(row.tenant_id)
-        else:
-            row.tell(change.names, EventKind.FAILED, change.now)
+        intake.fail_with_account(change, row)
     return len(orphans)
 
 

@@ -82,23 +82,20 @@ class Ledger:
     def post(self, message: NewMessage, text: str, now: float) -> set[Verdict]:
         """*message* is posted; the verdicts that would be right."""
         mail = self.mails.get(message.id)
-        to = CONTENTS[text]
         if mail is None:
             self.mails[message.id] = mail = Mail(message.id, text, {}, (0, "", None), now)
             self._refill(mail, message, text, now)
             return {Verdict.QUEUED}
-        state = mail.state
-        if not mail.removed and state is MessageState.UNCERTAIN:
-            return {Verdict.KEPT}
-        if mail.removed or state.final:
+        if mail.removed or mail.state.final:
             return self._post_ended(mail, message, text, now)
+        if mail.state is MessageState.UNCERTAIN:
+            return {Verdict.KEPT}
         if mail.text == text:
             self._reschedule(mail, message, now)
             return {Verdict.QUEUED}
         if mail.attempts:
             return {Verdict.KEPT}
         self._refill(mail, message, text, now)
-        assert set(mail.states) == set(to)
         return {Verdict.REPLACED}
 
     def _post_ended(self, mail: Mail, message: NewMessage, text: str, now: float) -> set[Verdict]:
