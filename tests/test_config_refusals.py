@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from mailproxy.config import NOT_YET, VARIABLES
-from tests.test_config import TOKEN, ConfigCase
+from mailproxy.errors import ConfigurationError
+from tests.test_config import SAMPLES, TOKEN, ConfigCase
+
+#: What an environment can hold: anything but NUL, and bytes that are not UTF-8 as surrogates.
+ENVIRONMENT_TEXT = st.text(
+    st.characters(codec="utf-8", exclude_characters="\0") | st.characters(categories=["Cs"])
+    .filter(lambda c: "\udc80" <= c <= "\udcff")
+)  # fmt: skip
+NAMES = [*SAMPLES, *(f"{name}_FILE" for name in SAMPLES), "GMP_CONFIG"]
+VALUES = ENVIRONMENT_TEXT | st.sampled_from([*SAMPLES.values()])
 
 #: A wrong value for every variable that can have one.
 WRONG = {
@@ -57,6 +69,17 @@ class RefusalTests(ConfigCase):
                 error = self.refused({name: text})
                 self.assertEqual(name, error.variable)
                 self.assertNotIn("hunter2", str(error))
+
+    @settings(deadline=None, max_examples=150)
+    @given(st.dictionaries(st.sampled_from(NAMES) | ENVIRONMENT_TEXT, VALUES, max_size=6))
+    def test_any_environment(self, environ: dict[str, str]) -> None:
+        """Whatever is in the environment, the settings are made or refused with one line."""
+        try:
+            warnings = self.load(environ).warnings
+        except ConfigurationError as error:
+            self.assertTrue(str(error).isprintable(), ascii(str(error)))
+        else:
+            self.assertTrue(all(warning.isprintable() for warning in warnings))
 
     def test_the_source_is_named(self) -> None:
         """A wrong value says which option or ini entry it came from."""
