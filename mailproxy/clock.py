@@ -89,6 +89,15 @@ class SystemClock:
         self._base_wall, self._owed = ours, difference
 
 
+def seeded() -> random.Random:
+    """
+    A generator seeded by the system's: unpredictable enough for names, and it makes no system call.
+
+    Not for secrets; those are drawn in :mod:`mailproxy.crypto`.
+    """
+    return random.Random(random.SystemRandom().getrandbits(256))
+
+
 @attrs.define
 class Names:
     """
@@ -99,7 +108,7 @@ class Names:
     the unique key makes the store draw again.
     """
 
-    rng: random.Random = attrs.field(factory=random.SystemRandom)
+    rng: random.Random = attrs.field(factory=seeded)
     _last: int = 0
 
     def pk(self, now: float) -> int:
@@ -110,6 +119,10 @@ class Names:
         else:
             self._last += 1
         return self._last
+
+    def after(self, pk: int) -> None:
+        """Make every later :meth:`pk` greater than *pk*, also if the clock was set back."""
+        self._last = max(self._last, pk)
 
     def uuid(self) -> str:
         """A random UUID (version 4), in its usual form."""

@@ -18,6 +18,8 @@ _m = messages.c
 _SETTING = "SELECT value FROM settings WHERE name=?"
 _SET = "INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
 
+_ORDERED = ("messages", "events", "lanes", "accounts")
+
 _LEASED = indexed(
     compiled(
         select(_m.pk, _m.intent).where(
@@ -53,6 +55,12 @@ def last_serial(connection: sqlite3.Connection) -> int:
     """The number of the last transaction that was committed."""
     connection.execute(_SET, ("serial", "0"))
     return int(connection.execute(_SETTING, ("serial",)).fetchone()[0])
+
+
+def greatest_pk(connection: sqlite3.Connection) -> int:
+    """The greatest pk of anything whose order counts; what is new has to come after it."""
+    found = [connection.execute(f"SELECT max(pk) FROM {name}").fetchone()[0] for name in _ORDERED]
+    return max((pk for pk in found if pk is not None), default=0)
 
 
 def committed_serial(database: Database, serial: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import msgspec
@@ -18,8 +18,7 @@ from mailproxy.store.transaction import NewEvent, Transaction
 _WAITING = RecipientState.WAITING.value
 
 
-@attrs.frozen
-class Element:
+class Element(NamedTuple):
     """One message of a submission. *body* is where its parts are, 0 while they are with it."""
 
     message: NewMessage
@@ -40,7 +39,7 @@ class Rows:
 
     def recipient(self, pk: int, n: int, recipient: NewRecipient) -> None:
         self.recipients.append(
-            (pk, n, recipient.address, recipient.kind.value, _WAITING, None, None, "")
+            (pk, n, recipient.address, str(recipient.kind), _WAITING, None, None, "")
         )
 
     def write(self, tx: Transaction) -> None:

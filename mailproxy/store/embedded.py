@@ -44,7 +44,7 @@ from mailproxy.store import (
     suspensions,
     upkeep,
 )
-from mailproxy.store.boot import check_key, committed_serial, last_serial, leased
+from mailproxy.store.boot import check_key, committed_serial, greatest_pk, last_serial, leased
 from mailproxy.store.database import Connect, Database, connect
 from mailproxy.store.elements import pieces
 from mailproxy.store.migrate import migrate
@@ -134,6 +134,7 @@ class EmbeddedStore(Service):
             migrate(connection)
             check_key(connection, self._sealer)
             serial = last_serial(connection)
+            self._names.after(greatest_pk(connection))
         except BaseException:
             if connection is not None:
                 connection.close()

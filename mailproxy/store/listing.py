@@ -95,7 +95,7 @@ _TIMELINE = compiled(
     select(_e.event_id, _e.kind, _e.at, _e.generation, _e.final, _e.data)
     .select_from(messages.join(events, _e.message_pk == _m.pk))
     .where(_m.tenant_id == p("tenant"), _m.id == p("id"))
-    .order_by(_e.at, _e.pk),
+    .order_by(_e.pk),
     "tenant",
     "id",
 )

@@ -26,6 +26,7 @@ from mailproxy.store.writer import Kind
 DELETED = "account deleted"
 
 _STATES = {state.value: state for state in RecipientState}
+_SENT = RecipientState.SENT.value
 _GONE = (MessageState.SENT, MessageState.CANCELLED)
 
 
@@ -112,7 +113,7 @@ def _distinct(tx: Transaction, records: Sequence[Record]) -> list[bool]:
             continue
         if good:
             if blocked[subject.lane] & ACCOUNT_DELETED:
-                each = _of_deleted(subject, each)
+                each = _of_deleted(tx, subject, each)
             apply(tx, changes, subject, each)
         else:
             _late(tx, changes, subject, each)
@@ -150,7 +151,12 @@ def fail_open(subject: Subject, reason: str, at: float) -> Record:
     )
 
 
-def _of_deleted(subject: Subject, each: Record) -> Record:
+def count_failed(tx: Transaction, pks: Iterable[int]) -> None:
+    """The store itself ended these messages: an error of their accounts, once committed."""
+    tx.failed += tx.all(sql.ACCOUNT_NAMES, numbers(pks))
+
+
+def _of_deleted(tx: Transaction, subject: Subject, each: Record) -> Record:
     """Its account was deleted while it was under way: what is still open will not be tried."""
     now = {change.n: change for change in each.changes}
     left = [
@@ -160,6 +166,7 @@ def _of_deleted(subject: Subject, each: Record) -> Record:
     ]
     if not left:
         return each
+    count_failed(tx, [subject.pk])
     kept = [change for change in each.changes if not change.state.open]
     return attrs.evolve(
         each, changes=(*kept, *left), kind=EventKind.FAILED, reason=DELETED, next_at=None, hold=""
@@ -172,9 +179,9 @@ def apply(tx: Transaction, changes: Changes, subject: Subject, each: Record) -> 
     tried = 1 if attempt else 0
     for change in each.changes:
         said = subject.recipients[change.n]
-        if said.state == RecipientState.SENT.value:
+        if said.state == _SENT:
             continue  # late evidence has proven it: nothing takes that back
-        said.state, said.code, said.reply = change.state.value, change.code, change.reply
+        said.state, said.code, said.reply = str(change.state), change.code, change.reply
         changes.recipients.append(_recipient_row(subject, change, each.at, tried))
     if attempt:
         changes.outcomes.append((each.at, each.outcome, subject.pk, subject.generation, attempt))
@@ -225,7 +232,7 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
             each.next_at if waits else None,
             each.at,
             subject.uncertain,
-            state.value,
+            str(state),
             each.hold,
             each.at if each.hold else None,
             each.at if final else None,
@@ -256,8 +263,9 @@ def _any_uncertain(subject: Subject) -> bool:
 
 
 def _place(tx: Transaction, subject: Subject, state: MessageState, due: float | None) -> None:
-    tx.moved(subject.lane, subject.state, state.value)
-    subject.state = state.value
+    now = str(state)
+    tx.moved(subject.lane, subject.state, now)
+    subject.state = now
     if due is not None:
         tx.due_at(subject.lane, due)
 
@@ -307,7 +315,7 @@ def _prove(
     """Somebody took the attempt over and has not decided yet: leave that, but keep the proof."""
     for change in believed:
         said = subject.recipients[change.n]
-        said.state, said.code, said.reply = change.state.value, change.code, change.reply
+        said.state, said.code, said.reply = str(change.state), change.code, change.reply
         changes.recipients.append(_recipient_row(subject, change, each.at, 1))
     changes.events.append(
         NewEvent(subject.pk, subject.generation, EventKind.LATE, each.at, data=each.data)
@@ -318,7 +326,7 @@ def _recipient_row(
     subject: Subject, change: RecipientChange, at: float, tried: int
 ) -> tuple[Any, ...]:
     return (
-        change.state.value,
+        str(change.state),
         change.code,
         change.enhanced,
         change.reply,

@@ -14,6 +14,9 @@ from mailproxy.store.schema import ACCOUNT_PARKED
 from mailproxy.store.transaction import NewEvent, Transaction, numbers
 from mailproxy.store.writer import Kind, alone
 
+_QUEUED = MessageState.QUEUED.value
+_DEFERRED = MessageState.DEFERRED.value
+_IN_FLIGHT = MessageState.IN_FLIGHT.value
 _RECIPIENT_STATES = {state.value: state for state in RecipientState}
 
 
@@ -98,7 +101,10 @@ class _Lanes:
         return [pk for _, pk in best]
 
     def _due(self, priority: int) -> Iterator[tuple[int, float]]:
-        found = self.tx.all(sql.DUE_LANE, self.call.account_pk, int(priority), self.call.now)
+        # No more lanes than messages: each has one, or its due time is made exact by this look.
+        found = self.tx.all(
+            sql.DUE_LANE, self.call.account_pk, int(priority), self.call.now, self.call.limit
+        )
         for lane, due, paused in found:
             self.paused[lane] = paused
             yield lane, due
@@ -173,8 +179,7 @@ def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
             attempts.append((pk, generation, n, token, tx.node_id, call.account, call.now))
             data = b'{"attempt":%d}' % n
             events.append(NewEvent(pk, generation, EventKind.INTENT, call.now, data=data))
-            before = MessageState.QUEUED if n == 1 else MessageState.DEFERRED
-            tx.moved(lane, before.value, MessageState.IN_FLIGHT.value)
+            tx.moved(lane, _QUEUED if n == 1 else _DEFERRED, _IN_FLIGHT)
         answers.append(answer)
     tx.many(sql.ADD_ATTEMPT, attempts)
     tx.append(events)

@@ -128,10 +128,12 @@ DUE_LANE = indexed(
             la.due_at <= p("now"),
             la.blocked == const("0"),
         )
-        .order_by(la.due_at),
+        .order_by(la.due_at)
+        .suffix_with(LIMIT),
         "account",
         "priority",
         "now",
+        "limit",
     ),
     lanes,
     "lanes_claim",
@@ -338,6 +340,12 @@ SET_OUTCOME = compiled(
     "message",
     "gen",
     "number",
+)
+ACCOUNT_NAMES = compiled(
+    select(m.tenant_id, a.id)
+    .select_from(messages.join(accounts, a.pk == m.account_pk))
+    .where(m.pk.in_(listed())),
+    "pks",
 )
 ATTEMPT_TOKEN = compiled(
     select(attempts.c.token).where(

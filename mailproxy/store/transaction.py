@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -34,8 +34,7 @@ COUNTED = tuple(
 _COLUMN = {state: n for n, state in enumerate(COUNTED)}
 
 
-@attrs.frozen
-class NewEvent:
+class NewEvent(NamedTuple):
     """
     One transition, to be appended.
 
@@ -151,7 +150,7 @@ class Transaction:
                     ids[16 * n : 16 * n + 16],
                     event.message_pk,
                     event.generation,
-                    event.kind.value,
+                    str(event.kind),
                     event.at,
                     event.final,
                     event.stream,

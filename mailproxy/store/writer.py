@@ -214,8 +214,8 @@ class Writer:
             try:
                 cursor.execute("BEGIN IMMEDIATE")
             except sqlite3.Error as error:
-                self._failed("cannot begin a transaction: {error}", error)
                 if not _busy(error) or self._inline or self._waited() > self._busy_seconds:
+                    self._failed("cannot begin a transaction: {error}", error)
                     return available(error)
             else:
                 return None

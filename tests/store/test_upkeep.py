@@ -190,3 +190,33 @@ class TablesTests(UpkeepCase):
         rows = self.opened.sql("SELECT name FROM sqlite_master WHERE type='table'")
 
         self.assertLessEqual(set(metadata.tables), {name for (name,) in rows})
+
+
+class MergedTests(UpkeepCase):
+    """Records that wait together and are of the same message."""
+
+    def test_late_and_good_together(self) -> None:
+        """Of two records of one message in one call the first takes effect, the second is late."""
+        self.post("m1")
+        (claimed,) = self.claim()
+        result(self.store.begin([(claimed.pk, claimed.token)], "acct", self.now))
+        outcome = record(claimed, at=self.now)
+
+        took = result(self.store.record([outcome, outcome]))
+
+        self.assertEqual([True, False], took)
+        kinds = [each["kind"] for each in result(self.store.timeline("default", "m1"))]
+        self.assertEqual(["accepted", "intent", "outcome", "late"], kinds)
+        self.assertEqual(0, result(self.store.counts(self.now)).pending)
+
+    def test_many_campaigns_are_claimed_from(self) -> None:
+        """More campaigns than a claim takes messages: all are served in their turn."""
+        for n in range(30):
+            self.post(f"m{n}", batch=f"b{n:02}")
+            self.clock.advance(1)
+
+        first = [each.id for each in self.claim(limit=10)]
+        rest = [each.id for each in self.claim()]
+
+        self.assertEqual([f"m{n}" for n in range(10)], first)
+        self.assertEqual([f"m{n}" for n in range(10, 30)], rest)
