@@ -94,13 +94,18 @@ class Carry:
         try:
             while True:
                 self._session = await self._pool.acquire(self._account)
+                reused = self._session.carried > 0
                 self._ended, self._over = 0, Deferred()
                 self._pump()
                 await self._over
-                worn = self._session.usable
-                if worn:
+                if self._session.usable:
                     self._pool.release(self._session)
-                barren = 0 if worn or self._ended else barren + 1
+                    barren = 0
+                elif self._ended:
+                    barren = 0
+                elif not reused:
+                    # One that had been idle may have died of that; the next one is new.
+                    barren += 1
                 if barren >= MOST_BARREN:
                     raise self._trouble
                 if self._pool.closing:
@@ -210,7 +215,9 @@ class Carry:
         if failure.check(SessionLost):
             # Neither sent nor begun: it goes first over the next session.
             self._feed.put_back(message)
-        elif not failure.check(Withdrawn):
+        elif failure.check(Withdrawn):
+            self._ended += 1
+        else:
             self._broken(message, failure.value)
         self._pump()
 

@@ -91,13 +91,7 @@ class Job:
     @property
     def ready(self) -> bool:
         """Whether 354 is in for a body that somebody wants, and the body has not begun."""
-        return (
-            self.data is not None
-            and self.data.code < 400
-            and self.wanted
-            and self.phase is None
-            and not self.lone_dot
-        )
+        return self.data is not None and self.data.code < 400 and self.wanted and self.phase is None
 
     def take(self, reply: Reply, at: float) -> None:
         """Keep *reply*, received *at* (monotonic seconds), as the answer to its command."""

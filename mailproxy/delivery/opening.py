@@ -124,7 +124,7 @@ class Opening(ESMTPSender):
             self.fault(str(self._reply), code)
             return
         super().smtpState_helo(code, resp)
-        # A refused HELO is the end of it; the base would say HELO again, and again.
+        # A refused HELO is the end of it.
         self._failresponse = self.smtpConnectionFailed
 
     def esmtpState_serverConfig(self, code: int, resp: bytes) -> None:
@@ -143,7 +143,7 @@ class Opening(ESMTPSender):
     def esmtpState_starttls(self, code: int, resp: bytes) -> None:
         self.phase = Phase.TLS
         if self.replies.residue:
-            # Whoever sent this was able to write into the unprotected stream (CVE-2021-38371).
+            # Whoever sent this was able to write into the unprotected stream.
             why = "the server sent more than its answer to STARTTLS; this may be an attack"
             self.fault(why, kind=StreamInjected)
             return
@@ -261,7 +261,7 @@ class Opening(ESMTPSender):
         self.disconnected = True
         if not self.ended:
             tls = self.factory.tls if self.phase is Phase.TLS else None
-            why = (tls.problem if tls is not None else "") or reason_of(reason)
+            why = (tls.fatal if tls is not None else "") or reason_of(reason)
             self.end(why)
             self.factory.fire(Failure(AccountFault(self.phase, why)))
         self.deadline.stop()

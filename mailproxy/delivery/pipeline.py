@@ -10,18 +10,17 @@ recipient accepted, and the committed intent.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable
 
-import attrs
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mailproxy.delivery.body import BodyProducer, Wire
-from mailproxy.delivery.commands import Capabilities, UnsafeCommand, command, plan
+from mailproxy.delivery.commands import UnsafeCommand, command, plan
 from mailproxy.delivery.job import Job
+from mailproxy.delivery.link import Circumstances, Link
 from mailproxy.errors import SessionLost, Withdrawn
 from mailproxy.interfaces import ITransaction, crashpoint
 from mailproxy.lines import stuff
@@ -39,35 +38,6 @@ BODY_TIMEOUT = 180.0
 #: Seconds to wait for the reply to the final dot (RFC 5321, section 4.5.3.2.6). Less would make
 #: duplicates of messages that a slow server had accepted.
 FINAL_TIMEOUT = 600.0
-
-
-class Link(Protocol):
-    """
-    What a pipeline needs of the session around it.
-
-    :ivar expect: lose the session unless this is called again within so many seconds; None: for
-        ever.
-    """
-
-    expect: Callable[[float | None], None]
-
-    def lose(self, reason: str, *, broken: bool = False) -> None:
-        """Abort the connection; *broken*: the server does not keep to the protocol."""
-
-    def sent(self, what: bytes | str) -> None:
-        """For the log of commands."""
-
-
-@attrs.frozen
-class Circumstances:
-    """What every outcome of a session says, and every transaction keeps to."""
-
-    offered: Capabilities
-    pipelining: bool
-    timeout: float
-    tls: str
-    peer: str
-    notes: tuple[str, ...]
 
 
 class Pipeline:

@@ -166,6 +166,8 @@ class Pool:
         shelf.open += 1
         try:
             session = await self._open(shelf)
+            if not session.usable:
+                raise AccountFault(Phase.MAIL, "the server closed the connection")
         except AccountFault as fault:
             shelf.open -= 1
             shelf.wake()

@@ -1,4 +1,4 @@
-"""What went wrong with a connection, in one line an operator can act upon. Pure."""
+"""What went wrong with a connection, in one line an operator can act upon."""
 
 from __future__ import annotations
 

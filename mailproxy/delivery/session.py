@@ -18,8 +18,9 @@ from twisted.mail.smtp import ESMTPSenderFactory
 from twisted.python.failure import Failure
 
 from mailproxy.delivery.auth import Login
+from mailproxy.delivery.link import Circumstances
 from mailproxy.delivery.opening import Opening
-from mailproxy.delivery.pipeline import Circumstances, Pipeline
+from mailproxy.delivery.pipeline import Pipeline
 from mailproxy.delivery.replies import BadReply
 from mailproxy.delivery.tls import TlsClient
 from mailproxy.interfaces import ITransaction

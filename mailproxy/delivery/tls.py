@@ -98,6 +98,11 @@ class TlsClient:
         connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verify)
         return connection
 
+    @property
+    def fatal(self) -> str:
+        """:attr:`problem`, if that is what ended the connection."""
+        return "" if self._lenient else self.problem
+
     def _identity(self) -> DNS_ID | IPAddress_ID:
         try:
             return IPAddress_ID(str(ipaddress.ip_address(self._host.strip("[]"))))

@@ -20,7 +20,7 @@ from mailproxy.model import Account, Claimed, Content, Outcome, Recipient, Store
 from mailproxy.states import RecipientState
 from mailproxy.threads import inline
 from tests.build import content
-from tests.delivery.peer import PLAIN_EHLO, SILENCE, Cut, Network, Server, account
+from tests.delivery.peer import PLAIN_EHLO, SILENCE, Cut, Letter, Network, Server, account
 from tests.fakes import EPOCH, FakeClock
 
 
@@ -276,6 +276,28 @@ class CourierTests(SynchronousTestCase):
         self.assertIn("421", failure.value.reason)
         self.assertEqual(2, self.network.attempts)
         self.assertEqual(8, len(feed.waiting))
+
+    def test_withdrawn_messages_are_no_fault(self) -> None:
+        """However many intents are refused in a row, the account is not at fault."""
+        feed = Feed(*map(claimed, range(6)))
+        feed.refused = {0, 1, 2, 3, 4}
+        self.successResultOf(self.carry(self.courier(), feed))
+        self.assertEqual([250], feed.codes(5))
+
+    def test_sessions_that_died_idle_are_no_fault(self) -> None:
+        """F42: several warm sessions may turn out dead; a new one carries the mail."""
+        courier = self.courier(*[lambda: Server({"mail": [b"250 ok\r\n", Cut()]})] * 3, Server)
+        asked = [Deferred.fromCoroutine(self.pool.acquire(account())) for _ in range(3)]
+        self.network.run()
+        sessions = [self.successResultOf(each) for each in asked]
+        for session in sessions:
+            Letter().sent_over(session)
+            self.network.run()
+            self.pool.release(session)
+        feed = Feed(*map(claimed, range(4)))
+        self.successResultOf(self.carry(courier, feed))
+        self.assertEqual([True] * 3, [feed.outcomes[n][0].stale for n in range(3)])
+        self.assertEqual([250], feed.codes(3))
 
     def test_a_worn_session_is_replaced_without_loss(self) -> None:
         """After its number of messages a session says QUIT, and another goes on."""
