@@ -7,7 +7,6 @@ The only module that knows all stages. Nothing is opened, locked or started befo
 
 from __future__ import annotations
 
-import random
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -18,13 +17,14 @@ from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailproxy import __version__
 from mailproxy.api.messages import IntakeRules
 from mailproxy.api.root import Api, ApiOptions
-from mailproxy.api.site import SiteLimits
-from mailproxy.clock import Names, SystemClock
+from mailproxy.api.site import ApiSite, SiteLimits
+from mailproxy.clock import Names, SystemClock, seeded
 from mailproxy.config import Settings
 from mailproxy.config_secrets import Secrets, obtain
 from mailproxy.crypto import Sealer
@@ -52,6 +52,9 @@ HELPERS = 4
 #: Connections that may wait to be accepted.
 BACKLOG = 1024
 
+#: Seconds that requests under way have to be answered once nobody listens any more.
+LAST_ANSWERS = 2.0
+
 #: Seconds the last report may take on the way down.
 LAST_REPORT = 5.0
 
@@ -71,6 +74,7 @@ class Parts:
     dispatcher: Dispatcher
     reporter: Reporter
     caretaker: Caretaker
+    site: ApiSite
     listener: StreamServerEndpointService
 
 
@@ -89,7 +93,6 @@ class MailProxy(Service):
         self._reactor = reactor
         self._settings = settings
         self._clock: IClock = SystemClock(reactor)
-        self._rng = random.SystemRandom()
         self._parts: Parts | None = None
         self._draining = False
         self._restore: Callable[[], None] = lambda: None
@@ -112,12 +115,25 @@ class MailProxy(Service):
         except (ConfigurationError, StoreRefused) as error:
             _log.critical("cannot start: {error}", error=error)
             raise SystemExit(f"mailproxy: {error}") from None
+        self._listen(parts)
+        Deferred.fromCoroutine(self._go(parts)).addErrback(self._stumbled)
+
+    async def _go(self, parts: Parts) -> None:
+        """Let mail and reports move, once the store knows what the configuration says of it."""
+        if not self._settings.scheduler_active:
+            await parts.store.suspend(None, None, self._clock.now())
+            _log.info("sending is suspended by GMP_SCHEDULER_ACTIVE until the activate command")
+        if self._parts is not parts:
+            return
         parts.store.subscribe(parts.reporter)
         parts.dispatcher.startService()
         parts.caretaker.startService()
         parts.reporter.startService()
-        self._listen(parts)
-        Deferred.fromCoroutine(self._prepare(parts.store))
+
+    def _stumbled(self, failure: Failure) -> None:
+        """Half a service would be worse than none."""
+        _log.failure("cannot start", failure)
+        self._reactor.stop()
 
     def _build(self, secrets: Secrets) -> Parts:
         settings, clock, metrics = self._settings, self._clock, Metrics()
@@ -125,7 +141,7 @@ class MailProxy(Service):
         store = EmbeddedStore(
             settings.db_path,
             clock=clock,
-            names=Names(self._rng),
+            names=Names(),
             sealer=Sealer(secrets.keys),
             metrics=metrics,
             reactor=self._reactor,
@@ -137,22 +153,29 @@ class MailProxy(Service):
             ),
         )
         courier = self._courier(store, metrics, helpers)
-        dispatcher = Dispatcher(store, courier, clock, self._rng, metrics, self._dispatch_options())
+        dispatcher = Dispatcher(store, courier, clock, seeded(), metrics, self._dispatch_options())
         reporter = Reporter(
             store,
             self._sinks(),
             clock,
             metrics,
-            rng=self._rng,
+            rng=seeded(),
             interval=settings.client_sync_interval,
             log_activity=settings.log_delivery_activity,
         )
         options = self._api_options(secrets)
-        api = Api(store, self, clock, Names(self._rng), metrics, helpers, options)
+        api = Api(store, self, clock, Names(), metrics, helpers, options)
         endpoint = serverFromString(self._reactor, settings.listen)
-        listener = StreamServerEndpointService(endpoint, api.site())
+        site = api.site()
         return Parts(
-            helpers, store, courier, dispatcher, reporter, Caretaker(store, clock), listener
+            helpers,
+            store,
+            courier,
+            dispatcher,
+            reporter,
+            Caretaker(store, clock),
+            site,
+            StreamServerEndpointService(endpoint, site),
         )
 
     def _courier(self, store: IStore, metrics: Metrics, helpers: Threads) -> Courier:
@@ -184,15 +207,18 @@ class MailProxy(Service):
         if settings.client_sync_url is None:
             return lambda tenant_id: None
         ca_file = str(settings.ca_file) if settings.ca_file else None
-        sink = HttpSink(
-            make_agent(self._reactor, ca_file),
-            self._clock,
-            settings.client_sync_url,
-            token=settings.client_sync_token,
-            user=settings.client_sync_user,
-            password=settings.client_sync_password,
-            timeout=settings.client_sync_timeout,
-        )
+        try:
+            sink = HttpSink(
+                make_agent(self._reactor, ca_file),
+                self._clock,
+                settings.client_sync_url,
+                token=settings.client_sync_token,
+                user=settings.client_sync_user,
+                password=settings.client_sync_password,
+                timeout=settings.client_sync_timeout,
+            )
+        except ValueError as error:
+            raise ConfigurationError("GMP_CLIENT_SYNC_URL", str(error)) from None
         return lambda tenant_id: sink if tenant_id == DEFAULT_TENANT else None
 
     def _api_options(self, secrets: Secrets) -> ApiOptions:
@@ -219,6 +245,7 @@ class MailProxy(Service):
             parts.listener.startService()
         except Exception as error:
             parts.store.stopService()
+            parts.helpers.stopService()
             raise SystemExit(
                 f"mailproxy: cannot listen on {self._settings.listen}: {error}"
             ) from None
@@ -227,12 +254,6 @@ class MailProxy(Service):
             version=__version__,
             listen=self._settings.listen,
         )
-
-    async def _prepare(self, store: IStore) -> None:
-        """What the configuration asks of the store."""
-        if not self._settings.scheduler_active:
-            await store.suspend(None, None, self._clock.now())
-            _log.info("sending is suspended by GMP_SCHEDULER_ACTIVE until the activate command")
 
     # -- IControl --------------------------------------------------------------------------
 
@@ -265,8 +286,11 @@ class MailProxy(Service):
         try:
             await _quietly("draining", parts.dispatcher.drain(self._settings.drain_seconds))
             await _quietly("the last report", parts.reporter.flush(LAST_REPORT))
-            for service in (parts.listener, parts.reporter, parts.dispatcher, parts.caretaker):
-                await _quietly("stopping", _stopped(service))
+            await _quietly("closing the front door", _stopped(parts.listener))
+            await _quietly("the last answers", parts.site.finish(LAST_ANSWERS))
+            for service in (parts.reporter, parts.dispatcher, parts.caretaker):
+                if service.running:
+                    await _quietly("stopping", _stopped(service))
         finally:
             await _quietly("closing the store", _stopped(parts.store))
             parts.helpers.stopService()
