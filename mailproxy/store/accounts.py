@@ -24,7 +24,7 @@ from mailproxy.store.schema import (
     bulk_jobs,
 )
 from mailproxy.store.transaction import Transaction
-from mailproxy.store.writer import alone
+from mailproxy.store.works import alone
 
 _c = accounts.c
 

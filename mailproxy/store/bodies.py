@@ -16,7 +16,7 @@ from mailproxy.store import outcomes
 from mailproxy.store.compiling import compiled, p
 from mailproxy.store.schema import chunks, messages, payloads
 from mailproxy.store.transaction import Transaction
-from mailproxy.store.writer import alone
+from mailproxy.store.works import alone
 
 _PAYLOAD = compiled(
     select(messages.c.body_pk, messages.c.parts, payloads.c.json)

@@ -51,7 +51,8 @@ from mailproxy.store.migrate import migrate
 from mailproxy.store.options import StoreOptions
 from mailproxy.store.readers import Readers
 from mailproxy.store.transaction import Transaction
-from mailproxy.store.writer import Committed, Kind, Writer
+from mailproxy.store.works import Committed, Kind
+from mailproxy.store.writer import Writer
 
 C = TypeVar("C")
 R = TypeVar("R")

@@ -17,7 +17,7 @@ from mailproxy.store import statements as sql
 from mailproxy.store.directory import Directory, Owner
 from mailproxy.store.elements import Element, Rows, add_body, arrived, notes
 from mailproxy.store.transaction import NewEvent, Transaction
-from mailproxy.store.writer import Kind, alone
+from mailproxy.store.works import Kind, alone
 
 _QUEUED = Enqueued(Verdict.QUEUED)
 

@@ -21,7 +21,7 @@ from mailproxy.store import statements as sql
 from mailproxy.store import wording
 from mailproxy.store.schema import ACCOUNT_DELETED
 from mailproxy.store.transaction import NewEvent, Transaction, numbers
-from mailproxy.store.writer import Kind
+from mailproxy.store.works import Kind
 
 DELETED = "account deleted"
 

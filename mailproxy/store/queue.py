@@ -12,7 +12,7 @@ from mailproxy.states import EventKind, MessageState, Priority, RecipientState
 from mailproxy.store import statements as sql
 from mailproxy.store.schema import ACCOUNT_PARKED
 from mailproxy.store.transaction import NewEvent, Transaction, numbers
-from mailproxy.store.writer import Kind, alone
+from mailproxy.store.works import Kind, alone
 
 _QUEUED = MessageState.QUEUED.value
 _DEFERRED = MessageState.DEFERRED.value

@@ -15,7 +15,7 @@ from mailproxy.store import wording
 from mailproxy.store.compiling import LIMIT, compiled, indexed, listed, p
 from mailproxy.store.schema import accounts, events, messages, tenants
 from mailproxy.store.transaction import Transaction, numbers
-from mailproxy.store.writer import alone
+from mailproxy.store.works import alone
 
 _e, _m, _t = events.c, messages.c, tenants.c
 

@@ -15,7 +15,7 @@ from mailproxy.store.again import hashed
 from mailproxy.store.compiling import LIMIT, columns, compiled, indexed, listed, p
 from mailproxy.store.schema import attempts, events, messages, recipients, tombstones
 from mailproxy.store.transaction import Transaction, numbers
-from mailproxy.store.writer import Kind
+from mailproxy.store.works import Kind
 
 _m, _e, _r = messages.c, events.c, recipients.c
 

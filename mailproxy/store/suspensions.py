@@ -21,7 +21,7 @@ from mailproxy.store.schema import (
     suspensions,
 )
 from mailproxy.store.transaction import Transaction
-from mailproxy.store.writer import alone
+from mailproxy.store.works import alone
 
 #: Stands for all batches.
 ALL = "*"

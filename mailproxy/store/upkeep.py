@@ -32,7 +32,7 @@ from mailproxy.store.schema import (
     tombstones,
 )
 from mailproxy.store.transaction import Transaction, numbers
-from mailproxy.store.writer import alone
+from mailproxy.store.works import alone
 
 _m, _e, _l, _r, _j = messages.c, events.c, lanes.c, recipients.c, bulk_jobs.c
 

@@ -18,12 +18,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -31,6 +30,7 @@ from mailproxy.errors import MailProxyError, StoreBusy, StoreError, StoreUnavail
 from mailproxy.interfaces import crashpoint
 from mailproxy.store.database import available
 from mailproxy.store.transaction import Transaction
+from mailproxy.store.works import Committed, Kind, Work
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -39,57 +39,6 @@ R = TypeVar("R")
 GROUP_ROWS = 2000
 
 _log = Logger()
-
-
-@attrs.frozen(eq=False)
-class Kind(Generic[C, R]):
-    """
-    What works of one kind do.
-
-    :param run: does all the calls it is given, in order, and gives a result for each. Called
-        again with fewer calls when it raised.
-    :param mark: the crash point passed after a commit that such a work was part of.
-    :param rows: about how many rows a call changes; for the size of a group.
-    """
-
-    run: Callable[[Transaction, Sequence[C]], Sequence[R]]
-    mark: str = ""
-    rows: Callable[[C], int] = lambda _call: 1
-
-
-def alone(function: Callable[[Transaction, C], R], mark: str = "") -> Kind[C, R]:
-    """A kind whose calls gain nothing from being run together."""
-    return Kind(lambda tx, calls: [function(tx, call) for call in calls], mark)
-
-
-@attrs.define(eq=False)
-class Work:
-    """One call that waits for its transaction. *result* is a value or a Failure."""
-
-    kind: Kind[Any, Any]
-    call: Any
-    done: Deferred[Any]
-    since: float
-    timer: IDelayedCall | None = None
-    result: Any = None
-
-    def fire(self) -> None:
-        if self.timer is not None and self.timer.active():
-            self.timer.cancel()
-        if self.done.called:  # its caller cancelled it: that detached the caller, not the work
-            return
-        self.done.callback(self.result)
-
-
-@attrs.frozen
-class Committed:
-    """What the reactor is told after a commit."""
-
-    works: list[Work]
-    due: frozenset[int] = frozenset()
-    reportable: frozenset[str] = frozenset()
-    failed: tuple[tuple[str, str], ...] = ()
-    seconds: float = 0.0
 
 
 class Writer:
@@ -203,13 +152,18 @@ class Writer:
         cursor = self._connection.cursor()
         error = self._enter(cursor)
         works = self._take()
-        finished = self._refuse(works, error) if error else self._group(cursor, works)
-        if not finished.works:
-            return
-        self._deliver(self._tell, finished)
+        try:
+            finished = self._refuse(works, error) if error else self._group(cursor, works)
+        except Exception:  # whatever it is, the thread has to live and callers need an answer
+            self._rollback(cursor)
+            _log.failure("the store's writer raised")
+            finished = self._refuse(works, StoreUnavailable("an error in the store; see its log"))
+        if finished.works:
+            self._deliver(self._tell, finished)
 
     def _enter(self, cursor: sqlite3.Cursor) -> StoreError | None:
         """Begin; while the database is locked try again, until the oldest work waited too long."""
+        self._rollback(cursor)  # where one failed before
         while True:
             try:
                 cursor.execute("BEGIN IMMEDIATE")

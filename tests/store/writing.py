@@ -14,7 +14,8 @@ from typing import Any
 from mailproxy.clock import Names
 from mailproxy.store.options import StoreOptions
 from mailproxy.store.transaction import Transaction
-from mailproxy.store.writer import Committed, Kind, Writer, alone
+from mailproxy.store.works import Committed, Kind, alone
+from mailproxy.store.writer import Writer
 from tests.fakes import FakeClock
 
 #: Seconds after which a test gives up waiting for another thread.
