@@ -236,8 +236,8 @@ class Carry:
 
     def _keep(self, told: Awaitable[None]) -> None:
         """Wait for *told* at the end, not now."""
-        deferred = told if isinstance(told, Deferred) else Deferred.fromCoroutine(_await(told))
         self._storing += 1
+        deferred = told if isinstance(told, Deferred) else Deferred.fromCoroutine(_await(told))
         deferred.addBoth(self._kept)
 
     def _kept(self, result: Any) -> None:

@@ -140,10 +140,12 @@ def plan(envelope: Envelope, offered: Capabilities) -> Plan:
                 continue
             utf8 = True
         rcpts.append(command(b"RCPT TO:<" + _octets(address) + b">"))
+    own: tuple[Reply | None, ...] = (None,) * len(envelope.recipients)
+    notes: tuple[str, ...] = ()
     if refused:
+        own = tuple(map(refused.get, asked))
         asked = [index for index in asked if index not in refused]
-    notes: tuple[str, ...] = (OURS,) if refused else ()
-    own = tuple(refused.get(index) for index in range(len(envelope.recipients)))
+        notes = (OURS,)
     if not rcpts:
         return Plan((), (), own, None, notes)
     parameters = b" SIZE=%d" % size if offered.size_offered else b""

@@ -56,7 +56,7 @@ class Pipeline:
         self._link = link
         self._expect = link.expect
         self._wire = wire
-        self._clock = clock
+        self._now = clock.seconds
         self._about = about
         self._trace = trace
         self._jobs: deque[Job] = deque()
@@ -105,7 +105,7 @@ class Pipeline:
     def _begin(self, job: Job, before: bytes) -> None:
         """Send *before*, and after it in the same write as much of *job* as may go."""
         self.carried += 1
-        job.started = self._clock.seconds()
+        job.started = self._now()
         if self._about.pipelining:
             data = b"".join(job.commands)
             job.sent = len(job.commands)
@@ -204,24 +204,31 @@ class Pipeline:
             self._after_lone_dot(job, reply)
         elif job.phase is Phase.BODY or job.answered >= job.sent:
             self._early(job, reply)
-        elif not _fits(reply, job.stage):
-            self._link.lose(f"{reply.code} is no answer to {job.stage}", broken=True)
         else:
-            job.take(reply, self._clock.seconds())
-            if reply.code == 421:
-                self._link.lose(str(reply))
-            elif job.data is not None:
-                self._data_answered(job)
-            elif job.answered < job.sent:
-                self._expect(self._about.timeout)
-            else:
-                self._go_on(job)
+            self._answered(job, reply)
+
+    def _answered(self, job: Job, reply: Reply) -> None:
+        """*reply* is to a command: MAIL, RCPT or DATA."""
+        code = reply.code
+        to_data = job.answered == len(job.commands) - 1
+        if code < 400 and (code >= 300) is not to_data:
+            self._link.lose(f"{code} is no answer to {job.stage}", broken=True)
+            return
+        job.take(reply, self._now())
+        if code == 421:
+            self._link.lose(str(reply))
+        elif to_data:
+            self._data_answered(job)
+        elif job.answered < job.sent:
+            self._expect(self._about.timeout)
+        else:
+            self._go_on(job)
 
     def _final(self, job: Job, reply: Reply) -> None:
-        if not _fits(reply, Phase.FINAL):
+        if 300 <= reply.code < 400:
             self._link.lose(f"{reply.code} is no answer to the final dot", broken=True)
             return
-        job.take(reply, self._clock.seconds())
+        job.take(reply, self._now())
         crashpoint("reply-read")
         self._close(job, reply)
 
@@ -341,11 +348,6 @@ class Pipeline:
                 self._end(job)
             else:
                 job.result.errback(SessionLost(job.stage, reason))
-
-
-def _fits(reply: Reply, stage: Phase) -> bool:
-    """Whether *reply* can be an answer at *stage*: a refusal always can."""
-    return reply.code >= 400 or (reply.code < 300) is (stage is not Phase.DATA)
 
 
 async def _wait_for(awaitable: Awaitable[bool]) -> bool:
