@@ -132,6 +132,10 @@ class Screen:
         self._least = LEVELS[level]
         self._mask = mask
 
+    def pass_from(self, level: str) -> None:
+        """Drop what is below *level* from now on."""
+        self._least = LEVELS[level]
+
     def __call__(self, event: LogEvent) -> None:
         level = event.get("log_level")
         if level is LogLevel.info and str(event.get("log_namespace")).startswith(_DETAIL):
@@ -172,6 +176,10 @@ def _traceback(failure: Any) -> str:
         return f"(no traceback: {type(error).__name__})"
 
 
+#: What this process's log goes through, once it has begun.
+_screens: list[Screen] = []
+
+
 def screen(level: str, beginner: Any = globalLogBeginner) -> None:
     """
     Screen whatever *beginner* begins to log to from now on; a second call replaces the first.
@@ -185,10 +193,17 @@ def screen(level: str, beginner: Any = globalLogBeginner) -> None:
     def begin_screened(
         observers: Iterable[Callable[[LogEvent], object]], *args: Any, **kwargs: Any
     ) -> None:
-        begin([Screen(observer, level) for observer in observers], *args, **kwargs)
+        _screens[:] = [Screen(observer, level) for observer in observers]
+        begin(_screens, *args, **kwargs)
 
     vars(begin_screened)["unscreened"] = begin
     beginner.beginLoggingTo = begin_screened
+
+
+def set_level(level: str) -> None:
+    """Change the level of this process's log; without effect before logging has begun."""
+    for each in _screens:
+        each.pass_from(level)
 
 
 def json_lines(out: IO[str] | None = None) -> FileLogObserver:

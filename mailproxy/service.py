@@ -37,9 +37,11 @@ from mailproxy.errors import ConfigurationError, StoreRefused
 from mailproxy.interfaces import IClock, IControl, IReportSink, IStore
 from mailproxy.metrics import Metrics
 from mailproxy.model import DEFAULT_TENANT
+from mailproxy.reload import Reload
 from mailproxy.report.agent import make_agent
 from mailproxy.report.http import HttpSink
 from mailproxy.report.reporter import Reporter
+from mailproxy.signals import Signals
 from mailproxy.store.embedded import EmbeddedStore
 from mailproxy.store.options import StoreOptions
 from mailproxy.threads import Threads
@@ -59,9 +61,9 @@ LAST_ANSWERS = 2.0
 LAST_REPORT = 5.0
 
 
-def assemble(reactor: Any, settings: Settings) -> IService:
-    """The service, ready to be started."""
-    return MailProxy(reactor, settings)
+def assemble(reactor: Any, settings: Settings, read: Callable[[], Settings]) -> IService:
+    """The service, ready to be started; *read* reads its settings again, for SIGHUP."""
+    return MailProxy(reactor, settings, read)
 
 
 @attrs.define
@@ -85,17 +87,19 @@ class MailProxy(Service):
 
     :param reactor: Twisted's reactor.
     :param settings: as loaded; files are made and read at the start.
+    :param read: reads the settings again.
     """
 
     name = "mailproxy"
 
-    def __init__(self, reactor: Any, settings: Settings) -> None:
+    def __init__(self, reactor: Any, settings: Settings, read: Callable[[], Settings]) -> None:
         self._reactor = reactor
         self._settings = settings
         self._clock: IClock = SystemClock(reactor)
         self._parts: Parts | None = None
         self._draining = False
-        self._restore: Callable[[], None] = lambda: None
+        self._signals = Signals(reactor)
+        self._reload = Reload(settings, read, self._log_activity)
 
     # -- start -----------------------------------------------------------------------------
 
@@ -116,6 +120,7 @@ class MailProxy(Service):
             _log.critical("cannot start: {error}", error=error)
             raise SystemExit(f"mailproxy: {error}") from None
         self._listen(parts)
+        self._signals.on(signal.SIGHUP, self._reload)
         Deferred.fromCoroutine(self._go(parts)).addErrback(self._stumbled)
 
     async def _go(self, parts: Parts) -> None:
@@ -293,28 +298,23 @@ class MailProxy(Service):
                     await _quietly("stopping", _stopped(service))
         finally:
             await _quietly("closing the store", _stopped(parts.store))
-            parts.helpers.stopService()
-            self._restore()
+            await _quietly("stopping the helpers", _stopped(parts.helpers))
+            self._signals.restore()
         _log.info("stopped")
 
     def _cut_on_signal(self, parts: Parts) -> None:
         """A second signal ends the patience of the first."""
 
-        def again(number: int, frame: object) -> None:
-            self._reactor.callFromThread(
-                lambda: Deferred.fromCoroutine(_quietly("cutting", parts.courier.close(0.0)))
-            )
+        def cut() -> None:
+            Deferred.fromCoroutine(_quietly("cutting", parts.courier.close(0.0)))
 
-        try:
-            before = {each: signal.signal(each, again) for each in (signal.SIGTERM, signal.SIGINT)}
-        except ValueError:  # not the main thread: signals are somebody else's
-            return
+        self._signals.on(signal.SIGTERM, cut)
+        self._signals.on(signal.SIGINT, cut)
 
-        def restore() -> None:
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-        self._restore = restore
+    def _log_activity(self, wanted: bool) -> None:
+        if self._parts is not None:
+            self._parts.dispatcher.activity.log = wanted
+            self._parts.reporter.log_calls(wanted)
 
 
 async def _nothing() -> None:

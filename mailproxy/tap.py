@@ -105,8 +105,13 @@ def makeService(options: Options) -> IService:
 
     :raises SystemExit: a setting is wrong; one line on the standard error says which.
     """
+    start, given = Path.cwd(), options.given()
+
+    def read() -> Settings:
+        return load(options.environ, given, start)
+
     try:
-        settings = load(options.environ, options.given(), Path.cwd())
+        settings = read()
     except ConfigurationError as error:
         raise SystemExit(f"mailproxy: {error}") from None
     _set_up_log(settings, options)
@@ -119,7 +124,7 @@ def makeService(options: Options) -> IService:
 
     sys.excepthook = _one_line
     starter = Starter()
-    assemble(reactor, settings).setServiceParent(starter)
+    assemble(reactor, settings, read).setServiceParent(starter)
     return starter
 
 

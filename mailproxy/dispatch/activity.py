@@ -14,7 +14,7 @@ from mailproxy.states import EventKind, RecipientState
 _log = Logger()
 
 
-@attrs.frozen
+@attrs.define
 class Activity:
     """
     :param log: one INFO line per attempt (``GMP_LOG_DELIVERY_ACTIVITY``).

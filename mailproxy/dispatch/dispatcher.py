@@ -78,6 +78,7 @@ class Dispatcher(Service):
         self._clock = clock
         self._options = options
         self.recorder = Recorder(store, clock)
+        self.activity = Activity(metrics, options.log_activity)
         self._shared = Shared(
             store,
             courier,
@@ -85,7 +86,7 @@ class Dispatcher(Service):
             rng,
             metrics,
             self.recorder,
-            Activity(metrics, options.log_activity),
+            self.activity,
             Rules(options.retry_delays, options.fault_max_age),
             options.batch_size,
             gate=0.0 if options.test_mode else None,

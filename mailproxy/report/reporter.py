@@ -107,6 +107,10 @@ class Reporter(Service):
         stream = self._streams.get(tenant_id)
         return None if stream is None else stream.status()
 
+    def log_calls(self, wanted: bool) -> None:
+        """Whether each call is one INFO line from now on."""
+        self._parts.log_activity = wanted
+
     # -- life ------------------------------------------------------------------------------
 
     def startService(self) -> None:

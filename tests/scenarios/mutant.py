@@ -20,7 +20,8 @@ from mailproxy.model import Claimed
 
 def answer_before_commit() -> None:
     """Callers are answered while the transaction is still open."""
-    from mailproxy.store.writer import Committed, Work, Writer
+    from mailproxy.store.works import Committed, Work
+    from mailproxy.store.writer import Writer
 
     commit, end = Writer._commit, Writer._end
     early: list[Work] = []

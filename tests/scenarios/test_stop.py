@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -79,3 +80,25 @@ class StopTests(SynchronousTestCase):
         uncertain = [r for r in records if "uncertain" in (r["deferred_reason"] or "")]
         self.assertGreaterEqual(len(uncertain), SESSIONS)
         self.assertEqual({"deferred"}, {r["state"] for r in uncertain})
+
+
+class HangUpTests(SynchronousTestCase):
+    def test_sighup_reads_the_configuration_again(self) -> None:
+        """A bad file is rejected in one line and the service goes on; a good one takes effect."""
+        directory = Path(tempfile.mkdtemp(prefix="mailproxy-hup-"))
+        ini = directory / "config.ini"
+        ini.write_text("[logging]\nlevel = WARNING\n")
+        service = Service(directory, GMP_CONFIG=str(ini)).start()
+        self.addCleanup(service.end)
+        process = service.process
+        assert process is not None
+        ini.write_text("[logging]\nlevel = LOUD\n")
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "GMP_LOG_LEVEL" in service.output(), what="the line in the log")
+        self.assertEqual(200, service.call("GET", "/status").status)
+        ini.write_text("[logging]\nlevel = DEBUG\n")
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "read again" in service.output(), what="the second line")
+        service.call("GET", "/status")
+        wait_until(lambda: "GET /status" in service.output(), what="a line at DEBUG")
+        self.assertIn(service.terminate(), (0, -signal.SIGTERM))

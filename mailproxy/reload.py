@@ -1,0 +1,61 @@
+"""
+SIGHUP: the configuration is read again.
+
+A bad configuration is one line in the log, and the old one stays in force. Of a good one, what can
+change while the service runs is taken over at once; the rest is named, and waits for a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+from twisted.logger import Logger
+
+from mailproxy.config import VARIABLES, Settings
+from mailproxy.errors import ConfigurationError
+from mailproxy.log import set_level
+
+_log = Logger()
+
+#: The settings that take effect at once.
+AT_ONCE = frozenset({"log_level", "log_delivery_activity"})
+
+
+@attrs.define
+class Reload:
+    """
+    :param settings: in force now.
+    :param read: reads the configuration as the start did.
+    :param log_activity: has attempts and report calls logged, or not.
+    """
+
+    settings: Settings
+    read: Callable[[], Settings]
+    log_activity: Callable[[bool], None]
+
+    def __call__(self) -> None:
+        """Read again, and take over what can be; never raises."""
+        try:
+            new = self.read()
+        except ConfigurationError as error:
+            _log.error("the configuration stays as it was: {error}", error=error)
+            return
+        except Exception:
+            _log.failure("the configuration stays as it was: reading it raised")
+            return
+        changed = [
+            variable
+            for variable in VARIABLES
+            if getattr(new, variable.field) != getattr(self.settings, variable.field)
+        ]
+        set_level(new.log_level)
+        self.log_activity(new.log_delivery_activity)
+        now = {name: getattr(new, name) for name in AT_ONCE}
+        self.settings = attrs.evolve(self.settings, **now)
+        later = [variable.name for variable in changed if variable.field not in AT_ONCE]
+        _log.info(
+            "the configuration was read again: {count} changes; after a restart: {later}",
+            count=len(changed),
+            later=", ".join(later) or "none",
+        )
