@@ -172,14 +172,21 @@ def _of(cursor: Any, key: str) -> tuple[str, ...]:
 
 
 def suspension(cursor: Any, key: str, batch: str | None = None) -> Suspension:
-    """What is suspended in the scope *key*, with the counts of that scope or of its *batch*."""
+    """
+    What is suspended in the scope *key*, with the counts of that scope or of its *batch*.
+
+    :raises ValueError: there is no such tenant.
+    """
     suspended = _of(cursor, key)
     active = ALL not in suspended and batch not in suspended
     if key == SERVICE:
         counts = cursor.execute(_COUNT_ALL.sql)
     else:
         active = active and ALL not in _of(cursor, SERVICE)
-        active = active and bool(cursor.execute(sqi.TENANT_ACTIVE.sql, (key,)).fetchone()[0])
+        tenant = cursor.execute(sqi.TENANT_ACTIVE.sql, (key,)).fetchone()
+        if tenant is None:
+            raise ValueError("tenant not found")
+        active = active and bool(tenant[0])
         if batch is None:
             counts = cursor.execute(_COUNT_TENANT.sql, (key,))
         else:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -35,8 +35,8 @@ from mailproxy.store.works import Committed, Kind, Work
 C = TypeVar("C")
 R = TypeVar("R")
 
-#: The most rows, roughly, that one transaction takes on; a single work may be larger.
-GROUP_ROWS = 2000
+#: The most rows of one kind that a transaction takes on, roughly; a single work may be larger.
+GROUP_ROWS = 1000
 
 _log = Logger()
 
@@ -159,7 +159,17 @@ class Writer:
             _log.failure("the store's writer raised")
             finished = self._refuse(works, StoreUnavailable("an error in the store; see its log"))
         if finished.works:
+            self._mark(finished.works)
             self._deliver(self._tell, finished)
+
+    def _mark(self, works: Sequence[Work]) -> None:
+        """Pass the crash points of what was stored."""
+        marks = (work.kind.mark for work in works if not isinstance(work.result, Failure))
+        try:
+            for mark in dict.fromkeys(filter(None, marks)):
+                crashpoint(mark)
+        except Exception:  # it is stored, and its callers have to know
+            _log.failure("who watches the crash points raised")
 
     def _enter(self, cursor: sqlite3.Cursor) -> StoreError | None:
         """Begin; while the database is locked try again, until the oldest work waited too long."""
@@ -181,15 +191,26 @@ class Writer:
             return self._clock.seconds() - self._queue[0].since
 
     def _take(self) -> list[Work]:
-        """The works of one transaction: in order of arrival, the first whatever its size."""
+        """
+        The works of one transaction: of each kind in order of arrival, the first whatever its size.
+
+        Those that do not fit wait, but those of another kind do not wait for them: an intent is
+        not behind a large submission.
+        """
         works: list[Work] = []
-        rows = 0
+        left: deque[Work] = deque()
+        rows: dict[Kind[Any, Any], int] = {}
         with self._ready:
-            while self._queue:
-                rows += self._queue[0].kind.rows(self._queue[0].call)
-                if works and rows > GROUP_ROWS:
-                    break
-                works.append(self._queue.popleft())
+            for work in self._queue:
+                taken = rows.get(work.kind, 0)
+                size = work.kind.rows(work.call)
+                if taken and taken + size > GROUP_ROWS:
+                    rows[work.kind] = GROUP_ROWS  # nor does a smaller one overtake it
+                    left.append(work)
+                else:
+                    rows[work.kind] = taken + size
+                    works.append(work)
+            self._queue = left
         return works
 
     def _group(self, cursor: sqlite3.Cursor, works: list[Work]) -> Committed:
@@ -236,8 +257,6 @@ class Writer:
             failed += tx.failed
         self._end(cursor, cursor.connection.total_changes != changes)
         self.healthy = True
-        for mark in dict.fromkeys(kind.mark for kind in groups if kind.mark):
-            crashpoint(mark)
         seconds = self._clock.seconds() - began
         return Committed(works, frozenset(due), frozenset(reportable), tuple(failed), seconds)
 

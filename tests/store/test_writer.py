@@ -124,6 +124,40 @@ class GroupTests(WriterCase):
 
         self.assertEqual([["a"], ["b"], ["c"]], merging.calls)
 
+    def test_other_kinds_do_not_wait_for_a_large_one(self) -> None:
+        """A small work overtakes a large one of another kind that did not fit the transaction."""
+        writing, merging = self.writing(), Merging()
+        object.__setattr__(merging.kind, "rows", lambda _call: 700)
+        gate = writing.hold()
+        for name in "abc":
+            writing.writer.submit(merging.kind, name)
+        small = writing.writer.submit(PUT, "small")
+
+        gate.open()
+        writing.reactor.turn()
+        writing.reactor.turn()
+
+        self.assertEqual("SMALL", self.successResultOf(small))
+        writing.reactor.turn()
+        writing.reactor.turn()
+        self.assertEqual([1, 2, 1, 1], [len(committed.works) for committed in writing.told])
+        self.assertEqual(["a", "small", "b", "c"], writing.kept)
+
+    def test_an_observer_that_raises(self) -> None:
+        """Whoever watches the crash points and raises spoils no work: what is stored is told."""
+        writing = self.writing()
+
+        def spoil(_name: str) -> None:
+            raise ZeroDivisionError
+
+        stop = observe_crashpoints(spoil)
+        answer = writing.writer.submit(PUT, "a")
+        writing.reactor.turn()
+        stop()
+
+        self.assertEqual("A", self.successResultOf(answer))
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
 
 class WithdrawalTests(WriterCase):
     """Works whose caller does not wait for ever."""
