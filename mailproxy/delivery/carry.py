@@ -108,7 +108,7 @@ class Carry:
                     barren += 1
                 if barren >= MOST_BARREN:
                     raise self._trouble
-                if self._pool.closing:
+                if self._pool.closing or self._pool.superseded(self._account):
                     return
                 self._held = self._feed.next()
                 if self._held is None:

@@ -120,6 +120,11 @@ class Pool:
             or self._clock.seconds() >= shelf.born[session] + shelf.account.ttl
         )
 
+    def superseded(self, account: Account) -> bool:
+        """Whether a newer version of *account* is in use."""
+        shelf = self._shelves.get(account.pk)
+        return shelf is not None and shelf.account.version > account.version
+
     async def close(self, deadline: float) -> None:
         """Idle sessions say QUIT; what is not done after *deadline* seconds is cut."""
         self.closing = True
@@ -154,7 +159,7 @@ class Pool:
         shelf = self._shelves.get(account.pk)
         if shelf is not None and shelf.account.version == account.version:
             return shelf
-        if shelf is not None and shelf.account.version > account.version:
+        if self.superseded(account):
             return Shelf(account, draining=True)
         if shelf is not None:
             self._drain(shelf)

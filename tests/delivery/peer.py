@@ -162,6 +162,7 @@ class Server:
         self.dots = 0
         self.over = False
         self._mute = False
+        self._kept: list[bytes | Cut] = []
         self.session: Session | None = None
         self._ended: Exception | None = None
 
@@ -176,12 +177,20 @@ class Server:
         self._said.append(what)
 
     def _reply(self, stage: str) -> bytes | Cut:
-        """Answer; once silent, a server answers nothing that comes after."""
+        """Answer; once silent, a server keeps what it would say."""
         told = self.answer(stage)
         self._mute = self._mute or told == SILENCE
-        if not self._mute:
+        if self._mute:
+            self._kept.append(told)
+        else:
             self.say(told)
-        return SILENCE if self._mute else told
+        return told
+
+    def unmute(self) -> None:
+        """Say everything that was kept."""
+        self._mute = False
+        self._said += self._kept
+        self._kept.clear()
 
     def hear(self, data: bytes) -> None:
         self._pending += data

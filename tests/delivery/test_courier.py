@@ -277,6 +277,23 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(2, self.network.attempts)
         self.assertEqual(8, len(feed.waiting))
 
+    def test_a_changed_account_ends_the_call(self) -> None:
+        """F43: once a newer version is in use, the older one's call ends; nothing more goes so."""
+        server = Server({"body": [SILENCE, b"250 ok\r\n"]})
+        courier = self.courier(lambda: server, Server)
+        feed = Feed(*map(claimed, range(5)))
+        old = self.carry(courier, feed)
+        new = self.carry(courier, Feed(claimed(9)), account(version=2))
+        self.successResultOf(new)
+        self.assertNoResult(old)
+        server.say(b"250 ok\r\n")
+        server.unmute()
+        self.network.run()
+        self.successResultOf(old)
+        self.assertEqual([2, 3, 4], [message.pk for message in feed.waiting])
+        self.assertEqual(2, self.network.attempts)
+        self.assertEqual([250], feed.codes(1))
+
     def test_withdrawn_messages_are_no_fault(self) -> None:
         """However many intents are refused in a row, the account is not at fault."""
         feed = Feed(*map(claimed, range(6)))
