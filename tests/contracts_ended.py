@@ -84,6 +84,7 @@ class EndedAgainContract(StoreContract):
     async def test_failed(self) -> None:
         """Posted again, a failed message is tried anew: new generation, same Message-ID."""
         await self.deliver(refused())
+        await self.report()
         before = await self.stored()
         self.later(10)
 
@@ -92,6 +93,7 @@ class EndedAgainContract(StoreContract):
         self.assertEqual(QUEUED, answer)
         listed = await self.stored()
         self.assertEqual(("queued", None, None), (listed.state, listed.error, listed.error_ts))
+        self.assertIsNone(listed.reported_ts, "its new end is not reported")
         self.assertIn("generation", await self.kinds())
         claimed = await self.claim_one()
         self.assertEqual((2, 0), (claimed.generation, claimed.uncertain))
