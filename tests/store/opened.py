@@ -8,11 +8,12 @@ import sqlite3
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.clock import Names
 from mailproxy.crypto import Sealer, new_key
@@ -33,6 +34,13 @@ def empty_database() -> bytes:
         migrate(connection)
         connection.close()
         return path.read_bytes()
+
+
+def fresh(case: SynchronousTestCase) -> Path:
+    """A path that does not exist yet, in a folder that is removed after the test."""
+    folder = mkdtemp(prefix="mailproxy-store-")
+    case.addCleanup(shutil.rmtree, folder)
+    return Path(folder) / "store"
 
 
 class Opened:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,7 +14,7 @@ from mailproxy.states import Verdict
 from mailproxy.store.options import StoreOptions
 from tests.build import account_spec, content, new_message
 from tests.fakes import FakeClock, result
-from tests.store.opened import Opened
+from tests.store.opened import Opened, fresh
 
 SMALL = StoreOptions(chunk_bytes=100, large_body_bytes=1_000)
 
@@ -23,7 +22,7 @@ SMALL = StoreOptions(chunk_bytes=100, large_body_bytes=1_000)
 class BodiesCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = FakeClock()
-        self.opened = Opened(Path(self.mktemp()), self.clock, options=SMALL)
+        self.opened = Opened(fresh(self), self.clock, options=SMALL)
         self.addCleanup(self.opened.close)
         self.store = self.opened.store
         self.account = result(self.store.put_account(account_spec(), self.clock.now()))

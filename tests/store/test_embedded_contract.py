@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
 from mailproxy.interfaces import IStore
 from tests.contracts import contract_tests
 from tests.fakes import FakeClock
-from tests.store.opened import Opened
+from tests.store.opened import Opened, fresh
 
 
 class EmbeddedFactory:
     """Makes stores in a directory that is removed after the test."""
 
     async def make_store(self, clock: FakeClock) -> IStore:
-        self.opened = Opened(Path(self.mktemp()), clock, random.Random(7))  # type: ignore[attr-defined]
+        self.opened = Opened(fresh(self), clock, random.Random(7))  # type: ignore[arg-type]
         self.addCleanup(self.opened.close)  # type: ignore[attr-defined]
         return self.opened.store
 

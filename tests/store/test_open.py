@@ -20,12 +20,12 @@ from mailproxy.store.migrate import migrate
 from mailproxy.store.schema import metadata
 from tests.build import new_message
 from tests.fakes import FakeClock, result
-from tests.store.opened import Opened
+from tests.store.opened import Opened, fresh
 
 
 class OpenCase(SynchronousTestCase):
     def opened(self) -> Opened:
-        made = Opened(Path(self.mktemp()), FakeClock(), random.Random(1))
+        made = Opened(fresh(self), FakeClock(), random.Random(1))
         self.addCleanup(made.close)
         return made
 
@@ -67,7 +67,7 @@ class LockTests(OpenCase):
 
     def test_nothing_is_opened_before_the_start(self) -> None:
         """Making a store touches no file, so that a daemon may fork first."""
-        folder = Path(self.mktemp())
+        folder = fresh(self)
         folder.mkdir()
 
         self.another(folder / "mail.db")
@@ -76,7 +76,7 @@ class LockTests(OpenCase):
 
     def test_no_such_directory(self) -> None:
         """A path that cannot be is refused in one line."""
-        store = self.another(Path(self.mktemp()) / "missing" / "mail.db")
+        store = self.another(fresh(self) / "missing" / "mail.db")
 
         error = self.assertRaises(StoreRefused, store.open)
 
@@ -84,7 +84,7 @@ class LockTests(OpenCase):
 
     def test_not_a_database(self) -> None:
         """A file that is no database is refused and stays as it is."""
-        path = Path(self.mktemp())
+        path = fresh(self)
         path.write_bytes(b"something else entirely" * 100)
 
         self.assertRaises(StoreRefused, self.another(path).open)
@@ -97,7 +97,7 @@ class SchemaTests(OpenCase):
 
     def test_the_migrations_make_the_tables(self) -> None:
         """The migrations lead to exactly the tables that the program knows."""
-        connection = connect(self.mktemp())
+        connection = connect(str(fresh(self)))
         migrate(connection)
         engine = create_engine("sqlite://", creator=lambda: connection)
         with engine.connect() as opened:
@@ -109,14 +109,14 @@ class SchemaTests(OpenCase):
 
     def test_migrating_twice(self) -> None:
         """A database that is up to date is left as it is."""
-        connection = connect(self.mktemp())
+        connection = connect(str(fresh(self)))
         self.addCleanup(connection.close)
 
         self.assertEqual(migrate(connection), migrate(connection))
 
     def test_the_default_tenant_exists(self) -> None:
         """The tenant ``default`` is there from the first migration."""
-        connection = connect(self.mktemp())
+        connection = connect(str(fresh(self)))
         self.addCleanup(connection.close)
 
         migrate(connection)
@@ -138,7 +138,7 @@ class SchemaTests(OpenCase):
 
     def test_a_failed_migration_leaves_nothing(self) -> None:
         """A migration that fails half-way leaves the database as it was."""
-        folder = Path(self.mktemp())
+        folder = fresh(self)
         versions = folder / "versions"
         versions.mkdir(parents=True)
         source = Path(migrate.__code__.co_filename).with_name("migrations") / "env.py"
@@ -152,7 +152,7 @@ class SchemaTests(OpenCase):
             "    op.create_table('half', sa.Column('pk', sa.Integer))\n"
             "    op.execute('INSERT INTO nowhere VALUES (1)')\n"
         )
-        connection = connect(self.mktemp())
+        connection = connect(str(fresh(self)))
         self.addCleanup(connection.close)
 
         error = self.assertRaises(StoreRefused, migrate, connection, folder)
@@ -188,7 +188,7 @@ class DurabilityTests(OpenCase):
             made.append(connect(path))
             return made[-1]
 
-        opened = Opened(Path(self.mktemp()), FakeClock(), connect=remember)
+        opened = Opened(fresh(self), FakeClock(), connect=remember)
         self.addCleanup(opened.close)
         result(opened.store.heartbeat(1.0))
 

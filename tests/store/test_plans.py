@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -29,7 +28,7 @@ from mailproxy.store import (
 )
 from mailproxy.store.compiling import Statement
 from tests.fakes import FakeClock, result
-from tests.store.opened import Opened
+from tests.store.opened import Opened, fresh
 
 MODULES = (
     accounts,
@@ -68,7 +67,7 @@ def statements_of(module: ModuleType) -> Iterator[tuple[str, Statement]]:
 
 class PlanTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.opened = Opened(Path(self.mktemp()), FakeClock())
+        self.opened = Opened(fresh(self), FakeClock())
         self.addCleanup(self.opened.close)
         self.connection = sqlite3.connect(self.opened.path, isolation_level=None)
         self.addCleanup(self.connection.close)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import sqlite3
 import threading
-from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
@@ -17,7 +16,7 @@ from mailproxy.errors import StoreBusy
 from mailproxy.model import Enqueued
 from mailproxy.states import Verdict
 from tests.build import account_spec, new_message, record
-from tests.store.opened import Opened
+from tests.store.opened import Opened, fresh
 
 
 def start(call: Any) -> Deferred[Any]:
@@ -28,7 +27,7 @@ class ThreadedTests(TestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         self.clock = SystemClock(reactor)
         self.opened = Opened(
-            Path(self.mktemp()),
+            fresh(self),
             self.clock,
             random.Random(5),
             reactor=reactor,  # type: ignore[arg-type]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,7 +10,7 @@ from mailproxy.model import Claimed
 from mailproxy.store.schema import metadata
 from tests.build import account_spec, new_message, record
 from tests.fakes import FakeClock, result
-from tests.store.opened import Opened
+from tests.store.opened import Opened, fresh
 
 RETENTION = 604_800.0
 IDEMPOTENCY = 2_592_000.0
@@ -23,7 +22,7 @@ LEFT_BY_A_MESSAGE = ("messages", "recipients", "attempts", "events", "payloads",
 class UpkeepCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = FakeClock()
-        self.opened = Opened(Path(self.mktemp()), self.clock)
+        self.opened = Opened(fresh(self), self.clock)
         self.addCleanup(self.opened.close)
         self.store = self.opened.store
         self.account = result(self.store.put_account(account_spec(), self.now))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -11,12 +10,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.errors import StoreBusy, StoreUnavailable
 from mailproxy.interfaces import observe_crashpoints
+from tests.store.opened import fresh
 from tests.store.writing import PUT, Merging, Writing
 
 
 class WriterCase(SynchronousTestCase):
     def writing(self, **options: Any) -> Writing:
-        made = Writing(Path(self.mktemp()), **options)
+        made = Writing(fresh(self), **options)
         self.addCleanup(made.close)
         return made
 
