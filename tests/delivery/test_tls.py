@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -23,12 +23,10 @@ from tests.delivery.tls_peer import PeerFactory
 
 
 class TlsTests(TestCase):
-    authority: ClassVar[Authority]
     timeout = 20
 
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.authority = Authority()
+    def setUp(self) -> None:
+        self.authority = Authority()
 
     async def serve(self, pem: bytes | None = None, **how: Any) -> PeerFactory:
         peer = PeerFactory(pem or self.authority.issue("localhost", "127.0.0.1"), **how)
