@@ -151,3 +151,8 @@ def deferral(
     }
     put_offs = changes or tuple(put_off(rcpt.n) for rcpt in claimed.recipients)
     return record(claimed, *put_offs, at=at, **{**values, **overrides})
+
+
+def settled(found: Claimed, *changes: RecipientChange, at: float, **overrides: Any) -> Record:
+    """What becomes of an abandoned message; its ``attempts`` count the open one."""
+    return record(found, *changes, at=at, attempt=found.attempts, **overrides)

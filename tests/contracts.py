@@ -50,12 +50,13 @@ from tests.contracts_deleted import DeletedAccountContract
 from tests.contracts_ended import EndedAgainContract, RemovedAgainContract
 from tests.contracts_intake import AgeContract, ClaimedContract, IntakeContract
 from tests.contracts_items import DeferralItemContract, FinalItemContract
-from tests.contracts_outcomes import LateContract, OutcomeContract, UncertainContract
+from tests.contracts_outcomes import OutcomeContract
 from tests.contracts_queue import ClaimOrderContract, DueContract, IntentContract, LeaseContract
 from tests.contracts_reports import AckContract
 from tests.contracts_same_id import WaitingAgainContract
 from tests.contracts_status import CountsContract, ListingContract, RetentionContract
 from tests.contracts_suspension import SuspensionContract
+from tests.contracts_uncertain import LateContract, UncertainContract
 
 #: Every part of the contract.
 CONTRACTS: tuple[type[StoreContract], ...] = (

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
 
 from mailproxy import payload as payloads
 from mailproxy.model import Claimed, Recipient, RecipientChange, Record, Stored
@@ -169,10 +172,13 @@ def _settle(
         row.finished_at = item.at
         if row.state in (MessageState.SENT, MessageState.CANCELLED):
             row.payload, row.parts = None, ()
-    data = {"attempt": item.attempt, "reason": item.reason}
-    row.tell(change.names, kind, item.at, data, report=report, final=final)
+    row.tell(change.names, kind, item.at, _data(item), report=report, final=final)
     if report or final:
         change.reportable.add(row.tenant_id)
+
+
+def _data(item: Record) -> Any:
+    return msgspec.json.decode(item.data)
 
 
 def _late(change: Change, row: MessageRow, item: Record) -> None:
@@ -188,7 +194,7 @@ def _late(change: Change, row: MessageRow, item: Record) -> None:
     ]
     proofs = [new for new in proofs if row.recipients[new.n].state in _IN_DOUBT]
     if not proofs:
-        row.tell(change.names, EventKind.LATE, item.at, {"attempt": item.attempt})
+        row.tell(change.names, EventKind.LATE, item.at, _data(item))
         return
     _apply(row, proofs)
     if not any(rcpt.state in _IN_DOUBT for rcpt in row.recipients):

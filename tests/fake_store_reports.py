@@ -191,9 +191,17 @@ def _listed(row: MessageRow) -> MessageRecord:
 
 def timeline(disk: Disk, tenant_id: str, message_id: str) -> list[dict[str, Any]]:
     row = disk.find(tenant_id, message_id)
-    names = ("event_id", "kind", "at", "generation", "final", "data")
-    events = row.events if row is not None else []
-    return [{name: getattr(event, name) for name in names} for event in events]
+    return [
+        {
+            "event_id": event.event_id,
+            "kind": event.kind.value,
+            "at": event.at,
+            "generation": event.generation,
+            "final": event.final,
+            "data": event.data,
+        }
+        for event in (row.events if row is not None else [])
+    ]
 
 
 def upkeep(change: Change) -> int:
