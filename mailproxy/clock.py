@@ -113,12 +113,22 @@ class Names:
 
     def pk(self, now: float) -> int:
         """A new primary key, greater than every earlier one of this object; fits 63 bits."""
-        base = (int(now * 1000) - 1_704_067_200_000) << 20
+        base = self.floor(now)
         if base > self._last:
             self._last = base + self.rng.getrandbits(19)
         else:
             self._last += 1
         return self._last
+
+    @staticmethod
+    def floor(when: float) -> int:
+        """No pk made at *when* or later is less than this."""
+        return (int(when * 1000) - 1_704_067_200_000) << 20
+
+    @staticmethod
+    def made_at(pk: int) -> float:
+        """When *pk* was made, in Unix seconds; to the millisecond, and no later."""
+        return ((pk >> 20) + 1_704_067_200_000) / 1000
 
     def after(self, pk: int) -> None:
         """Make every later :meth:`pk` greater than *pk*, also if the clock was set back."""

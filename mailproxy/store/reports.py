@@ -7,8 +7,9 @@ from typing import Any
 from uuid import UUID
 
 import attrs
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
+from mailproxy.clock import Names
 from mailproxy.records import RecipientReport, ReportItem
 from mailproxy.store import statements as sql
 from mailproxy.store import wording
@@ -76,10 +77,16 @@ _PARK = compiled(
     "reason",
     "pks",
 )
-_of_tenant = select(_e.at).where(_e.stream == _t.id, *_UNREPORTED).correlate(tenants)
-_WAITING = indexed(compiled(select(_t.id).where(_of_tenant.exists())), events, _UNREPORTED_INDEX)
-_first = _of_tenant.order_by(_e.pk).suffix_with("LIMIT 1").scalar_subquery()
-_SINCE = indexed(compiled(select(func.min(_first)).select_from(tenants)), events, _UNREPORTED_INDEX)
+_of_tenant = (
+    select(_e.pk)
+    .where(_e.stream == _t.id, *_UNREPORTED)
+    .order_by(_e.pk)
+    .suffix_with("LIMIT 1")
+    .correlate(tenants)
+    .scalar_subquery()
+)
+_FIRST = indexed(compiled(select(_t.id, _of_tenant)), events, _UNREPORTED_INDEX)
+_AT = compiled(select(_e.at).where(_e.pk == p("event")), "event")
 _ALL_OF = compiled(
     select(_e.pk).where(_e.stream == p("tenant"), *_UNREPORTED).order_by(_e.pk).suffix_with(LIMIT),
     "tenant",
@@ -184,13 +191,17 @@ def acknowledge_all(tx: Transaction, call: AckAll) -> int:
 
 
 def waiting_tenants(cursor: Any) -> list[str]:
-    return sorted(row[0] for row in cursor.execute(_WAITING.sql))
+    return sorted(tenant for tenant, first in cursor.execute(_FIRST.sql) if first is not None)
 
 
 def oldest(cursor: Any) -> float | None:
-    """When the event that has waited longest was born."""
-    (since,) = cursor.execute(_SINCE.sql).fetchone()
-    return None if since is None else float(since)
+    """Since when the event that has waited longest is offered: since its birth, or again."""
+    firsts = [first for _, first in cursor.execute(_FIRST.sql) if first is not None]
+    if not firsts:
+        return None
+    first = min(firsts)
+    (at,) = cursor.execute(_AT.sql, (first,)).fetchone()
+    return max(float(at), Names.made_at(first))
 
 
 ACK = alone(acknowledge, "ack-commit")

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, select, update
 
+from mailproxy.clock import Names
 from mailproxy.states import RecipientState
 from mailproxy.store import outcomes, retention
 from mailproxy.store import statements as sql
@@ -143,7 +144,7 @@ _UNTAKEN = indexed(
             _e.stream.is_not(None),
             _e.reported_at.is_(None),
             _e.parked_at.is_(None),
-            _e.at <= p("before"),
+            _e.pk <= p("before"),
         )
         .order_by(_e.pk)
         .suffix_with(LIMIT),
@@ -157,7 +158,8 @@ _UNTAKEN = indexed(
 
 
 def _untaken(cursor: Any, now: float, options: Any) -> Found:
-    before = now - options.report_max_age_seconds
+    # By the pk, which tells since when it is offered: an event that is offered again is new.
+    before = Names.floor(now - options.report_max_age_seconds)
     for (tenant,) in cursor.execute(_TENANTS.sql).fetchall():
         pks = [row[0] for row in cursor.execute(_UNTAKEN.sql, (tenant, before, STEP))]
         if pks:

@@ -113,6 +113,25 @@ class RetentionTests(UpkeepCase):
         self.steps()
         self.assertEqual([0, 1], [self.count("messages"), self.count("tombstones")])
 
+    def test_an_event_offered_again_is_new(self) -> None:
+        """A report that is repeated because the id was posted again has its whole time anew."""
+        self.post("m1")
+        self.send(*self.claim())
+        self.take_reports()
+        self.clock.advance(RETENTION + 1)
+        self.steps()
+        self.clock.advance(IDEMPOTENCY - 1)
+        self.assertEqual(1, self.count("tombstones"))
+        self.post("m1")
+
+        self.steps()
+
+        (item,) = result(self.store.unreported("default", 10))
+        self.assertEqual("m1", item.id)
+        self.assertEqual(0.0, result(self.store.report_lag(self.now)))
+        self.clock.advance(60)
+        self.assertEqual(60.0, result(self.store.report_lag(self.now)))
+
     def test_empty_lanes_go(self) -> None:
         """The lane of a campaign that is over is removed; the account's own stays."""
         self.post("m1", batch="campaign")
