@@ -90,6 +90,21 @@ class DeletedAccountContract(StoreContract):
         self.assertEqual("failed", listed.state)
         self.assertIn("account deleted", listed.error or "")
 
+    async def test_body_under_way_and_posted_again(self) -> None:
+        """Posting what had begun again, on another schedule, does not save it from its account."""
+        await self.post()
+        claimed = await self.claim_one()
+        await self.begin(claimed)
+        await self.delete()
+        await self.put()
+        await self.post(priority=0, batch="x")
+
+        await self.store.record([deferral(claimed, at=self.now, next_at=self.now + 60)])
+        await self.upkeep()
+
+        self.assertEqual("failed", await self.state())
+        self.assertEqual(0, (await self.store.counts(self.now)).pending)
+
     async def test_sent_mail_stays_sent(self) -> None:
         """Deleting an account does not touch what it has sent."""
         await self.deliver()
