@@ -8,6 +8,7 @@ from mailproxy.store import statements as sql
 from mailproxy.store import statements_intake as sqi
 from mailproxy.store.queue import pause
 from mailproxy.store.schema import (
+    ACCOUNT_DELETED,
     ACCOUNT_PARKED,
     AGELESS,
     BATCH_SUSPENDED,
@@ -20,11 +21,16 @@ from mailproxy.store.transaction import Transaction
 
 @attrs.frozen
 class Owner:
-    """The account a message goes through, as far as its intake cares. *max_age* is in seconds."""
+    """
+    The account a message goes through, as far as its intake cares.
+
+    :param max_age: in seconds.
+    :param flags: what lies on all lanes of the account.
+    """
 
     pk: int
     max_age: float
-    parked: bool
+    flags: int
 
 
 @attrs.frozen
@@ -79,12 +85,19 @@ class Directory:
         return self._owner(*row[:3])
 
     def known_owner(self, pk: int) -> Owner:
-        """The account *pk*, which a stored message has."""
+        """The account *pk*, which a stored message has; it may have been deleted."""
         return self._owner(pk, *self.tx.one(sqi.ACCOUNT_OWNED, pk))
 
-    def _owner(self, pk: int, max_age: float | None, blocked_until: float | None) -> Owner:
+    def _owner(
+        self,
+        pk: int,
+        max_age: float | None,
+        blocked_until: float | None,
+        deleted_at: float | None = None,
+    ) -> Owner:
         age = self.tx.options.max_age_seconds if max_age is None else max_age
-        return Owner(pk, age, blocked_until is not None)
+        flags = 0 if blocked_until is None else ACCOUNT_PARKED
+        return Owner(pk, age, flags if deleted_at is None else flags | ACCOUNT_DELETED)
 
     def lane(self, owner: Owner, tenant_id: str, priority: int, batch: str) -> Lane:
         """The lane of these messages; made if it is the first of them."""
@@ -100,7 +113,7 @@ class Directory:
         return lane
 
     def _make(self, owner: Owner, tenant_id: str, priority: int, batch: str) -> Lane:
-        blocked = ACCOUNT_PARKED if owner.parked else 0
+        blocked = owner.flags
         for tenant, what in self.tx.all(sqi.SUSPENDED, tenant_id, batch):
             if tenant == "":
                 blocked |= SERVICE_SUSPENDED

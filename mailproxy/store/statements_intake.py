@@ -155,7 +155,8 @@ DROP_TOMBSTONE = compiled(
     "id",
 )
 ACCOUNT_OWNED = compiled(
-    select(a.max_age_seconds, a.blocked_until).where(a.pk == p("account")), "account"
+    select(a.max_age_seconds, a.blocked_until, a.deleted_at).where(a.pk == p("account")),
+    "account",
 )
 TENANT_ACTIVE = compiled(
     select(tenants.c.active, tenants.c.deleted_at).where(tenants.c.id == p("tenant")), "tenant"
