@@ -272,7 +272,7 @@ class IFeed(Interface):
     def begin(message: Claimed) -> Awaitable[bool]:
         """Commit the intent; false: the message was taken back, do not send its body."""
 
-    def finish(message: Claimed, outcome: Outcome) -> Awaitable[None]:
+    def finish(message: Claimed, outcome: Outcome) -> Awaitable[object]:
         """The attempt came to *outcome*; returns when that is stored."""
 
     def put_back(message: Claimed) -> None:

@@ -234,7 +234,7 @@ class Carry:
 
     # -- what is being stored -----------------------------------------------------------------
 
-    def _keep(self, told: Awaitable[None]) -> None:
+    def _keep(self, told: Awaitable[object]) -> None:
         """Wait for *told* at the end, not now."""
         self._storing += 1
         deferred = told if isinstance(told, Deferred) else Deferred.fromCoroutine(_await(told))
@@ -272,5 +272,5 @@ def _compose(message: Claimed, content: Content, parts: dict[int, bytes]) -> byt
     )
 
 
-async def _await(awaitable: Awaitable[None]) -> None:
+async def _await(awaitable: Awaitable[object]) -> None:
     await awaitable

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import attrs
+from prometheus_client import Counter
 from twisted.logger import Logger
 
 from mailproxy.metrics import Metrics
@@ -22,20 +21,27 @@ class Activity:
 
     metrics: Metrics
     log: bool = False
+    _recipients: dict[RecipientState, Counter] = attrs.field(init=False, factory=dict)
 
     def attempt(self, account: Account, message: Claimed, outcome: Outcome, record: Record) -> None:
         """An attempt at *message* came to *outcome*, and *record* is what follows from it."""
-        metrics, labels = self.metrics, (account.tenant_id, account.id)
         if record.kind is EventKind.DEFERRED:
-            metrics.deferred.labels(*labels).inc()
+            self.metrics.deferred.labels(account.tenant_id, account.id).inc()
         elif record.kind is EventKind.UNCERTAIN:
-            metrics.uncertain.labels(*labels).inc()
+            self.metrics.uncertain.labels(account.tenant_id, account.id).inc()
         if record.next_at is None:
-            metrics.time_in_queue.observe(max(0.0, record.at - message.accepted_at))
-        for state, count in Counter(change.state for change in record.changes).items():
-            metrics.recipients.labels(state.value).inc(count)
+            self.metrics.time_in_queue.observe(max(0.0, record.at - message.accepted_at))
+        for change in record.changes:
+            self._counter(change.state).inc()
         if self.log:
             self._line(account, message, outcome, record)
+
+    def _counter(self, state: RecipientState) -> Counter:
+        """Looking a label up costs more than counting."""
+        counter = self._recipients.get(state)
+        if counter is None:
+            counter = self._recipients[state] = self.metrics.recipients.labels(state.value)
+        return counter
 
     def _line(self, account: Account, message: Claimed, outcome: Outcome, record: Record) -> None:
         _log.info(

@@ -283,7 +283,7 @@ class Stream:
             Deferred.fromCoroutine(self._release([message]))
         return granted
 
-    def finish(self, message: Claimed, outcome: Outcome) -> Deferred[None]:
+    def finish(self, message: Claimed, outcome: Outcome) -> Deferred[bool]:
         account = self._account
         assert account is not None
         shared, now = self._shared, self._shared.clock.now()
@@ -296,7 +296,7 @@ class Stream:
             Deferred.fromCoroutine(self._fault(account, outcome.phase, judged.account_reason))
         elif outcome.mail is not None:
             self._reached(account)
-        return stored.addCallback(lambda _: None)
+        return stored
 
     def put_back(self, message: Claimed) -> None:
         self._push(message, message.priority)
