@@ -131,7 +131,6 @@ def _end(tx: Transaction, stored: Stored, element: Element) -> Stored:
     found = outcomes.subjects(tx, [stored.pk])
     subject = found[stored.pk]
     outcomes.settle(tx, found, [outcomes.fail_open(subject, outcomes.DELETED, element.now)])
-    outcomes.count_failed(tx, [stored.pk])
     tenant_id = element.message.tenant_id
     return known(tx, {tenant_id: {stored.id}}).stored[tenant_id, stored.id]
 

@@ -9,6 +9,7 @@ daemon can fork in between.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -97,6 +98,7 @@ class EmbeddedStore(Service):
         self._connection: sqlite3.Connection | None = None
         self._observers: list[IStoreObserver] = []
         self._swept = False
+        self._account_ids: dict[int, str] = {}
         self._readers = Readers(self._database, reactor, options.reader_threads)
         self._writer = Writer(
             clock,
@@ -166,7 +168,7 @@ class EmbeddedStore(Service):
         return self._connection is not None and self._writer.healthy
 
     def _transaction(self, cursor: sqlite3.Cursor) -> Transaction:
-        return Transaction(cursor, self._names, self.node_id, self._options)
+        return Transaction(cursor, self._names, self.node_id, self._options, self._account_ids)
 
     def _told(self, committed: Committed) -> None:
         """In the reactor, after the Deferreds of a commit fired."""
@@ -175,8 +177,9 @@ class EmbeddedStore(Service):
         else:
             self._metrics.commit_seconds.observe(committed.seconds)
             self._metrics.commit_works.observe(len(committed.works))
-        for tenant_id, account_id in committed.failed:
-            self._metrics.errors.labels(tenant_id, account_id).inc()
+        for (tenant_id, account_id, sent), count in Counter(committed.finished).items():
+            metric = self._metrics.sent if sent else self._metrics.errors
+            metric.labels(tenant_id, account_id).inc(count)
         for observer in list(self._observers):
             try:
                 if committed.due:

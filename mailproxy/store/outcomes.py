@@ -113,7 +113,7 @@ def _distinct(tx: Transaction, records: Sequence[Record]) -> list[bool]:
             continue
         if good:
             if blocked[subject.lane] & ACCOUNT_DELETED:
-                each = _of_deleted(tx, subject, each)
+                each = _of_deleted(subject, each)
             apply(tx, changes, subject, each)
         else:
             _late(tx, changes, subject, each)
@@ -151,12 +151,7 @@ def fail_open(subject: Subject, reason: str, at: float) -> Record:
     )
 
 
-def count_failed(tx: Transaction, pks: Iterable[int]) -> None:
-    """The store itself ended these messages: an error of their accounts, once committed."""
-    tx.failed += tx.all(sql.ACCOUNT_NAMES, numbers(pks))
-
-
-def _of_deleted(tx: Transaction, subject: Subject, each: Record) -> Record:
+def _of_deleted(subject: Subject, each: Record) -> Record:
     """Its account was deleted while it was under way: what is still open will not be tried."""
     now = {change.n: change for change in each.changes}
     left = [
@@ -166,7 +161,6 @@ def _of_deleted(tx: Transaction, subject: Subject, each: Record) -> Record:
     ]
     if not left:
         return each
-    count_failed(tx, [subject.pk])
     kept = [change for change in each.changes if not change.state.open]
     return attrs.evolve(
         each, changes=(*kept, *left), kind=EventKind.FAILED, reason=DELETED, next_at=None, hold=""
@@ -224,6 +218,9 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
     )
     if final:
         changes.finals[subject.pk] = len(changes.events) - 1
+        if state is not MessageState.CANCELLED:
+            sent = state is MessageState.SENT
+            tx.ended(subject.tenant_id, subject.account_pk, sent=sent)
     waits = state in (MessageState.QUEUED, MessageState.DEFERRED) and each.next_at is not None
     _place(tx, subject, state, each.next_at if waits else None)
     changes.states.append(

@@ -341,12 +341,7 @@ SET_OUTCOME = compiled(
     "gen",
     "number",
 )
-ACCOUNT_NAMES = compiled(
-    select(m.tenant_id, a.id)
-    .select_from(messages.join(accounts, a.pk == m.account_pk))
-    .where(m.pk.in_(listed())),
-    "pks",
-)
+ACCOUNT_ID = compiled(select(a.id).where(a.pk == p("account")), "account")
 ATTEMPT_TOKEN = compiled(
     select(attempts.c.token).where(
         attempts.c.message_pk == p("message"),

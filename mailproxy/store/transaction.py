@@ -53,6 +53,18 @@ class NewEvent(NamedTuple):
     data: bytes | None = None
 
 
+class Finished(NamedTuple):
+    """A message that ended: sent, or otherwise."""
+
+    tenant_id: str
+    account_id: str
+    sent: bool
+
+
+#: The most account ids kept; where there are more they are looked up again.
+ACCOUNT_IDS = 10_000
+
+
 @attrs.define(eq=False)
 class Transaction:
     """
@@ -60,17 +72,19 @@ class Transaction:
     :param due: accounts the dispatcher is to look at after the commit.
     :param reportable: tenants the reporter is to look at after the commit.
     :param stale: lanes a message left other than by a claim: their due time has to be looked up.
-    :param failed: (tenant, account id) of each message that failed here, for the metrics.
+    :param account_ids: of account pks, kept over transactions: an account never changes its id.
+    :param finished: the messages that ended here otherwise than cancelled, for the metrics.
     """
 
     cursor: sqlite3.Cursor
     names: Names
     node_id: str
     options: StoreOptions
+    account_ids: dict[int, str] = attrs.Factory(dict)
     due: set[int] = attrs.Factory(set)
     reportable: set[str] = attrs.Factory(set)
     stale: set[int] = attrs.Factory(set)
-    failed: list[tuple[str, str]] = attrs.Factory(list)
+    finished: list[Finished] = attrs.Factory(list)
     _counts: dict[int, list[int]] = attrs.Factory(dict)
     _dues: dict[int, float] = attrs.Factory(dict)
 
@@ -107,6 +121,16 @@ class Transaction:
         if known is None or when < known:
             self._dues[lane] = when
 
+    def ended(self, tenant_id: str, account_pk: int, *, sent: bool) -> None:
+        """A message came to its end, and not because somebody took it back."""
+        account_id = self.account_ids.get(account_pk)
+        if account_id is None:
+            account_id = self.one(sql.ACCOUNT_ID, account_pk)[0]
+            if len(self.account_ids) >= ACCOUNT_IDS:
+                self.account_ids.clear()
+            self.account_ids[account_pk] = account_id
+        self.finished.append(Finished(tenant_id, account_id, sent))
+
     def flush(self) -> None:
         """Write what was gathered for the lanes."""
         counts, dues = self._counts, self._dues
@@ -132,7 +156,7 @@ class Transaction:
         self._dues.clear()
         self.due.clear()
         self.reportable.clear()
-        self.failed.clear()
+        self.finished.clear()
         self.stale.clear()
 
     def append(self, events: Sequence[NewEvent]) -> list[int]:

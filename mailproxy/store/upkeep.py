@@ -127,7 +127,6 @@ def _fail(tx: Transaction, found: Found) -> int:
     ]
     records = [outcomes.fail_open(subject, outcomes.DELETED, found.now) for subject in doomed]
     outcomes.settle(tx, subjects, records)
-    outcomes.count_failed(tx, (subject.pk for subject in doomed))
     for subject in doomed:
         tx.stale.add(subject.lane)
     return len(doomed)

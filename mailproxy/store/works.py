@@ -9,7 +9,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from mailproxy.store.transaction import Transaction
+from mailproxy.store.transaction import Finished, Transaction
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -38,12 +38,18 @@ def alone(function: Callable[[Transaction, C], R], mark: str = "") -> Kind[C, R]
 
 @attrs.define(eq=False)
 class Work:
-    """One call that waits for its transaction. *result* is a value or a Failure."""
+    """
+    One call that waits for its transaction.
+
+    :param rows: about how many rows it changes.
+    :param result: a value or a Failure.
+    """
 
     kind: Kind[Any, Any]
     call: Any
     done: Deferred[Any]
     since: float
+    rows: int = 1
     timer: IDelayedCall | None = None
     result: Any = None
 
@@ -62,5 +68,5 @@ class Committed:
     works: list[Work]
     due: frozenset[int] = frozenset()
     reportable: frozenset[str] = frozenset()
-    failed: tuple[tuple[str, str], ...] = ()
+    finished: tuple[Finished, ...] = ()
     seconds: float = 0.0

@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 from mailproxy.errors import MailProxyError, StoreBusy, StoreError, StoreUnavailable
 from mailproxy.interfaces import crashpoint
 from mailproxy.store.database import available
-from mailproxy.store.transaction import Transaction
+from mailproxy.store.transaction import Finished, Transaction
 from mailproxy.store.works import Committed, Kind, Work
 
 C = TypeVar("C")
@@ -106,7 +106,7 @@ class Writer:
         :param deadline: seconds after which it is withdrawn if no transaction has it by then.
         :return: fires after the commit; cancelling it detaches from the work, which goes on.
         """
-        work = Work(kind, call, Deferred(lambda _: None), self._clock.seconds())
+        work = Work(kind, call, Deferred(lambda _: None), self._clock.seconds(), kind.rows(call))
         with self._ready:
             if self._closing or self._connection is None:
                 work.done.errback(StoreUnavailable("the store is closed"))
@@ -137,7 +137,10 @@ class Writer:
             if done:
                 self._deliver(self._ended)
                 return
-            self._transact()
+            try:
+                self._transact()
+            except Exception as error:  # a bug: whatever it is, the thread has to live
+                self._failed("the store's writer raised: {error}", error)
 
     def _ended(self) -> None:
         assert self._thread is not None
@@ -150,14 +153,12 @@ class Writer:
         """One transaction over what waits."""
         assert self._connection is not None
         cursor = self._connection.cursor()
-        error = self._enter(cursor)
-        works = self._take()
         try:
-            finished = self._refuse(works, error) if error else self._group(cursor, works)
-        except Exception:  # whatever it is, the thread has to live and callers need an answer
-            self._rollback(cursor)
-            _log.failure("the store's writer raised")
-            finished = self._refuse(works, StoreUnavailable("an error in the store; see its log"))
+            error = self._enter(cursor)
+        except Exception as bug:
+            error = self._lost(cursor, bug)
+        works = self._take()
+        finished = self._refuse(works, error) if error else self._group(cursor, works)
         if finished.works:
             self._mark(finished.works)
             self._deliver(self._tell, finished)
@@ -203,12 +204,11 @@ class Writer:
         with self._ready:
             for work in self._queue:
                 taken = rows.get(work.kind, 0)
-                size = work.kind.rows(work.call)
-                if taken and taken + size > GROUP_ROWS:
+                if taken and taken + work.rows > GROUP_ROWS:
                     rows[work.kind] = GROUP_ROWS  # nor does a smaller one overtake it
                     left.append(work)
                 else:
-                    rows[work.kind] = taken + size
+                    rows[work.kind] = taken + work.rows
                     works.append(work)
             self._queue = left
         return works
@@ -217,28 +217,36 @@ class Writer:
         """Run *works* and commit; where the disk refuses, each once more by itself."""
         try:
             return self._commit(cursor, works)
-        except sqlite3.Error as error:
-            self._rollback(cursor)
-            self._failed("a transaction failed: {error}", error)
-            if len(works) == 1:
-                return self._refuse(works, available(error))
+        except Exception as error:  # a bug as well: the thread has to live, callers need an answer
+            refusal = self._lost(cursor, error)
+            if len(works) == 1 or not isinstance(error, sqlite3.Error):
+                return self._refuse(works, refusal)
         # A small outcome may still fit where a large submission did not.
         done = [self._single(cursor, work) for work in works]
         return Committed(
             works,
             frozenset().union(*(each.due for each in done)),
             frozenset().union(*(each.reportable for each in done)),
-            tuple(pair for each in done for pair in each.failed),
+            tuple(end for each in done for end in each.finished),
         )
 
     def _single(self, cursor: sqlite3.Cursor, work: Work) -> Committed:
         try:
             cursor.execute("BEGIN IMMEDIATE")
             return self._commit(cursor, [work])
-        except sqlite3.Error as error:
+        except Exception as error:  # what its neighbours have committed stays
+            return self._refuse([work], self._lost(cursor, error))
+
+    def _lost(self, cursor: sqlite3.Cursor, error: Exception) -> StoreError:
+        """The transaction is rolled back. :return: what its callers are told."""
+        if isinstance(error, sqlite3.Error):
             self._rollback(cursor)
             self._failed("a transaction failed: {error}", error)
-            return self._refuse([work], available(error))
+            return available(error)
+        _log.failure("the store's writer raised")
+        self.healthy = False
+        self._rollback(cursor)
+        return StoreUnavailable("an error in the store; see its log")
 
     def _commit(self, cursor: sqlite3.Cursor, works: list[Work]) -> Committed:
         """:raises sqlite3.Error: nothing of it is stored."""
@@ -246,7 +254,7 @@ class Writer:
         changes = cursor.connection.total_changes
         due: set[int] = set()
         reportable: set[str] = set()
-        failed: list[tuple[str, str]] = []
+        finished: list[Finished] = []
         groups: dict[Kind[Any, Any], list[Work]] = {}
         for work in works:
             groups.setdefault(work.kind, []).append(work)
@@ -254,11 +262,11 @@ class Writer:
             tx = self._run(cursor, kind, group)
             due |= tx.due
             reportable |= tx.reportable
-            failed += tx.failed
+            finished += tx.finished
         self._end(cursor, cursor.connection.total_changes != changes)
         self.healthy = True
         seconds = self._clock.seconds() - began
-        return Committed(works, frozenset(due), frozenset(reportable), tuple(failed), seconds)
+        return Committed(works, frozenset(due), frozenset(reportable), tuple(finished), seconds)
 
     def _run(self, cursor: sqlite3.Cursor, kind: Kind[Any, Any], group: list[Work]) -> Transaction:
         tx = self._begin(cursor)
@@ -275,7 +283,7 @@ class Writer:
                 work.result = failure
             tx.due |= each.due
             tx.reportable |= each.reportable
-            tx.failed += each.failed
+            tx.finished += each.finished
         return tx
 
     def _attempt(self, tx: Transaction, kind: Kind[Any, Any], group: list[Work]) -> Failure | None:
@@ -326,7 +334,7 @@ class Writer:
             except sqlite3.Error as error:
                 self._failed("cannot roll back: {error}", error)
 
-    def _failed(self, template: str, error: sqlite3.Error) -> None:
+    def _failed(self, template: str, error: Exception) -> None:
         if self.healthy:
             _log.error(template, error=str(error))
         self.healthy = False

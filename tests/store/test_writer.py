@@ -275,9 +275,11 @@ class LockedTests(WriterCase):
 
 
 class BrokenCommit(sqlite3.Connection):
-    """A connection whose COMMIT raises: ``before`` it took place, or ``after``."""
+    """A connection that raises at *at*, a statement: ``before`` it took place, or ``after``."""
 
     when = ""
+    at = "COMMIT"
+    error: Exception = sqlite3.OperationalError("disk I/O error")
 
     def cursor(self, *_args: Any) -> Any:
         return super().cursor(_BrokenCursor)
@@ -285,12 +287,14 @@ class BrokenCommit(sqlite3.Connection):
 
 class _BrokenCursor(sqlite3.Cursor):
     def execute(self, statement: str, *values: Any) -> Any:
-        when = getattr(self.connection, "when", "")
-        if statement == "COMMIT" and when == "before":
-            raise sqlite3.OperationalError("disk I/O error")
+        connection = self.connection
+        assert isinstance(connection, BrokenCommit)
+        when = connection.when if statement == connection.at else ""
+        if when == "before":
+            raise connection.error
         answer = super().execute(statement, *values)
-        if statement == "COMMIT" and when == "after":
-            raise sqlite3.OperationalError("disk I/O error")
+        if when == "after":
+            raise connection.error
         return answer
 
 
@@ -299,7 +303,8 @@ class CommitTests(WriterCase):
 
     def broken(self, when: str) -> Writing:
         writing = self.writing(inline=True, factory=BrokenCommit)
-        writing.connection.when = when  # type: ignore[attr-defined]
+        assert isinstance(writing.connection, BrokenCommit)
+        writing.connection.when = when
         return writing
 
     def test_it_did_not_take_place(self) -> None:
@@ -319,6 +324,50 @@ class CommitTests(WriterCase):
 
         self.assertEqual("A", self.successResultOf(answer))
         self.assertEqual(["a"], writing.kept)
+
+
+class BugTests(WriterCase):
+    """An error of our own, where nobody expects one."""
+
+    def bug(self, statement: str) -> None:
+        """It strikes at *statement* while two works share the transaction, and is gone again."""
+        writing = self.writing(factory=BrokenCommit)
+        connection = writing.connection
+        assert isinstance(connection, BrokenCommit)
+        gate = writing.hold()
+        connection.error, connection.at, connection.when = TypeError(), statement, "before"
+        refused = [writing.writer.submit(PUT, name) for name in "ab"]
+        gate.open()
+        writing.reactor.turn()
+        writing.reactor.turn()
+        for answer in refused:
+            self.failureResultOf(answer, StoreUnavailable)
+        self.assertTrue(self.flushLoggedErrors(TypeError))
+        self.assertFalse(writing.writer.healthy)
+        self.assertEqual([], writing.kept)
+
+        connection.when = ""
+        again = writing.writer.submit(PUT, "c")
+        writing.reactor.turn()
+        self.assertEqual("C", self.successResultOf(again))
+        self.assertTrue(writing.writer.healthy)
+        self.assertEqual(["c"], writing.kept)
+
+    def test_at_the_commit(self) -> None:
+        """An error of our own at the commit fails the works it met, and the thread goes on."""
+        self.bug("COMMIT")
+
+    def test_before_the_commit(self) -> None:
+        """An error of our own before the commit fails the works it met, and the thread goes on."""
+        self.bug("UPDATE settings SET value=? WHERE name='serial'")
+
+    def test_at_the_beginning(self) -> None:
+        """An error of our own at the beginning fails the works it met, and the thread goes on."""
+        self.bug("BEGIN IMMEDIATE")
+
+    def test_outside_of_a_work(self) -> None:
+        """An error of our own around a work fails the works it met, and the thread goes on."""
+        self.bug("SAVEPOINT work")
 
 
 class FullDiskTests(WriterCase):
