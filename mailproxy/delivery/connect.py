@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import IProtocol
 
 from mailproxy.delivery.session import SessionFactory
+from mailproxy.hostnames import endpoint_of
 from mailproxy.model import Account
 from mailproxy.states import TlsMode
 
@@ -31,10 +32,7 @@ class Connector:
         """
         :return: fires once connected, before anything was said; cancel it to give up.
         """
-        host = account.host.removeprefix("[").removesuffix("]")
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            self._reactor, host, account.port, timeout=account.timeout
-        )
+        endpoint = endpoint_of(self._reactor, account.host, account.port, account.timeout)
         if account.tls_mode is TlsMode.IMPLICIT and factory.tls is not None:
             endpoint = wrapClientTLS(factory.tls, endpoint)
         return endpoint.connect(factory)

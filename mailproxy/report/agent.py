@@ -46,7 +46,7 @@ from twisted.web.iweb import (
 from zope.interface import implementer
 
 from mailproxy.errors import ConfigurationError
-from mailproxy.report.target import endpoint_of
+from mailproxy.hostnames import endpoint_of
 
 #: Seconds until a connection must stand.
 CONNECT = 10.0
@@ -116,7 +116,8 @@ class ReportAgent:
 
     def endpoint(self, uri: URI) -> IStreamClientEndpoint:
         """Where *uri* is reached."""
-        plain = endpoint_of(self.reactor, uri.host, uri.port, self._connect_timeout)
+        host = uri.host.decode("ascii")
+        plain = endpoint_of(self.reactor, host, uri.port, self._connect_timeout)
         if uri.scheme != b"https":
             return plain
         return wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), plain)

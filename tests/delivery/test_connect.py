@@ -1,21 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError
-from twisted.internet.interfaces import (
-    IHostnameResolver,
-    IHostResolution,
-    IReactorPluggableNameResolver,
-    IResolutionReceiver,
-)
-from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from mailproxy.delivery.connect import Connector
 from mailproxy.delivery.pool import Pool
@@ -23,62 +15,24 @@ from mailproxy.delivery.session import Session
 from mailproxy.errors import AccountFault
 from mailproxy.metrics import Metrics
 from tests.delivery.peer import EHLO, account
-
-
-@implementer(IHostResolution)
-class _Resolution:
-    name = "peer.test"
-
-    def cancel(self) -> None:
-        raise NotImplementedError
-
-
-@implementer(IHostnameResolver)
-class _Names:
-    """Every name has these *addresses*."""
-
-    def __init__(self, addresses: Sequence[str]) -> None:
-        self.addresses = addresses
-
-    def resolveHostName(
-        self, resolutionReceiver: IResolutionReceiver, *args: Any, **kwargs: Any
-    ) -> IHostResolution:
-        resolution = _Resolution()
-        resolutionReceiver.resolutionBegan(resolution)
-        for address in self.addresses:
-            if ":" in address:
-                resolutionReceiver.addressResolved(IPv6Address("TCP", address, 25))
-            else:
-                resolutionReceiver.addressResolved(IPv4Address("TCP", address, 25))
-        resolutionReceiver.resolutionComplete()
-        return resolution
-
-
-@implementer(IReactorPluggableNameResolver)
-class _Reactor(MemoryReactorClock):
-    def __init__(self, addresses: Sequence[str]) -> None:
-        super().__init__()
-        self.nameResolver = _Names(addresses)
-
-    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
-        raise NotImplementedError
+from tests.names import NamedReactor
 
 
 class ConnectorTests(SynchronousTestCase):
-    def open(self, *addresses: str) -> tuple[_Reactor, Deferred[Session]]:
-        reactor = _Reactor(addresses)
+    def open(self, *addresses: str, **fields: Any) -> tuple[NamedReactor, Deferred[Session]]:
+        reactor = NamedReactor(addresses)
         pool = Pool(Connector(reactor), reactor, "me.test", Metrics())
-        return reactor, Deferred.fromCoroutine(pool.acquire(account(timeout=10.0)))
+        return reactor, Deferred.fromCoroutine(pool.acquire(account(timeout=10.0, **fields)))
 
-    def tried(self, reactor: _Reactor) -> list[str]:
+    def tried(self, reactor: NamedReactor) -> list[str]:
         return [client[0] for client in reactor.tcpClients]
 
-    def refuse(self, reactor: _Reactor, index: int) -> None:
+    def refuse(self, reactor: NamedReactor, index: int) -> None:
         factory = reactor.tcpClients[index][2]
         connector = reactor.connectors[index]
         factory.clientConnectionFailed(connector, Failure(ConnectionRefusedError()))
 
-    def answer(self, reactor: _Reactor, index: int) -> None:
+    def answer(self, reactor: NamedReactor, index: int) -> None:
         factory = reactor.tcpClients[index][2]
         protocol: Any = factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 25))
         protocol.makeConnection(StringTransport(peerAddress=IPv4Address("TCP", "192.0.2.1", 25)))
@@ -119,3 +73,10 @@ class ConnectorTests(SynchronousTestCase):
         _, opened = self.open()
         failure = self.failureResultOf(opened, AccountFault, DNSLookupError)
         self.assertEqual("resolve", failure.value.phase)
+
+    def test_a_name_of_a_container_network(self) -> None:
+        """Any name the resolver knows is an upstream's name, underscores and all."""
+        reactor, opened = self.open("192.0.2.1", host="relay_1")
+        self.assertEqual((["relay_1"], ["192.0.2.1"]), (reactor.asked, self.tried(reactor)))
+        self.answer(reactor, 0)
+        self.successResultOf(opened)
