@@ -81,7 +81,7 @@ class Status:
         await self._refresh()
         accepted = call.request.getHeader("accept") or ""
         encode, content_type = choose_encoder(accepted)
-        text = await self._in_thread(encode, self._metrics.registry)
+        text = await self._in_thread(encode, self._metrics.exposition)
         return Answer(200, text, content_type.encode("ascii"))
 
     async def _refresh(self) -> None:
