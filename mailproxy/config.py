@@ -32,6 +32,7 @@ from mailproxy.config_values import (
     Keys,
     Kind,
     Listen,
+    Networks,
     Seconds,
     Switch,
     Token,
@@ -46,7 +47,6 @@ _YEAR = 365 * _DAY
 #: Names of the contract that a later release will read; until then they only cause a warning.
 NOT_YET = frozenset(
     {
-        "GMP_TRUSTED_PROXIES",
         "GMP_CACHE_MEMORY_MAX_MB",
         "GMP_CACHE_MEMORY_TTL_SECONDS",
         "GMP_CACHE_DISK_DIR",
@@ -116,6 +116,12 @@ class Settings:
         Switch(),
         False,
         "Serve the API without a token; only where it listens on this machine alone.",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        "server.trusted_proxies",
+        Networks(),
+        (),
+        "Reverse proxies whose X-Forwarded-For says in the log who called.",
     )
     ca_file: Path | None = _setting(
         "server.ca_file", Certificates(), None, "Further certificate authorities to trust."

@@ -202,6 +202,22 @@ class Host:
 
 
 @attrs.frozen
+class Networks:
+    """A comma-separated list of addresses and CIDR blocks, each kept as a block."""
+
+    says: str = "list of IP addresses and CIDR blocks"
+
+    def read(self, text: str, base: Path) -> tuple[str, ...]:
+        found = []
+        for part in map(str.strip, text.split(",")):
+            try:
+                found.append(str(ipaddress.ip_network(part, strict=False)))
+            except ValueError:
+                raise ValueError(f"{shown(part)} is neither an address nor a CIDR block") from None
+        return tuple(found)
+
+
+@attrs.frozen
 class HeloName:
     """What we call ourselves in EHLO (RFC 5321, section 4.1.1.1): a domain or address literal."""
 

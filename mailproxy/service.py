@@ -249,6 +249,7 @@ class MailProxy(Service):
                 helo_name=settings.helo_name,
             ),
             limits=SiteLimits(max_request_bytes=settings.max_request_bytes),
+            trusted_proxies=settings.trusted_proxies,
         )
 
     def _listen(self, parts: Parts) -> None:

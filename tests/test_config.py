@@ -23,6 +23,7 @@ SAMPLES = {
     "GMP_API_TOKEN": TOKEN,
     "GMP_METRICS_TOKEN": "metrics",
     "GMP_ALLOW_NO_TOKEN": "yes",
+    "GMP_TRUSTED_PROXIES": "10.0.0.0/8,192.0.2.7",
     "GMP_CA_FILE": "ca.pem",
     "GMP_DB_PATH": "/var/lib/mailproxy/mail.db",
     "GMP_DATA_DIR": "/var/lib/other",

@@ -25,6 +25,7 @@ WRONG = {
     "GMP_API_TOKEN": "two words",
     "GMP_METRICS_TOKEN": "zweiwörter",
     "GMP_ALLOW_NO_TOKEN": "maybe",
+    "GMP_TRUSTED_PROXIES": "10.0.0.0/8, proxy",
     "GMP_CA_FILE": "no-such.pem",
     "GMP_DB_PATH": "postgresql://user:hunter2@db/mail",
     "GMP_DATA_DIR": "a\nb",

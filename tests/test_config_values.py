@@ -18,6 +18,7 @@ from mailproxy.config_values import (
     Host,
     Kind,
     Listen,
+    Networks,
     Seconds,
     Switch,
     Url,
@@ -102,6 +103,15 @@ class ValueTests(SynchronousTestCase):
         for text in ("a b", "-a", "a..b", "a.", "é.example", "a" * 64, "a\n", "[x]"):
             problem(Host(), text)
             problem(HeloName(), text)
+
+    def test_networks(self) -> None:
+        """Addresses and CIDR blocks become blocks; what is neither is named."""
+        self.assertEqual(
+            ("10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"),
+            Networks().read("10.1.2.3/8, 192.0.2.7,2001:db8::/32", BASE),
+        )
+        for text in ("proxy", "10.0.0.0/33", "10.0.0.1,", "10.0.0.1 10.0.0.2"):
+            self.assertIn("neither", problem(Networks(), text))
 
     def test_urls(self) -> None:
         """Report URLs are http or https, with a host, without credentials or fragment."""
