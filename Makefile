@@ -28,7 +28,7 @@ test-long: lint types
 
 lint: venv
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff check --no-cache $(SOURCES)
 
 types: venv
 	$(BIN)/mypy $(SOURCES)

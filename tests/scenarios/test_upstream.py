@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mailproxy.compose import compose
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.address import parse_mailbox, parse_mailboxes
+from mailproxy.compose import compose
 from mailproxy.lines import canonical
 from mailproxy.model import Content
 from tests.scenarios.processes import Service, account, free_port, message, wait_until
