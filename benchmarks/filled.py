@@ -25,6 +25,10 @@ _PAYLOAD = """
 INSERT INTO payloads (body_pk, json)
 SELECT pk, zeroblob(64) FROM messages WHERE pk >= :base + :first AND pk < :base + :last
 """
+_TEXT = """
+INSERT INTO texts (body_pk, text)
+SELECT pk, zeroblob(64) FROM messages WHERE pk >= :base + :first AND pk < :base + :last
+"""
 _EVENT = """
 INSERT INTO events (pk, event_id, message_pk, generation, kind, at, final)
 SELECT pk, zeroblob(16), pk, 1, 'accepted', :now, 0 FROM messages
@@ -81,6 +85,6 @@ def fill(
             "lanes": len(lanes),
         }
         connection.execute("BEGIN")
-        for statement in (_MESSAGE, _RECIPIENT, _PAYLOAD, _EVENT, _LANES):
+        for statement in (_MESSAGE, _RECIPIENT, _PAYLOAD, _TEXT, _EVENT, _LANES):
             connection.execute(statement, values)
         connection.execute("COMMIT")

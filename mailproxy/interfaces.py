@@ -238,7 +238,13 @@ class IStatus(Interface):
         """What is suspended now."""
 
     async def messages(query: ListQuery) -> list[MessageRecord]:
-        """One page of messages: unfinished by priority and age, then finished, newest first."""
+        """
+        One page of messages: unfinished by priority and age, then finished, newest first.
+
+        A page may be shorter than asked for; only an empty one is the end. ``since`` is about
+        when a message was last updated. Of a message that was sent or cancelled the payload is
+        without its text, and a cancelled one has no error.
+        """
 
     async def timeline(tenant_id: str, message_id: str) -> list[dict[str, Any]]:
         """Every event of a message in order: ``{event_id, kind, at, generation, final, data}``."""

@@ -73,6 +73,7 @@ class ListQuery:
     """
     Which messages to list.
 
+    :param since: only messages that were updated at or after this instant.
     :param after: opaque cursor from the last record of the page before; None for the first.
     :param limit: the most records in this page, at least 1.
     """
@@ -92,7 +93,8 @@ class MessageRecord:
     """
     One message as ``GET /messages`` shows it.
 
-    :param payload: the stored :class:`mailproxy.model.Content` as JSON; None once removed.
+    :param payload: the stored :class:`mailproxy.model.Content` as JSON; its text is None once
+        that was removed. None if nothing of it is there any more.
     :param cursor: what to pass as ``ListQuery.after`` to go on behind this one.
     """
 

@@ -154,6 +154,8 @@ class ClaimedContract(StoreContract):
         self.assertEqual("<own@example.com>", claimed.message_id)
         self.assertEqual("bounce@example.com", claimed.envelope_from)
         self.assertEqual((message.size, message.payload), (claimed.size, claimed.payload))
+        instants = (claimed.accepted_at, claimed.due_since, claimed.expires_at)
+        self.assertEqual([float] * 3, [type(each) for each in instants])
         self.assertEqual(
             [(0, "a@example.org", "waiting"), (1, "b@example.org", "waiting")],
             [(rcpt.n, rcpt.address, rcpt.state) for rcpt in claimed.recipients],

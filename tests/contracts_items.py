@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mailproxy.states import EventKind, RecipientState
-from tests.build import accepted, ended, put_off, record, refused, unknown
+from tests.build import accepted, deferral, ended, put_off, record, refused, unknown
 from tests.contracts_base import StoreContract
 
 A, B, C = "a@example.org", "b@example.org", "c@example.org"
@@ -139,6 +139,32 @@ class DeferralItemContract(StoreContract):
         self.assertEqual("451 4.2.0 greylisted", item.deferred_reason)
         self.assertFalse(item.uncertain)
         self.assertEqual(["default"], self.observer.reportable_tenants)
+
+    async def test_parked(self) -> None:
+        """A message kept due while its account is parked is announced for the next probe."""
+        for data, told in (
+            (b'{"next_at":1750000500.0}', 1_750_000_500.0),
+            (b'{"next_at":1750000500}', 1_750_000_500.0),
+            (b'{"next_at":null}', self.now),
+            (b"{}", self.now),
+        ):
+            await self.post(id=data.decode())
+            claimed = await self.claim_one()
+            kept = deferral(claimed, at=self.now, next_at=self.now, begun=False, data=data)
+            self.assertEqual([True], await self.store.record([kept]))
+            (item,) = await self.report()
+            self.assertEqual(told, item.deferred_ts)
+            again = await self.claim_one()
+            self.assertEqual(self.now, again.due_since)
+            await self.finish(again)
+            await self.report()
+
+    async def test_attempted(self) -> None:
+        """After an attempt the next one is when the message is due, whatever else is noted."""
+        await self.post()
+        await self.defer(await self.claim_one(), after=300, data=b'{"next_at":1.0}')
+        (item,) = await self.offered()
+        self.assertEqual(self.now + 300, item.deferred_ts)
 
     async def defer_with(self, key: str, **more: bool) -> None:
         await self.defer(await self.claim_one(), reason_key=key, reason=f"reason {key}", **more)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import attrs
+
+from mailproxy import payload as payloads
+from mailproxy.model import Attachment
 from mailproxy.states import EventKind, RecipientState
-from tests.build import accepted, ended, new_message, put_off, record, refused
+from tests.build import accepted, content, ended, new_message, put_off, record, refused
 from tests.contracts_base import StoreContract
 
 A, B, C = "a@example.org", "b@example.org", "c@example.org"
@@ -163,14 +167,22 @@ class OutcomeContract(StoreContract):
         self.assertEqual(["m1"], [item.id for item in await self.offered()])
 
     async def test_text_goes_with_success(self) -> None:
-        """The text of a sent message is not kept; that of a failed one is, for a retry."""
-        await self.deliver(id="m1", text="my secret")
-        await self.deliver(refused(), id="m2", text="my secret")
+        """The text of a sent message is not kept, all else is; that of a failed one is."""
+        written = content(
+            plain="my secret",
+            html="<p>my secret",
+            headers=(("X-Order", '"html":1,"plain":2,"reply_to":3'),),
+            attachments=(Attachment("a.pdf", "application/pdf", 1, 6, "ab" * 32),),
+        )
+        payload = payloads.dump(written)
+        await self.deliver(id="m1", payload=payload, parts=(b"secret",))
+        await self.deliver(refused(), id="m2", payload=payload, parts=(b"secret",))
 
         sent, failed = await self.stored("m1"), await self.stored("m2")
 
-        self.assertNotIn(b"my secret", sent.payload or b"")
-        self.assertIn(b"my secret", failed.payload or b"")
+        bare = attrs.evolve(written, plain=None, html=None)
+        self.assertEqual(bare, payloads.load(sent.payload or b""))
+        self.assertEqual(written, payloads.load(failed.payload or b""))
 
     async def test_cancelled(self) -> None:
         """A message taken back ends, and its text is not kept."""
@@ -188,4 +200,6 @@ class OutcomeContract(StoreContract):
         listed = await self.stored()
 
         self.assertEqual(("cancelled", None), (listed.state, listed.sent_ts))
-        self.assertNotIn(b"my secret", listed.payload or b"")
+        self.assertEqual((None, None), (listed.error, listed.error_ts))
+        shown = payloads.load(listed.payload or b"")
+        self.assertEqual(("Hello", None), (shown.subject, shown.plain))

@@ -150,13 +150,17 @@ class ListingContract(StoreContract):
             self.assertIn(each.id, await self.ids(state=each.state))
 
     async def test_since(self) -> None:
-        """A listing since an instant leaves out what was accepted, and ended, before it."""
+        """A listing since an instant leaves out what was not touched since."""
         await self.deliver(id="old")
+        await self.post(id="retried")
+        (retried,) = await self.claim()
         self.later(100)
         since = self.now
         await self.deliver(id="new")
         await self.post(id="waits")
         self.assertEqual({"new", "waits"}, set(await self.ids(since=since)))
+        await self.finish(retried)
+        self.assertEqual({"new", "waits", "retried"}, set(await self.ids(since=since)))
 
     async def test_pages(self) -> None:
         """Page by page a listing has every message once, in order, whatever the page's size."""

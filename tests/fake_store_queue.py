@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import attrs
 import msgspec
 
 from mailproxy import payload as payloads
@@ -15,6 +16,9 @@ from tests.fake_store_rows import Disk, Lease, MessageRow
 
 #: What a recipient may be in while it is not known whether it was accepted.
 _IN_DOUBT = (RecipientState.WAITING, RecipientState.DEFERRED, RecipientState.UNCERTAIN)
+
+#: When the text of a message is not kept any more.
+_TEXTLESS = (MessageState.SENT, MessageState.CANCELLED)
 
 #: Up to this size a claim brings the payload along, if there are no attachments.
 INLINE_BYTES = 32_768
@@ -88,7 +92,7 @@ def contents(disk: Disk, pks: Sequence[int]) -> dict[int, Stored]:
     found = {}
     for pk in pks:
         row = disk.messages.get(pk)
-        if row is None or row.payload is None:
+        if row is None or row.payload is None or row.state in _TEXTLESS:
             continue
         try:
             content = payloads.load(row.payload)
@@ -170,11 +174,24 @@ def _settle(
     if final:
         row.next_at = None
         row.finished_at = item.at
-        if row.state in (MessageState.SENT, MessageState.CANCELLED):
-            row.payload, row.parts = None, ()
-    row.tell(change.names, kind, item.at, _data(item), report=report, final=final)
+        if row.state in _TEXTLESS:
+            row.payload, row.parts = _without_text(row.payload), ()
+    data = _data(item)
+    deferred_ts = row.next_at
+    if not item.attempt and isinstance(data, dict):
+        deferred_ts = data.get("next_at") or row.next_at
+    row.tell(change.names, kind, item.at, data, report, final, deferred_ts)
     if report or final:
         change.reportable.add(row.tenant_id)
+
+
+def _without_text(payload: bytes | None) -> bytes | None:
+    """A payload as it is kept of a message that was sent."""
+    try:
+        content = payloads.load(payload or b"")
+    except ValueError:
+        return None
+    return payloads.dump(attrs.evolve(content, plain=None, html=None))
 
 
 def _data(item: Record) -> Any:

@@ -155,7 +155,7 @@ def messages(disk: Disk, query: ListQuery) -> list[MessageRecord]:
         and query.state in (None, row.state.value)
         and query.account_id in (None, row.account_id)
         and query.batch in (None, row.batch)
-        and (query.since is None or row.accepted_at >= query.since)
+        and (query.since is None or row.updated_at >= query.since)
         and (after is None or _rank(row) > after)
     ]
     return [_listed(row) for row in sorted(rows, key=_rank)[: query.limit]]
@@ -164,6 +164,7 @@ def messages(disk: Disk, query: ListQuery) -> list[MessageRecord]:
 def _listed(row: MessageRow) -> MessageRecord:
     ended = row.finished_at if row.state.final else None
     sent = row.state is MessageState.SENT
+    wrong = ended is not None and not sent and row.state is not MessageState.CANCELLED
     final = row.final_event
     return MessageRecord(
         pk=row.pk,
@@ -176,8 +177,8 @@ def _listed(row: MessageRow) -> MessageRecord:
         state=row.state.value,
         attempts=row.attempts,
         sent_ts=ended if sent else None,
-        error_ts=None if sent else ended,
-        error=row.error(),
+        error_ts=ended if wrong else None,
+        error=row.error() if wrong else None,
         deferred_reason=None if row.state.final else row.reason or None,
         reported_ts=final.reported_at if final is not None else None,
         accepted_at=row.accepted_at,

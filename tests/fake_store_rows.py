@@ -146,7 +146,7 @@ class MessageRow:
         lines = [self.reason, *said, f"accepted by {', '.join(taken)}" if taken else ""]
         return "; ".join(line for line in lines if line)
 
-    def item(self, event_id: str, at: float) -> ReportItem:
+    def item(self, event_id: str, at: float, deferred_ts: float | None) -> ReportItem:
         """What a report says of the message as it stands now."""
         state = self.state
         ended = state.final
@@ -162,7 +162,7 @@ class MessageRow:
             sent_ts=at if state is MessageState.SENT else None,
             error_ts=at if ended and state is not MessageState.SENT else None,
             error=self.error(),
-            deferred_ts=None if ended else self.next_at,
+            deferred_ts=None if ended else deferred_ts,
             deferred_reason=None if ended else self.reason or None,
             uncertain=any(rcpt.state is RecipientState.UNCERTAIN for rcpt in self.recipients),
             message_id=self.message_id,
@@ -175,14 +175,18 @@ class MessageRow:
         kind: EventKind,
         at: float,
         data: Any = None,
-        *,
         report: bool = False,
         final: bool = False,
+        deferred_ts: float | None = None,
     ) -> EventRow:
-        """Append an event; *report* or *final* has it reported."""
+        """
+        Append an event; *report* or *final* has it reported.
+
+        :param deferred_ts: what the report says of the next attempt.
+        """
         event = EventRow(names.pk(at), names.uuid(), kind, at, self.generation, final, data or {})
         if report or final:
-            event.item = self.item(event.event_id, at)
+            event.item = self.item(event.event_id, at, deferred_ts)
         self.events.append(event)
         self.updated_at = at
         return event

@@ -42,6 +42,9 @@ STALLED = 60.0
 
 _STATES = frozenset(state.value for state in MessageState)
 
+#: What was sent or taken back is kept without its text.
+_TEXTLESS = (MessageState.SENT, MessageState.CANCELLED)
+
 _encode = msgspec.json.Encoder().encode
 _log = Logger()
 
@@ -230,7 +233,8 @@ def _message(record: MessageRecord) -> dict[str, Any]:
     if content.reply_to:
         message["reply_to"] = ", ".join(map(format_mailbox, content.reply_to))
     message["subject"] = content.subject
-    message |= _bodies(content)
+    if record.state not in _TEXTLESS:
+        message |= _bodies(content)
     if content.return_path:
         message["return_path"] = content.return_path
     if content.headers:

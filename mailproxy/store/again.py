@@ -320,12 +320,13 @@ def _raised(
         pk,
     )
     sent = buried.state == MessageState.SENT.value
+    taken_back = buried.state == MessageState.CANCELLED.value
     tx.do(
         sqi.FINISH,
         buried.state,
         buried.finished_at,
         buried.finished_at if sent else None,
-        None if sent else buried.finished_at,
+        None if sent or taken_back else buried.finished_at,
         buried.error,
         event_pk,
         pk,

@@ -14,13 +14,18 @@ from mailproxy.model import Record, Stored
 from mailproxy.states import EventKind
 from mailproxy.store import outcomes
 from mailproxy.store.compiling import compiled, p
-from mailproxy.store.schema import chunks, messages, payloads
+from mailproxy.store.schema import chunks, messages, payloads, texts
+from mailproxy.store.texts import joined
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.works import alone
 
 _PAYLOAD = compiled(
-    select(messages.c.body_pk, messages.c.parts, payloads.c.json)
-    .select_from(messages.join(payloads, payloads.c.body_pk == messages.c.body_pk))
+    select(messages.c.body_pk, messages.c.parts, payloads.c.json, texts.c.text)
+    .select_from(
+        messages.join(payloads, payloads.c.body_pk == messages.c.body_pk).join(
+            texts, texts.c.body_pk == messages.c.body_pk
+        )
+    )
     .where(messages.c.pk == p("message")),
     "message",
 )
@@ -58,8 +63,8 @@ def _read(cursor: Any, pk: int) -> Stored:
     row = cursor.execute(_PAYLOAD.sql, (pk,)).fetchone()
     if row is None:
         raise ValueError("the payload is missing")
-    body, count, json = row
-    content = payload.load(json)
+    body, count, head, text = row
+    content = payload.load(joined(head, text))
     pieces: dict[int, list[bytes]] = {}
     if count:
         for part, data in cursor.execute(_CHUNKS.sql, (body,)):

@@ -12,6 +12,7 @@ from mailproxy.model import NewMessage, NewRecipient
 from mailproxy.states import RecipientState
 from mailproxy.store import statements as sql
 from mailproxy.store import statements_intake as sqi
+from mailproxy.store import texts
 from mailproxy.store.directory import Lane, Owner
 from mailproxy.store.transaction import NewEvent, Transaction
 
@@ -33,6 +34,7 @@ class Rows:
     messages: list[tuple[Any, ...]] = attrs.Factory(list)
     recipients: list[tuple[Any, ...]] = attrs.Factory(list)
     payloads: list[tuple[int, bytes]] = attrs.Factory(list)
+    texts: list[tuple[int, bytes]] = attrs.Factory(list)
     chunks: list[tuple[int, int, int, bytes]] = attrs.Factory(list)
     events: list[NewEvent] = attrs.Factory(list)
     written: list[int] = attrs.Factory(list)
@@ -46,6 +48,7 @@ class Rows:
         tx.many(sqi.ADD_MESSAGE, self.messages)
         tx.many(sql.ADD_RECIPIENT, self.recipients)
         tx.many(sql.ADD_PAYLOAD, self.payloads)
+        tx.many(sql.ADD_TEXT, self.texts)
         tx.many(sql.ADD_CHUNK, self.chunks)
         tx.append(self.events)
         for body in self.written:
@@ -62,7 +65,9 @@ def arrived(tx: Transaction, lane: Lane, owner: Owner, start: float) -> None:
 
 def add_body(tx: Transaction, rows: Rows, element: Element, body: int) -> None:
     message = element.message
-    rows.payloads.append((body, message.payload))
+    head, text = texts.split(message.payload)
+    rows.payloads.append((body, head))
+    rows.texts.append((body, text))
     if element.body:
         rows.written.append(body)
         return

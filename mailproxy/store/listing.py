@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
+import attrs
 import msgspec
 from sqlalchemy import Select, func, select
 
@@ -12,7 +14,8 @@ from mailproxy.records import Counts, ListQuery, MessageRecord
 from mailproxy.states import MessageState, Priority
 from mailproxy.store.compiling import LIMIT, compiled, const, indexed, p
 from mailproxy.store.reports import recipients_of
-from mailproxy.store.schema import NEVER, accounts, events, lanes, messages, payloads
+from mailproxy.store.schema import NEVER, accounts, events, lanes, messages, payloads, texts
+from mailproxy.store.texts import joined
 from mailproxy.store.transaction import COUNTED, numbers
 
 _m, _e, _l = messages.c, events.c, lanes.c
@@ -36,10 +39,20 @@ _SHOWN = (
     _m.updated_at,
     _m.message_id,
     payloads.c.json,
+    texts.c.text,
     _m.finished_at,
 )
-_JOINED = messages.join(accounts, accounts.c.pk == _m.account_pk).outerjoin(
-    payloads, payloads.c.body_pk == _m.body_pk
+#: Where the payload's two columns begin, and what stands behind them.
+_PAYLOAD = [column.name for column in _SHOWN].index("json")
+_BEHIND = _PAYLOAD + 2
+
+#: Bytes of payload after which a page is full.
+PAGE_BYTES = 4 * 1024 * 1024
+
+_JOINED = (
+    messages.join(accounts, accounts.c.pk == _m.account_pk)
+    .outerjoin(payloads, payloads.c.body_pk == _m.body_pk)
+    .outerjoin(texts, texts.c.body_pk == _m.body_pk)
 )
 
 
@@ -216,9 +229,30 @@ def due_accounts(cursor: Any, now: float) -> tuple[list[int], float | None]:
     return due, min(when, default=None)
 
 
+@attrs.define
+class _Page:
+    """One page of a listing, row by row until it is full."""
+
+    rows_left: int
+    bytes_left: int = PAGE_BYTES
+    rows: list[Any] = attrs.Factory(list)
+
+    @property
+    def full(self) -> bool:
+        return self.rows_left <= 0 or self.bytes_left <= 0
+
+    def take(self, found: Iterable[Any]) -> None:
+        for row in found:
+            self.rows.append(row)
+            self.rows_left -= 1
+            self.bytes_left -= sum(len(part) for part in row[_PAYLOAD:_BEHIND] if part is not None)
+            if self.full:
+                return
+
+
 def page(cursor: Any, query: ListQuery) -> list[MessageRecord]:
     """One page: unfinished by priority and age, then finished, newest first."""
-    rows: list[Any] = []
+    made = _Page(query.limit)
     kind, first, second = _cursor(query.after)
     filters = [
         value
@@ -228,20 +262,17 @@ def page(cursor: Any, query: ListQuery) -> list[MessageRecord]:
     final = query.state is not None and MessageState(query.state).final
     if kind == "u" and not final:
         for priority in Priority:
-            if priority < first or len(rows) >= query.limit:
+            if priority < first or made.full:
                 continue
             after = second if priority == first else 0
-            limit = query.limit - len(rows)
-            found = cursor.execute(_OPEN.sql, (int(priority), after, *filters, limit))
-            rows += found.fetchall()
+            values = (int(priority), after, *filters, made.rows_left)
+            made.take(cursor.execute(_OPEN.sql, values))
     if kind == "u":
         first, second = NEVER, _LAST
-    if len(rows) < query.limit and not query.active_only:
-        limit = query.limit - len(rows)
-        found = cursor.execute(_DONE.sql, (first, first, second, *filters, limit))
-        rows += found.fetchall()
-    said = recipients_of(cursor, numbers(row[0] for row in rows))
-    return [_record(row, tuple(said.get(row[0], ()))) for row in rows]
+    if not made.full and not query.active_only:
+        made.take(cursor.execute(_DONE.sql, (first, first, second, *filters, made.rows_left)))
+    said = recipients_of(cursor, numbers(row[0] for row in made.rows))
+    return [_record(row, tuple(said.get(row[0], ()))) for row in made.rows]
 
 
 def _cursor(after: str | None) -> tuple[str, float, int]:
@@ -255,10 +286,11 @@ def _cursor(after: str | None) -> tuple[str, float, int]:
 
 
 def _record(row: Any, recipients: tuple[Any, ...]) -> MessageRecord:
-    shown, finished_at = row[:-1], row[-1]
+    head, text, finished_at = row[_PAYLOAD:]
     pk, priority = row[0], row[4]
+    payload = None if head is None else joined(head, text)
     cursor = f"u:{priority}:{pk}" if finished_at is None else f"f:{finished_at!r}:{pk}"
-    return MessageRecord(*(*shown, recipients, cursor))
+    return MessageRecord(*(*row[:_PAYLOAD], payload, recipients, cursor))
 
 
 def timeline(cursor: Any, tenant_id: str, message_id: str) -> list[dict[str, Any]]:

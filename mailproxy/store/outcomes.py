@@ -200,7 +200,7 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
     elif not final and each.report and each.reason_key != subject.report_key:
         subject.report_key = each.reason_key
         told = wording.Told(
-            deferred_ts=each.next_at,
+            deferred_ts=each.next_at if each.attempt else wording.announced(each),
             deferred_reason=reason or None,
             uncertain=_any_uncertain(subject),
         )
@@ -221,6 +221,7 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
         if state is not MessageState.CANCELLED:
             sent = state is MessageState.SENT
             tx.ended(subject.tenant_id, subject.account_pk, sent=sent)
+    error = None if told is None or state is MessageState.CANCELLED else told.error
     waits = state in (MessageState.QUEUED, MessageState.DEFERRED) and each.next_at is not None
     _place(tx, subject, state, each.next_at if waits else None)
     changes.states.append(
@@ -234,8 +235,8 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
             each.at if each.hold else None,
             each.at if final else None,
             each.at if state is MessageState.SENT else None,
-            each.at if final and state is not MessageState.SENT else None,
-            told.error if final and told is not None else None,
+            each.at if error is not None else None,
+            error,
             None if final else reason or None,
             subject.report_key,
             None,
@@ -349,18 +350,24 @@ def write(tx: Transaction, changes: Changes) -> None:
         if place is not None:
             row[-2] = pks[place]
     tx.many(sql.SET_STATE, changes.states)
-    drop_bodies(tx, [(each.body_pk, each.parts, each.size) for each in changes.bodies])
+    drop_texts(tx, [(each.body_pk, each.parts, each.size) for each in changes.bodies])
 
 
 def drop_bodies(tx: Transaction, bodies: Sequence[tuple[int, int, int]]) -> None:
+    """Remove payloads, and all that :func:`drop_texts` does."""
+    tx.do(sql.DROP_PAYLOADS, numbers(body for body, _, _ in bodies))
+    drop_texts(tx, bodies)
+
+
+def drop_texts(tx: Transaction, bodies: Sequence[tuple[int, int, int]]) -> None:
     """
-    Remove payloads and chunks; the chunks of large bodies are left to upkeep.
+    Remove text and chunks; the chunks of large bodies are left to upkeep.
 
     :param bodies: (body_pk, parts, size).
     """
     if not bodies:
         return
-    tx.do(sql.DROP_PAYLOADS, numbers(body for body, _, _ in bodies))
+    tx.do(sql.DROP_TEXTS, numbers(body for body, _, _ in bodies))
     for large, group in groupby(
         sorted((size > tx.options.large_body_bytes, body) for body, parts, size in bodies if parts),
         key=itemgetter(0),

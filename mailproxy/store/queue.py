@@ -11,6 +11,7 @@ from mailproxy.model import Claimed, Recipient
 from mailproxy.states import EventKind, MessageState, Priority, RecipientState
 from mailproxy.store import statements as sql
 from mailproxy.store.schema import ACCOUNT_PARKED
+from mailproxy.store.texts import joined
 from mailproxy.store.transaction import NewEvent, Transaction, numbers
 from mailproxy.store.works import Kind, alone
 
@@ -126,7 +127,7 @@ def lease(
         recipients[pk].append(Recipient(n, address, _RECIPIENT_STATES[state]))
     most = tx.options.inline_payload_bytes
     small = numbers(row[16] for row in rows if row[15] == 0 and row[13] <= most)
-    payloads = dict(tx.all(sql.PAYLOADS_OF, small))
+    payloads = {body: joined(head, text) for body, head, text in tx.all(sql.PAYLOADS_OF, small)}
     return [_claimed(row, token, recipients, payloads, paused, version) for row in rows]
 
 
@@ -148,8 +149,8 @@ def _claimed(
         priority=row[5],
         attempts=row[6],
         uncertain=row[7],
-        accepted_at=row[8],
-        due_since=row[8] if row[9] is None else row[9],
+        accepted_at=float(row[8]),
+        due_since=float(row[8] if row[9] is None else row[9]),
         expires_at=row[10] + paused.get(row[14], 0.0),
         message_id=row[11],
         envelope_from=row[12],

@@ -1,9 +1,9 @@
 """
 The tables, for SQLite and PostgreSQL alike. What each state of a row means is told here once.
 
-*Bodies* (payload and chunks) have a key of their own, ``body_pk``, which is the message's ``pk``
-unless the content was replaced: so a large new content is written beside the old one, chunk by
-chunk, and takes its place by one small update.
+*Bodies* (payload, text, chunks) have a key of their own, ``body_pk``, which is the message's
+``pk`` unless the content was replaced: so a large new content is written beside the old one, chunk
+by chunk, and takes its place by one small update.
 
 Foreign keys are not enforced: one writer keeps them, and the checks would cost as much as the
 writes. Flags and lists that nobody searches are JSON in a text column.
@@ -272,7 +272,11 @@ events = Table(
     Index("events_parked", "parked_at", **_partial("parked_at IS NOT NULL")),
 )
 
+# The content as JSON without its text, which has a row of its own and is removed with the
+# transition to sent or cancelled.
 payloads = Table("payloads", metadata, _pk("body_pk"), Column("json", LargeBinary, nullable=False))
+
+texts = Table("texts", metadata, _pk("body_pk"), Column("text", LargeBinary, nullable=False))
 
 chunks = Table(
     "chunks",

@@ -30,6 +30,7 @@ from mailproxy.store.schema import (
     nodes,
     payloads,
     recipients,
+    texts,
 )
 
 m, r, la, a = messages.c, recipients.c, lanes.c, accounts.c
@@ -104,6 +105,7 @@ ADD_EVENT = inserting(
     ),
 )
 ADD_PAYLOAD = inserting(payloads)
+ADD_TEXT = inserting(texts)
 ADD_CHUNK = inserting(chunks)
 ADD_LOOSE = inserting(loose_bodies)
 DROP_LOOSE = compiled(delete(loose_bodies).where(loose_bodies.c.body_pk == p("body")), "body")
@@ -115,6 +117,7 @@ RECIPIENTS_OF = compiled(
     "pks",
 )
 DROP_PAYLOADS = compiled(delete(payloads).where(payloads.c.body_pk.in_(listed())), "pks")
+DROP_TEXTS = compiled(delete(texts).where(texts.c.body_pk.in_(listed())), "pks")
 DROP_CHUNKS = compiled(delete(chunks).where(chunks.c.body_pk.in_(listed())), "pks")
 
 # --- claim, intent, release ----------------------------------------------------------------------
@@ -195,7 +198,10 @@ OPEN_RECIPIENTS = compiled(
     "pks",
 )
 PAYLOADS_OF = compiled(
-    select(payloads.c.body_pk, payloads.c.json).where(payloads.c.body_pk.in_(listed())), "pks"
+    select(payloads.c.body_pk, payloads.c.json, texts.c.text)
+    .select_from(payloads.join(texts, texts.c.body_pk == payloads.c.body_pk))
+    .where(payloads.c.body_pk.in_(listed())),
+    "pks",
 )
 _pairs = func.json_each(p("pairs")).table_valued("value", name="pair")
 _pair_pk = func.json_extract(_pairs.c.value, const("'$[0]'"))

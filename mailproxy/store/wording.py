@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from mailproxy.model import Record
 from mailproxy.states import RecipientState
 
 
@@ -22,6 +23,13 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     uncertain: bool = False
 
 
+class _Announced(msgspec.Struct):
+    """The *data* of a record that says when the next attempt is."""
+
+    next_at: float | None = None
+
+
+_announced = msgspec.json.Decoder(_Announced).decode
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Told).decode
 
@@ -32,6 +40,20 @@ def dump(told: Told) -> bytes:
 
 def load(report: bytes | None) -> Told:
     return Told() if report is None else _decode(report)
+
+
+def announced(record: Record) -> float | None:
+    """
+    The next attempt, of a message that none was begun for.
+
+    Where its account is parked it stays due, so that it goes with the first probe; when that is
+    stands in the record's *data*.
+    """
+    try:
+        said = _announced(record.data).next_at
+    except msgspec.MsgspecError:
+        said = None
+    return record.next_at if said is None else said
 
 
 class Said(msgspec.Struct):

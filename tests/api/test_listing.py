@@ -185,6 +185,19 @@ class RecordTests(ListingTests):
         self.assertNotIn("subject", shown["m1"])
         self.assertEqual((0, True), (shown["m1"]["retry_count"], shown["m2"]["damaged"]))
 
+    def test_text_gone(self) -> None:
+        """Of a message that was sent everything is shown but its text."""
+        self.door.add(message("m1", to="b@example.org", subject="Yours", body="my secret"))
+        self.assertIn("body", self.listed()[0]["message"])
+        self.attempt()
+        (shown,) = self.listed()
+        self.assertEqual(
+            ("sent", ["b@example.org"], "Yours"),
+            (shown["state"], shown["message"]["to"], shown["message"]["subject"]),
+        )
+        self.assertNotIn("body", shown["message"])
+        self.assertNotIn("content_type", shown["message"])
+
     def test_history(self) -> None:
         """With its history a message shows every event."""
         self.door.add(message())

@@ -132,6 +132,10 @@ class DamagedTests(BodiesCase):
         """A payload that is no JSON puts its message aside; others go on."""
         self.damage("UPDATE payloads SET json=x'7b7b' WHERE body_pk={body}")
 
+    def test_missing_text(self) -> None:
+        """A message without its text is put aside, and not sent empty; others go on."""
+        self.damage("DELETE FROM texts WHERE body_pk={body}")
+
     def test_missing_payload(self) -> None:
         """A message without payload is put aside; others go on."""
         self.damage("DELETE FROM payloads WHERE body_pk={body}")

@@ -44,7 +44,16 @@ MODULES = (
 )
 
 #: Tables that grow with the queue or the history.
-LARGE = ("messages", "recipients", "events", "attempts", "payloads", "chunks", "tombstones")
+LARGE = (
+    "messages",
+    "recipients",
+    "events",
+    "attempts",
+    "payloads",
+    "texts",
+    "chunks",
+    "tombstones",
+)
 
 #: Walks through the open messages, which are meant: at a start after a crash, and on a reader for
 #: the mail of a deleted account.

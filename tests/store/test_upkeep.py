@@ -16,7 +16,7 @@ RETENTION = 604_800.0
 IDEMPOTENCY = 2_592_000.0
 
 #: Tables in which a message leaves rows.
-LEFT_BY_A_MESSAGE = ("messages", "recipients", "attempts", "events", "payloads", "chunks")
+LEFT_BY_A_MESSAGE = ("messages", "recipients", "attempts", "events", "payloads", "texts", "chunks")
 
 
 class UpkeepCase(SynchronousTestCase):
@@ -67,7 +67,7 @@ class RetentionTests(UpkeepCase):
 
         self.assertEqual([1], self.steps())
 
-        self.assertEqual([0] * 6, [self.count(table) for table in LEFT_BY_A_MESSAGE])
+        self.assertEqual([0] * 7, [self.count(table) for table in LEFT_BY_A_MESSAGE])
         self.assertEqual(1, self.count("tombstones"))
         self.clock.advance(IDEMPOTENCY + 1)
         self.steps()

@@ -335,6 +335,7 @@ class BugTests(WriterCase):
         connection = writing.connection
         assert isinstance(connection, BrokenCommit)
         gate = writing.hold()
+        gate.answer.addErrback(lambda failure: failure.trap(StoreUnavailable))
         connection.error, connection.at, connection.when = TypeError(), statement, "before"
         refused = [writing.writer.submit(PUT, name) for name in "ab"]
         gate.open()

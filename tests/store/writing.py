@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from mailproxy.clock import Names
 from mailproxy.store.options import StoreOptions
 from mailproxy.store.transaction import Transaction
@@ -42,6 +44,7 @@ class Gate:
     def __init__(self) -> None:
         self.reached = threading.Event()
         self._opened = threading.Event()
+        self.answer: Deferred[None] = Deferred()
         self.kind: Kind[None, None] = alone(self._hold)
 
     def _hold(self, _tx: Transaction, _call: None) -> None:
@@ -138,7 +141,7 @@ class Writing:
     def hold(self) -> Gate:
         """Keep the thread busy, so that what is submitted now waits together."""
         gate = Gate()
-        self.writer.submit(gate.kind, None)
+        gate.answer = self.writer.submit(gate.kind, None)
         assert gate.reached.wait(PATIENCE), "the writer does not come to the gate"
         return gate
 

@@ -324,6 +324,12 @@ def _bodies() -> None:
         sa.PrimaryKeyConstraint("body_pk"),
     )
     op.create_table(
+        "texts",
+        sa.Column("body_pk", _PK, autoincrement=False, nullable=False),
+        sa.Column("text", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("body_pk"),
+    )
+    op.create_table(
         "chunks",
         sa.Column("body_pk", _PK, nullable=False),
         sa.Column("part", sa.Integer(), nullable=False),
