@@ -15,16 +15,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := mailproxy twisted/plugins/mailproxy_plugin.py tests benchmarks docs/generate.py
 
-.PHONY: run test test-long lint types format venv lock bench docs clean
+.PHONY: run test lint types format venv lock bench docs clean
 
 run: venv
 	$(BIN)/mailproxy serve
 
 test: lint types
 	$(BIN)/python -m pytest tests
-
-test-long: lint types
-	MAILPROXY_TEST_LONG=1 $(BIN)/python -m pytest tests
 
 lint: venv
 	$(BIN)/ruff format --check $(SOURCES)
