@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.hostnames import endpoint_of
 from tests.names import NamedReactor
+from tests.test_architecture import MODULES, ROOT
 
 
 class EndpointTests(SynchronousTestCase):
@@ -73,3 +76,25 @@ class EndpointTests(SynchronousTestCase):
         connected.cancel()
         self.failureResultOf(connected, ConnectingCancelledError)
         self.assertEqual(1, len(reactor.tcpClients))
+
+
+class ResolverTests(SynchronousTestCase):
+    def test_names_are_resolved_by_the_system(self) -> None:
+        """S12: the reactor asks getaddrinfo, in a bounded number of threads; the whole service
+        runs without Twisted's own resolver."""
+        program = (
+            "import sys, mailproxy.service, mailproxy.proving.command\n"
+            "from twisted.internet import reactor\n"
+            "print(sorted(n for n in sys.modules if n.startswith('twisted.names')),"
+            " type(reactor.nameResolver).__name__, reactor.getThreadPool().max)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT
+        )
+        self.assertEqual("[] GAIResolver 10\n", done.stdout, done.stderr)
+
+    def test_no_module_resolves_otherwise(self) -> None:
+        """S12: nothing of ours imports Twisted's own resolver, at any time."""
+        for module in MODULES.values():
+            for name, line in module.imports():
+                self.assertFalse(name.startswith("twisted.names"), f"{module.name}:{line}")

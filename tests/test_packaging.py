@@ -168,6 +168,18 @@ class MetadataTests(SynchronousTestCase):
                     missing.add(f"{module.name}:{line} {top}")
         self.assertEqual(set(), missing)
 
+    def test_twisted_is_new_enough(self) -> None:
+        """S11, S12: no Twisted from before 26.4 is taken, by whichever way it is installed."""
+        (required,) = [
+            line
+            for line in self.setup["options"]["install_requires"].split()
+            if line.startswith("twisted")
+        ]
+        self.assertEqual("twisted[tls]>=26.4", required)
+        lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+        (locked,) = re.findall(r"^twisted(?:\[.*\])?==(\d+)\.(\d+)", lock, re.MULTILINE)
+        self.assertGreaterEqual(tuple(map(int, locked)), (26, 4))
+
     def test_the_lock_is_whole(self) -> None:
         """Every requirement is locked to one version, and every locked file has a hash."""
         text = (ROOT / "requirements.lock").read_text(encoding="utf-8")

@@ -33,7 +33,7 @@ class ReloadTests(SynchronousTestCase):
         ]
 
     def test_a_bad_configuration_is_rejected_and_the_old_kept(self) -> None:
-        """One line names the variable; nothing changes."""
+        """F67: one line names the variable; nothing changes."""
         before = self.reload.settings
         self.environ |= {"GMP_PORT": "many", "GMP_LOG_DELIVERY_ACTIVITY": "true"}
         self.reload()

@@ -168,15 +168,15 @@ class BadRequestTests(SynchronousTestCase):
         self.assertFalse(self.client.open)
 
     def test_two_lengths(self) -> None:
-        """Two lengths are refused, and the body is not taken for either."""
+        """S11: two lengths are refused, and the body is not taken for either."""
         self.check(f"Content-Length: {len(self.body)}", f"Content-Length: {len(self.body) + 1}")
 
     def test_length_and_chunked(self) -> None:
-        """A length and chunks together are refused, whichever comes first."""
+        """S11: a length and chunks together are refused, whichever comes first."""
         self.check(f"Content-Length: {len(self.body)}", "Transfer-Encoding: chunked")
 
     def test_chunked_and_length(self) -> None:
-        """Chunks and a length together are refused."""
+        """S11: chunks and a length together are refused."""
         self.check("Transfer-Encoding: chunked", f"Content-Length: {len(self.body)}")
 
     def test_header_without_a_name(self) -> None:
@@ -280,7 +280,7 @@ class DeadlineTests(SynchronousTestCase):
 
 class PipelineTests(SynchronousTestCase):
     def test_answers_in_order(self) -> None:
-        """Pipelined requests are answered in their order, each after the one before."""
+        """S11: pipelined requests are answered in their order, each after the one before."""
         door = Door()
         door.put_account()
         door.store.stall("enqueue")

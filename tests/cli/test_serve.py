@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 import sys
+from contextlib import closing
 
 from click.testing import CliRunner, Result
 from twisted.internet.utils import getProcessOutputAndValue
@@ -203,6 +205,44 @@ class ServiceTests(TestCase):
 
         messages = [json.loads(line)["message"] for line in service.out.splitlines()]
         self.assertTrue(any("AsyncioSelectorReactor" in message for message in messages), messages)
+
+    async def refused(self) -> str:
+        """The one line with which a start by ``serve`` is refused."""
+        out, err, status = await getProcessOutputAndValue(
+            sys.executable,
+            ["-m", "mailproxy", "serve", "--port", str(free_port())],
+            env=clean_env(self.env),
+            path=str(self.folder),
+        )
+        self.assertEqual((1, 1), (status, len(err.splitlines())), out + err)
+        return str(err.decode())
+
+    async def test_second_process(self) -> None:
+        """F19: a second service on the same store is refused in one line; the first goes on."""
+        service = Running(self, ["serve"], self.env, cwd=str(self.folder))
+        await service.says("serves on")
+
+        said = await self.refused()
+
+        self.assertIn(f"another process has the store: {self.folder / 'q.db.lock'}", said)
+        status, said = await self.run_command("status")
+        self.assertEqual(0, status, said)
+        await service.terminate()
+
+    async def test_newer_schema(self) -> None:
+        """F18: a store of a newer program is refused in one line, and not touched."""
+        service = Running(self, ["serve"], self.env, cwd=str(self.folder))
+        await service.says("serves on")
+        await service.terminate()
+        path = self.folder / "q.db"
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num='9999'")
+        before = path.read_bytes()
+
+        said = await self.refused()
+
+        self.assertIn("schema '9999'", said)
+        self.assertEqual(before, path.read_bytes())
 
     async def test_bad_configuration(self) -> None:
         """A wrong setting ends the start with one line that names it."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.scenarios.gate import Gate
 from tests.scenarios.mutant import ROOT
 from tests.scenarios.processes import Service, SinkProcess, account, message, wait_until
 
@@ -87,6 +88,17 @@ class CrashPointTests(SynchronousTestCase):
             first, second = (each["sha256"] for each in self.ledger("copies.jsonl"))
             self.assertEqual(first, second, "both attempts are the same bytes")
 
+    def test_f1_before_the_commit_of_the_submission(self) -> None:
+        """F1: all is written but not committed: nothing is there, and submitting again works."""
+        self.crash("enqueue")
+        self.assertFalse(self.answered)
+        self.assertEqual([], self.service.messages())
+        answer = self.service.call(
+            "POST", "/commands/add-messages?verbose=1", {"messages": [message("m1")]}
+        )
+        self.assertEqual([{"id": "m1", "state": "queued"}], answer.body["items"])
+        self.settled(copies=1, uncertain=0)
+
     def test_f2_after_the_commit_of_the_submission(self) -> None:
         """F2: no answer came, but it is stored; submitting again is a success, not a copy."""
         self.crash("enqueue-commit")
@@ -107,8 +119,21 @@ class CrashPointTests(SynchronousTestCase):
         self.crash("intent")
         self.settled(copies=1, uncertain=1)
 
+    def test_f5_in_the_middle_of_a_body(self) -> None:
+        """F5: half of a large body has left: the server discards it, and the retry is one copy."""
+        gate = Gate(self.sink.smtp_port, 300_000)
+        self.addCleanup(gate.close)
+        self.service.start()
+        self.service.call("POST", "/account", account(gate.port))
+        self.service.add(message("m1", body="0123456789" * 200_000))
+        self.assertTrue(gate.shut.wait(20.0), "the upstream got half a body")
+        self.service.kill()
+        self.assertEqual([], self.ledger("copies.jsonl"))
+        self.service.start()
+        self.settled(copies=1, uncertain=1)
+
     def test_f6_after_the_dot(self) -> None:
-        """F5, F6: the body was handed over whole; at most one more copy, and it is admitted."""
+        """F6: the body was handed over whole; at most one more copy, and it is admitted."""
         self.crash("body-written")
         arrived = len(self.ledger("copies.jsonl"))
         self.assertLessEqual(arrived, 1)

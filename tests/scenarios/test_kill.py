@@ -105,7 +105,7 @@ class KillTests(SynchronousTestCase):
         self.service.call("POST", "/account", account(self.sink.smtp_port, max_sessions=4))
 
     def test_nothing_is_lost_and_no_second_copy_is_silent(self) -> None:
-        """After many kills, all accepted mail arrived, repeats are admitted, all is reported."""
+        """F10: after many kills, all accepted mail arrived, repeats are admitted, all reported."""
         submitter = Submitter(self.service, self.rng)
         submitter.start()
         kills = self.kill_while(submitter)

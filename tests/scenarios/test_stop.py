@@ -41,7 +41,7 @@ class StopTests(SynchronousTestCase):
         return int(self.sink.get("/stats")["accepted"])
 
     def test_bodies_under_way_end_within_the_time_given(self) -> None:
-        """SIGTERM: what is under way ends, nothing new begins, and nothing is uncertain."""
+        """F67: SIGTERM: what is under way ends, nothing new begins, and nothing is uncertain."""
         self.begin("1500-1500ms", "20")
         process = self.service.process
         assert process is not None
@@ -62,7 +62,7 @@ class StopTests(SynchronousTestCase):
         self.assertGreaterEqual([r["state"] for r in records].count("sent"), taken)
 
     def test_a_second_signal_cuts_and_says_so(self) -> None:
-        """A second SIGTERM ends it at once; what was cut is uncertain in the timeline."""
+        """F67: a second SIGTERM ends it at once; what was cut is uncertain in the timeline."""
         self.begin("60000-60000ms", "300")
         process = self.service.process
         assert process is not None
@@ -84,7 +84,7 @@ class StopTests(SynchronousTestCase):
 
 class HangUpTests(SynchronousTestCase):
     def test_sighup_reads_the_configuration_again(self) -> None:
-        """A bad file is rejected in one line and the service goes on; a good one takes effect."""
+        """F67: a bad file is rejected in one line, the service goes on; a good one takes effect."""
         directory = Path(tempfile.mkdtemp(prefix="mailproxy-hup-"))
         ini = directory / "config.ini"
         ini.write_text("[logging]\nlevel = WARNING\n")

@@ -1,0 +1,78 @@
+"""Every fault this program has to survive is named by a test that brings it about."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.test_architecture import ROOT
+
+#: The rows of the fault table, by number, and what each is.
+ROWS = {
+    "F1": "killed before the commit of a submission",
+    "F2": "killed after that commit, before the answer",
+    "F3": "killed between claim and connection",
+    "F4": "killed during the envelope",
+    "F5": "killed in the middle of a body",
+    "F6": "killed after the final dot",
+    "F7": "killed after the last reply, before the commit of the outcome",
+    "F8": "killed after that commit, before the report",
+    "F9": "killed after the report, before the commit of its acknowledgement",
+    "F10": "killed again and again under load",
+    "F18": "a schema newer than the program, a migration that fails",
+    "F19": "two processes on one store",
+    "F67": "stopped with many bodies under way, stopped twice, a bad configuration on SIGHUP",
+    "S4": "replies injected before TLS",
+    "S5": "TLS stripped, or not verified",
+    "S6": "commands injected through addresses",
+    "S7": "commands injected through other parameters",
+    "S9": "a body that ends its own data",
+    "S11": "requests smuggled or answered out of order; an HTTP library with known holes",
+    "S12": "a resolver that can be made to hang",
+}
+
+_ROW = re.compile(r"(?<![A-Za-z0-9])([FSfs]\d{1,2})(?![A-Za-z0-9])")
+
+
+def found_in(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The tests of a module."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if node.name.startswith("test_"):
+            yield node
+
+
+def rows_of(test: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """The rows that a test names, in its own name or in what it says of itself."""
+    text = test.name.replace("_", " ") + " " + (ast.get_docstring(test) or "")
+    return {row.upper() for row in _ROW.findall(text)}
+
+
+class FaultTests(SynchronousTestCase):
+    def test_each_has_its_test(self) -> None:
+        """Each fault is named by at least one test."""
+        found = defaultdict(list)
+        for path in sorted((ROOT / "tests").rglob("test_*.py")):
+            for test in found_in(path):
+                for row in rows_of(test):
+                    found[row].append(f"{path.relative_to(ROOT)}:{test.lineno}")
+        missing = {row: what for row, what in ROWS.items() if not found[row]}
+        self.assertEqual({}, missing)
+
+    def test_names_are_found(self) -> None:
+        """A row is found in a name and in a docstring, and nowhere else."""
+        source = (
+            "def test_f3_claim(): '''S4, S5: it is.'''; row = 'F9'\n"
+            "async def test_of10(): '''F18 without xF1, S71x and (F6).'''\n"
+        )
+        first, second = ast.parse(source).body
+        assert isinstance(first, ast.FunctionDef)
+        assert isinstance(second, ast.AsyncFunctionDef)
+        self.assertEqual({"F3", "S4", "S5"}, rows_of(first))
+        self.assertEqual({"F18", "F6"}, rows_of(second))
