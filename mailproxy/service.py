@@ -261,9 +261,9 @@ class MailProxy(Service):
         except Exception as error:
             parts.store.stopService()
             parts.helpers.stopService()
-            raise SystemExit(
-                f"mailproxy: cannot listen on {self._settings.listen}: {error}"
-            ) from None
+            problem = f"cannot listen on {self._settings.listen}: {error}"
+            _log.critical("{problem}", problem=problem)
+            raise SystemExit(f"mailproxy: {problem}") from None
         _log.info(
             "mailproxy {version} serves on {listen}",
             version=__version__,
