@@ -8,11 +8,20 @@ made here holds a secret. Pure.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 
 import attrs
 
 from mailproxy.delivery.commands import Capabilities
+
+#: What stands where a secret stood.
+HIDDEN = "********"
+
+#: Shorter passwords are not looked for: they would blot out parts of ordinary words.
+_SHORTEST = 4
+
+_WORD = re.compile(r"[A-Za-z0-9+/]{6,}")
 
 
 @attrs.frozen
@@ -40,3 +49,14 @@ class Login:
         if "LOGIN" in offered.auth:
             return self.login()
         return None
+
+    def hide(self, text: str) -> str:
+        """
+        What a server said of this login, without what was said to it.
+
+        Some repeat the line they do not like, whole or in part.
+        """
+        said = [line.split()[-1].decode("ascii") for line in (*self.plain(), *self.login())]
+        if len(self.password) >= _SHORTEST:
+            text = text.replace(self.password, HIDDEN)
+        return _WORD.sub(lambda m: HIDDEN if any(m[0] in line for line in said) else m[0], text)

@@ -99,7 +99,9 @@ class Opening(ESMTPSender):
 
     def opening_reply(self, reply: Reply) -> None:
         """Take the next step of the opening."""
-        self._reply = reply
+        self._reply = reply = Reply(reply.code, self._discreet(reply.text))
+        if self.factory.trace:
+            self.heard(reply)
         if self.phase is Phase.TLS:
             implicit = self.account.tls_mode is TlsMode.IMPLICIT
             self.phase = Phase.BANNER if implicit else Phase.EHLO
@@ -195,6 +197,11 @@ class Opening(ESMTPSender):
     def _login_refused(self, code: int, resp: bytes) -> None:
         self.fault(str(self._reply), code)
 
+    def _discreet(self, text: str) -> str:
+        """*text* without credentials, if they have been sent."""
+        login = self.factory.login
+        return text if login is None or self.phase is not Phase.AUTH else login.hide(text)
+
     def _say_login(self, line: bytes) -> None:
         self.send_command(line, MAX_AUTH, "(credentials)")
 
@@ -243,6 +250,7 @@ class Opening(ESMTPSender):
         self, why: str, code: int | None = None, kind: type[AccountFault] = AccountFault
     ) -> None:
         """The session cannot be had."""
+        why = self._discreet(why)
         self.end(why)
         self.factory.fire(Failure(kind(self.phase, why, code)))
         self.transport.abortConnection()

@@ -92,9 +92,9 @@ class Session(Opening):
         replies.push(data)
         try:
             while not self.ended and (reply := replies.pop()) is not None:
-                if self.factory.trace:
-                    self.heard(reply)
                 if self._pipeline is not None:
+                    if self.factory.trace:
+                        self.heard(reply)
                     self._pipeline.reply(reply)
                 else:
                     self.opening_reply(reply)

@@ -150,6 +150,23 @@ class LoginTests(SynchronousTestCase):
                 self.assertEqual(("auth", code), (fault.phase, fault.code))
                 self.assertEqual(1, sum(b"AUTH" in line for line in opened.server.heard))
 
+    def test_what_a_server_repeats_of_the_login_is_hidden(self) -> None:
+        """S16: a refusal that repeats the credentials, whole or in part, does not carry them on."""
+        word = base64.b64encode(b"\0joe\0canary-secret")
+        for answer in (
+            b"535 no canary-secret here\r\n",
+            b"500 5.5.2 unknown: AUTH PLAIN " + word + b"\r\n",
+            b"501 bad base64 <" + word[:12] + b"...>\r\n",
+            b"500-" + word + b"\r\n500 sorry\r\n",
+            b"AUTH PLAIN " + word + b"?\r\n",
+        ):
+            fault = self.open(AUTH_EHLO, answer).result
+            assert isinstance(fault, AccountFault)
+            self.assertEqual("auth", fault.phase)
+            self.assertIn("********", fault.reason)
+            for secret in ("canary-secret", *(word[n : n + 8].decode() for n in range(12))):
+                self.assertNotIn(secret, fault.reason)
+
     def test_a_server_that_never_has_enough_is_given_up(self) -> None:
         """A third question is not answered."""
         opened = self.open(b"250-peer\r\n250 AUTH LOGIN\r\n", b"334 \r\n")
