@@ -8,12 +8,14 @@ from typing import Any
 
 from mailproxy.api.answers import Answer, Problem, invalid, ok, refused
 from mailproxy.api.call import Call, Route
-from mailproxy.interfaces import IClock, IControl, IIntake
+from mailproxy.interfaces import IClock, IControl, IStore
 from mailproxy.model import DEFAULT_TENANT
 from mailproxy.records import Suspension
 
 #: What ``batch_code`` and the answer call everything.
 ALL = "*"
+
+NOT_ALONE = "everything is suspended, not this batch alone"
 
 _control = re.compile(r"[\x00-\x1f\x7f]").search
 
@@ -23,7 +25,7 @@ _Change = Callable[[str | None, str | None, float], Awaitable[Suspension]]
 class Commands:
     """What sets the machinery going and stops it."""
 
-    def __init__(self, store: IIntake, control: IControl, clock: IClock) -> None:
+    def __init__(self, store: IStore, control: IControl, clock: IClock) -> None:
         self._store = store
         self._control = control
         self._clock = clock
@@ -44,6 +46,8 @@ class Commands:
         return await self._change(call, self._store.suspend)
 
     async def activate(self, call: Call) -> Answer:
+        if _batch(call) is not None and not (await self._store.suspension(None)).active:
+            raise refused(400, NOT_ALONE)
         return await self._change(call, self._store.activate)
 
     async def _change(self, call: Call, change: _Change) -> Answer:
@@ -53,7 +57,7 @@ class Commands:
         try:
             suspension = await change(tenant_id, batch, self._clock.now())
         except ValueError:
-            raise refused(400, "everything is suspended, not this batch alone") from None
+            raise refused(400, NOT_ALONE) from None
         answer: dict[str, Any] = {"tenant_id": tenant_id}
         if batch is not None:
             answer["batch_code"] = batch

@@ -88,11 +88,14 @@ class SuspendTests(SynchronousTestCase):
 
     def test_one_batch_of_all(self) -> None:
         """One batch cannot be activated out of a full suspension."""
-        self.post("suspend?tenant_id=default")
-        reply = self.door.call("POST", "/commands/activate?tenant_id=default&batch_code=spring")
-        self.assertEqual(400, reply.status)
-        self.assertEqual(reply.json["error"], reply.json["detail"])
-        self.assertNotIn("rejected", reply.json)
+        for suspended in ("suspend?tenant_id=default", "suspend"):
+            self.post(suspended)
+            for tenant in ("", "tenant_id=default&"):
+                reply = self.door.call("POST", f"/commands/activate?{tenant}batch_code=spring")
+                self.assertEqual(400, reply.status)
+                self.assertEqual(reply.json["error"], reply.json["detail"])
+                self.assertNotIn("rejected", reply.json)
+            self.post("activate?tenant_id=default")
 
     def test_bad_batch(self) -> None:
         """A batch code that no message can have is a 422."""
