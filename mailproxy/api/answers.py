@@ -43,10 +43,14 @@ class Answer:
             *self.headers,
         )
 
+    @property
+    def phrase(self) -> bytes:
+        """The words that go with the status."""
+        return HTTPStatus(self.status).phrase.encode()
+
     def raw(self) -> bytes:
         """The answer as the last bytes of an HTTP/1.1 connection."""
-        phrase = HTTPStatus(self.status).phrase.encode()
-        head = [b"HTTP/1.1 %d %s" % (self.status, phrase)]
+        head = [b"HTTP/1.1 %d %s" % (self.status, self.phrase)]
         head += [b"%s: %s" % field for field in self.fields()]
         return b"\r\n".join([*head, b"Connection: close", b"", self.body])
 

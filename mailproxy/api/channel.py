@@ -85,6 +85,7 @@ class ApiChannel(HTTPChannel):
 
     #: Whether the last answer has been given and everything that comes in is thrown away.
     closing = False
+    _command = _path = b""
     _deadline: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -139,6 +140,7 @@ class ApiChannel(HTTPChannel):
             return
         self._expect(None)
         super().allContentReceived()
+        self._command = self._path = b""
 
     def hang_up(self, last: Answer) -> None:
         """Give the *last* answer of this connection, and close it."""
@@ -147,8 +149,17 @@ class ApiChannel(HTTPChannel):
         self.closing = True
         self._expect(None)
         cast(ITransport, self.transport).write(last.raw())
-        self.site.hung_up(self.requests[-1] if self.requests else None, last.status)
+        self.site.hung_up(self._named(), last.status)
         self._deadline = self.callLater(LINGER, self._close)
+
+    def _named(self) -> LimitedRequest | None:
+        """The request that ends here, with what is known of it; None if there is none."""
+        if not self.requests:
+            return None
+        request = self.requests[-1]
+        request.method = self._command or b"-"
+        request.uri = self._path or b"-"
+        return request
 
     def retire(self) -> None:
         """Close the connection as soon as no request is under way on it."""

@@ -188,7 +188,7 @@ class _Front(Resource):
 
 def _write(request: Request, result: Answer) -> bytes:
     """Set status and header; returns the entity, which the caller writes."""
-    request.setResponseCode(result.status)
+    request.setResponseCode(result.status, result.phrase)
     for name, value in result.fields():
         request.setHeader(name, value)
     return result.body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -9,7 +10,7 @@ from twisted.web.http_headers import Headers
 
 from mailproxy.api.auth import Caller, Gate, Proxies
 from mailproxy.crypto import hash_token
-from tests.api.door import TOKEN, Door, message
+from tests.api.door import TOKEN, Door, message, request
 
 #: Every endpoint: verb, target, body.
 ENDPOINTS: list[tuple[str, str, Any]] = [
@@ -255,6 +256,13 @@ class RefusalTests(SynchronousTestCase):
         for host in ("", "a b", "\udcff", "xn--", "x" * 300, "a:b:c", "[::1"):
             reply = self.door.call("GET", "/livez", headers={"Host": host})
             self.assertEqual(200, reply.status, host)
+
+    def test_every_status_has_its_words(self) -> None:
+        """The status line of a refusal is a standard one, 422 too."""
+        client = Door().connect()
+        client.send(request("POST", "/account", {}))
+        line = client.transport.value().partition(b"\r\n")[0]
+        self.assertEqual(f"HTTP/1.1 422 {HTTPStatus(422).phrase}".encode(), line)
 
     def test_head(self) -> None:
         """HEAD gives the header of GET."""

@@ -204,7 +204,19 @@ class LogTests(SynchronousTestCase):
         """A request refused before its body is an event too."""
         Door().call("POST", "/commands/add-messages", b"x", token="wrong")
         (event,) = self.requests()
-        self.assertEqual(401, event["status"])
+        self.assertEqual(
+            ("POST", "/commands/add-messages", 401),
+            (event["method"], event["path"], event["status"]),
+        )
+
+    def test_not_even_a_request(self) -> None:
+        """What is no request leaves what there is of it."""
+        for before in (b"", b"GET /livez HTTP/1.1\r\n\r\n"):
+            Door().connect().send(before + b"nonsense\r\n\r\n")
+            event = self.requests()[-1]
+            self.assertEqual(
+                ("-", "-", 400), (event["method"], event["path"], event["status"]), before
+            )
 
     def test_behind_a_proxy(self) -> None:
         """Behind our own proxy the client is the one it tells."""
