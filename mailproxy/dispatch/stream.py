@@ -309,7 +309,12 @@ class Stream:
         del self._raised[message.pk]
         self._shared.metrics.quarantined.inc()
         reason = f"quarantined: {type(error).__name__}: {error}"[:500]
-        _log.error("message {pk} is held, {reason}", pk=message.pk, reason=reason)
+        _log.error(
+            "message {tenant}/{id} is held, {reason}",
+            tenant=message.tenant_id,
+            id=message.id,
+            reason=reason,
+        )
         await self._shared.recorder.add(
             Record(
                 pk=message.pk,
