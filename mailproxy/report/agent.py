@@ -184,6 +184,7 @@ class _Lines(WrappingFactory):
 
     def __init__(self, agent: ReportAgent, wrapped: Any) -> None:
         super().__init__(wrapped)
+        wrapped.noisy = False  # a factory for each call is nothing to log
         self.agent = agent
 
 
