@@ -10,12 +10,10 @@ from __future__ import annotations
 import base64
 import json
 import sqlite3
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailproxy.crypto import new_key
 from tests.scenarios.echo import Echo
 from tests.scenarios.processes import Service, SinkProcess, account, message, wait_until
+from tests.scratch import scratch
 
 TOKEN = "canary-api-token-2f1c9a7be05d4b3386"
 OTHER_TOKEN = "canary-mistyped-token-77aa01c5d9e2"
@@ -54,7 +53,7 @@ def forms(secret: str) -> Iterator[str]:
 
 class SecretTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="mailproxy-secrets-"))
+        self.directory = scratch(self)
         self.sink = SinkProcess(self.directory, "--user", "joe", "--password", PASSWORD).start()
         self.addCleanup(self.sink.end)
         self.echo = Echo()
