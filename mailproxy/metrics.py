@@ -204,3 +204,7 @@ class Metrics:
         for metric in (self.sent, self.errors, self.deferred, self.rate_limited, self.uncertain):
             metric.labels(tenant_id, account_id)
         self.sessions.labels(tenant_id, account_id)
+
+    def forget(self, tenant_id: str, account_id: str) -> None:
+        """An account was deleted: nobody is needed for it any more. What it did stays counted."""
+        self.accounts_parked.labels(tenant_id, account_id).set(0)

@@ -63,7 +63,9 @@ class Accounts:
         tenant_id = DEFAULT_TENANT if given is None else given
         now = self._clock.now()
         deleted = await self._store.delete_account(tenant_id, call.path["id"], now)
-        if not deleted and given is not None:
+        if deleted:
+            self._metrics.forget(tenant_id, call.path["id"])
+        elif given is not None:
             raise refused(404, "account not found")
         return ok()
 

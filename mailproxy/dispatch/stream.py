@@ -168,7 +168,9 @@ class Stream:
             )
             self._probing = bool(account.parked_reason)
             self._failures = self._failures if self._probing else 0
-            self._shared.metrics.know(account.tenant_id, account.id)
+            metrics = self._shared.metrics
+            metrics.know(account.tenant_id, account.id)
+            metrics.accounts_parked.labels(account.tenant_id, account.id).set(self._probing)
 
     def _push(self, message: Claimed, rank: int) -> None:
         self._order += 1

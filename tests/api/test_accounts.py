@@ -422,6 +422,18 @@ class DeleteTests(AccountTests):
         self.assertEqual((200, {"ok": True}), (reply.status, reply.json))
         self.assertEqual([], self.door.call("GET", "/accounts").json["accounts"])
 
+    def test_deleted_while_parked(self) -> None:
+        """A deleted account is no longer shown as one that needs a person; an unknown never was."""
+        self.put()
+        parked = self.door.metrics.accounts_parked
+        parked.labels("default", "smtp-main").set(1)
+        for id in ("smtp-main", "nobody"):
+            self.door.call("DELETE", f"/account/{id}")
+        (family,) = parked.collect()
+        self.assertEqual(
+            [("smtp-main", 0.0)], [(s.labels["account_id"], s.value) for s in family.samples]
+        )
+
     def test_unknown(self) -> None:
         """An unknown account is a 404 where the tenant is named, else no error."""
         self.assertEqual(200, self.door.call("DELETE", "/account/nobody").status)

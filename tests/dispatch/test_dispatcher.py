@@ -191,9 +191,12 @@ class DispatcherTests(DispatchCase):
         """Changing a parked account resumes it without waiting for the probe."""
         self.courier.fault = AccountFault("auth", "535 no", 535)
         self.add("a")
+        labels = {"tenant_id": "default", "account_id": "acct"}
+        self.assertEqual(1.0, self.sample("mailproxy_accounts_parked", **labels))
         self.courier.fault = None
         result(self.store.put_account(account_spec(host="other.example.net"), self.clock.now()))
         self.assertEqual({"a": "sent"}, self.store.states())
+        self.assertEqual(0.0, self.sample("mailproxy_accounts_parked", **labels))
 
     def test_a_message_that_raises_three_times_is_held(self) -> None:
         """A message nobody can handle is quarantined; its neighbours leave."""
