@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import msgspec
@@ -120,7 +121,7 @@ def _delivered(message: Claimed, outcome: Outcome, now: float) -> Record:
         changes=changes,
         next_at=None,
         at=now,
-        data=_data(changes, None),
+        data=_data(changes, None, outcome.notes),
         outcome=_trace(outcome),
     )
 
@@ -252,7 +253,7 @@ def _record(
         report=bool(waiting) and not outcome.stale,
         reason_key=reason_key(waiting, outcome.phase),
         reason=_reason(waiting, kind),
-        data=_data(changes, next_at),
+        data=_data(changes, next_at, outcome.notes),
         outcome=_trace(outcome),
     )
 
@@ -275,16 +276,19 @@ def _reason(waiting: Sequence[RecipientChange], kind: EventKind) -> str:
     return f"uncertain: {text}" if kind is EventKind.UNCERTAIN and text else text
 
 
-def _data(changes: Sequence[RecipientChange], next_at: float | None) -> bytes:
-    """The event's own data: what each recipient was told."""
-    return _encode(
-        {
-            "recipients": [
-                {"n": c.n, "state": c.state, "code": c.code, "reply": c.reply} for c in changes
-            ],
-            "next_at": next_at,
-        }
-    )
+def _data(
+    changes: Sequence[RecipientChange], next_at: float | None, notes: Sequence[str] = ()
+) -> bytes:
+    """The event's own data: what each recipient was told, and what else there is to know."""
+    data: dict[str, Any] = {
+        "recipients": [
+            {"n": c.n, "state": c.state, "code": c.code, "reply": c.reply} for c in changes
+        ],
+        "next_at": next_at,
+    }
+    if notes:
+        data["notes"] = notes
+    return _encode(data)
 
 
 def _trace(outcome: Outcome) -> bytes:

@@ -53,6 +53,15 @@ def states(record: Record) -> list[RecipientState]:
 
 
 class JudgeTests(SynchronousTestCase):
+    def test_notes_stand_in_the_timeline(self) -> None:
+        """What was odd about the way, such as an unverified certificate, is in the event's data."""
+        for notes in ((), ("the certificate was not verified: it is self-signed",)):
+            for final in (OK, Reply(451, "later"), None):
+                outcome = whole(final, notes=notes)
+                data = json.loads(judge(claimed(), ACCOUNT, outcome, NOW, Rules()).record.data)
+                self.assertEqual(list(notes), data.get("notes", []))
+                self.assertEqual(bool(notes), "notes" in data)
+
     def test_a_good_final_reply_sends_everybody(self) -> None:
         """250 to the dot: every recipient is sent, with that reply, and nothing is due."""
         record = judge(claimed(2), ACCOUNT, whole(OK, OK, OK), NOW, Rules()).record

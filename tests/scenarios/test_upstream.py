@@ -212,3 +212,6 @@ class OpportunisticTests(SynchronousTestCase):
         service.add(message("m1"))
         wait_until(lambda: service.states() == {"m1": "sent"}, what="the mail to arrive")
         self.assertEqual([True], upstream.mailroom.tls)
+        (record,) = service.call("GET", "/messages?include_history=1").body["messages"]
+        notes = [note for event in record["history"] for note in event["data"].get("notes", [])]
+        self.assertEqual(["the certificate was not verified: it is self-signed"], notes)
