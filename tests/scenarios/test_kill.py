@@ -189,13 +189,15 @@ class KillTests(SynchronousTestCase):
         }
         figures = (
             f"seed={self.seed} kills on work={kills} uncertain={sum(uncertain.values())} "
+            f"resting={list(states.values()).count('uncertain')} "
             f"second copies={sum(count > 1 for count in copies.values())} "
             f"submitted again though stored={len(submitter.repeated)}"
         )
         print(figures)
-        lost = submitter.accepted - set(copies)
-        self.assertEqual(set(), {id for id in lost if states[id] == "sent"}, figures)
-        self.assertEqual(set(), {id for id in lost if not uncertain.get(id)}, figures)
+        # Killed twice between intent and body, a message may rest with an operator, and says so.
+        resting = {id for id, state in states.items() if state == "uncertain"}
+        self.assertLessEqual(submitter.accepted - set(copies), resting, figures)
+        self.assertEqual(set(), {id for id in resting if uncertain.get(id, 0) < 2}, figures)
         for id, count in copies.items():
             self.assertLessEqual(count, 1 + uncertain.get(id, 0), f"{id}: {figures}")
         self.assertEqual(submitter.accepted, reported, figures)
