@@ -276,7 +276,7 @@ def risen(
         hashed(message.tenant_id, message.id, recipient.address) in accepted
         for recipient in message.recipients
     ]
-    tx.many(
+    tx.add(
         sql.ADD_RECIPIENT,
         [
             (stored.pk, n, each.address, each.kind.value, _SENT, None, None, "")

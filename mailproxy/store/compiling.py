@@ -68,10 +68,56 @@ def columns(table: Table) -> tuple[str, ...]:
     return tuple(column.name for column in table.columns)
 
 
-def inserting(table: Table, names: Sequence[str] | None = None) -> Statement:
-    """INSERT of one row, with all columns or those named."""
+def inserting(table: Table, names: Sequence[str] | None = None) -> Bulk:
+    """INSERT of rows, with all columns or those named."""
     names = tuple(names or columns(table))
-    return compiled(insert(table).values({name: p(name) for name in names}), *names)
+    return bulk(compiled(insert(table).values({name: p(name) for name in names}), *names))
+
+
+#: How many rows one step takes, the most first: each step of the database costs the threads a
+#: handover of the interpreter, and each size is a statement that stays prepared.
+SIZES = (64, 16, 4, 1)
+
+
+@attrs.frozen
+class Bulk:
+    """A statement for many rows: *texts* has it for each number of rows in :data:`SIZES`."""
+
+    texts: tuple[str, ...]
+    names: tuple[str, ...]
+
+    @property
+    def sql(self) -> str:
+        """For one row."""
+        return self.texts[-1]
+
+
+def bulk(statement: Statement) -> Bulk:
+    """An INSERT or UPDATE of one row, for many rows that differ in their keys."""
+    found = inserted if statement.sql.startswith("INSERT") else updated
+    texts = tuple(found(statement, size) for size in SIZES if size > 1)
+    return Bulk((*texts, statement.sql), statement.names)
+
+
+def inserted(statement: Statement, size: int) -> str:
+    head, values, row = statement.sql.partition(" VALUES ")
+    if row.count("?") != len(statement.names):
+        raise AssertionError(f"this is no INSERT of one row: {statement.sql}")
+    return head + values + ", ".join([row] * size)
+
+
+def updated(statement: Statement, size: int) -> str:
+    """The rows become a table *v*, and each question mark a column of it."""
+    head, where, condition = statement.sql.partition(" WHERE ")
+    parts = f"{head} FROM v{where}{condition}".split("?")
+    if not condition or len(parts) != len(statement.names) + 1:
+        raise AssertionError(f"this is no UPDATE by a key: {statement.sql}")
+    columns = (f"v.column{n}" for n in range(1, len(parts)))
+    row = f"({', '.join('?' * len(statement.names))})"
+    text = parts[0] + "".join(
+        f"{name}{part}" for name, part in zip(columns, parts[1:], strict=True)
+    )
+    return f"WITH v AS (VALUES {', '.join([row] * size)}) {text}"
 
 
 #: Put behind a SELECT; what Core renders for SQLite has an OFFSET as well.

@@ -45,10 +45,10 @@ class Rows:
         )
 
     def write(self, tx: Transaction) -> None:
-        tx.many(sqi.ADD_MESSAGE, self.messages)
-        tx.many(sql.ADD_RECIPIENT, self.recipients)
-        tx.many(sql.ADD_PAYLOAD, self.payloads)
-        tx.many(sql.ADD_TEXT, self.texts)
+        tx.add(sqi.ADD_MESSAGE, self.messages)
+        tx.add(sql.ADD_RECIPIENT, self.recipients)
+        tx.add(sql.ADD_PAYLOAD, self.payloads)
+        tx.add(sql.ADD_TEXT, self.texts)
         tx.many(sql.ADD_CHUNK, self.chunks)
         tx.append(self.events)
         for body in self.written:

@@ -342,14 +342,14 @@ def _others_uncertain(subject: Subject, proven: set[int]) -> bool:
 
 def write(tx: Transaction, changes: Changes) -> None:
     """One statement for all rows of a table."""
-    tx.many(sql.SET_RECIPIENT, changes.recipients)
-    tx.many(sql.SET_OUTCOME, changes.outcomes)
+    tx.add(sql.SET_RECIPIENT, changes.recipients)
+    tx.add(sql.SET_OUTCOME, changes.outcomes)
     pks = tx.append(changes.events)
     for row in changes.states:
         place = changes.finals.get(row[-1])
         if place is not None:
             row[-2] = pks[place]
-    tx.many(sql.SET_STATE, changes.states)
+    tx.add(sql.SET_STATE, changes.states)
     drop_texts(tx, [(each.body_pk, each.parts, each.size) for each in changes.bodies])
 
 
@@ -373,7 +373,7 @@ def drop_texts(tx: Transaction, bodies: Sequence[tuple[int, int, int]]) -> None:
         key=itemgetter(0),
     ):
         if large:
-            tx.many(sql.ADD_LOOSE, [(body, 0.0) for _, body in group])
+            tx.add(sql.ADD_LOOSE, [(body, 0.0) for _, body in group])
         else:
             tx.do(sql.DROP_CHUNKS, numbers(body for _, body in group))
 

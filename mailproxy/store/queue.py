@@ -182,7 +182,7 @@ def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
             events.append(NewEvent(pk, generation, EventKind.INTENT, call.now, data=data))
             tx.moved(lane, _QUEUED if n == 1 else _DEFERRED, _IN_FLIGHT)
         answers.append(answer)
-    tx.many(sql.ADD_ATTEMPT, attempts)
+    tx.add(sql.ADD_ATTEMPT, attempts)
     tx.append(events)
     return answers
 

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from mailproxy.store.compiling import (
     LIMIT,
+    bulk,
     compiled,
     const,
     indexed,
@@ -311,41 +312,45 @@ ATTEMPTED = tuple(
     )
 )
 ATTEMPTED_BY_PK = compiled(select(*ATTEMPTED).where(m.pk.in_(listed())), "pks")
-SET_RECIPIENT = compiled(
-    update(recipients)
-    .values(
-        state=p("state"),
-        code=p("code"),
-        enhanced=p("enhanced"),
-        reply=p("reply"),
-        done_at=p("done"),
-        attempts=r.attempts + p("tried"),
-    )
-    .where(r.message_pk == p("message"), r.n == p("number")),
-    "state",
-    "code",
-    "enhanced",
-    "reply",
-    "tried",
-    "done",
-    "message",
-    "number",
-)
-SET_OUTCOME = compiled(
-    update(attempts)
-    .values(outcome_at=p("at"), outcome=p("said"))
-    .where(
-        and_(
-            attempts.c.message_pk == p("message"),
-            attempts.c.generation == p("gen"),
-            attempts.c.n == p("number"),
+SET_RECIPIENT = bulk(
+    compiled(
+        update(recipients)
+        .values(
+            state=p("state"),
+            code=p("code"),
+            enhanced=p("enhanced"),
+            reply=p("reply"),
+            done_at=p("done"),
+            attempts=r.attempts + p("tried"),
         )
-    ),
-    "at",
-    "said",
-    "message",
-    "gen",
-    "number",
+        .where(r.message_pk == p("message"), r.n == p("number")),
+        "state",
+        "code",
+        "enhanced",
+        "reply",
+        "tried",
+        "done",
+        "message",
+        "number",
+    )
+)
+SET_OUTCOME = bulk(
+    compiled(
+        update(attempts)
+        .values(outcome_at=p("at"), outcome=p("said"))
+        .where(
+            and_(
+                attempts.c.message_pk == p("message"),
+                attempts.c.generation == p("gen"),
+                attempts.c.n == p("number"),
+            )
+        ),
+        "at",
+        "said",
+        "message",
+        "gen",
+        "number",
+    )
 )
 ACCOUNT_ID = compiled(select(a.id).where(a.pk == p("account")), "account")
 ATTEMPT_TOKEN = compiled(
@@ -374,17 +379,19 @@ SET_STATE_NAMES = (
     "error",
     "final_event",
 )
-SET_STATE = compiled(
-    update(messages)
-    .values(
-        {name: p(f"v_{name}") for name in SET_STATE_NAMES}
-        | {
-            "intent": const("0"),
-            "lease_owner": const("NULL"),
-            "lease_token": const("NULL"),
-        }
+SET_STATE = bulk(
+    compiled(
+        update(messages)
+        .values(
+            {name: p(f"v_{name}") for name in SET_STATE_NAMES}
+            | {
+                "intent": const("0"),
+                "lease_owner": const("NULL"),
+                "lease_token": const("NULL"),
+            }
+        )
+        .where(m.pk == p("message")),
+        *(f"v_{column.name}" for column in messages.columns if column.name in SET_STATE_NAMES),
+        "message",
     )
-    .where(m.pk == p("message")),
-    *(f"v_{column.name}" for column in messages.columns if column.name in SET_STATE_NAMES),
-    "message",
 )

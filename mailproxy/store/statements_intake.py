@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import and_, delete, insert, select, update
 
-from mailproxy.store.compiling import compiled, const, inserting, listed, p
+from mailproxy.store.compiling import bulk, compiled, const, inserting, listed, p
 from mailproxy.store.schema import (
     accounts,
     events,
@@ -47,7 +47,9 @@ _FRESH = {
     "state": const("'queued'"),
     "hold": const("''"),
 }
-ADD_MESSAGE = compiled(insert(messages).values({name: p(name) for name in _NEW} | _FRESH), *_NEW)
+ADD_MESSAGE = bulk(
+    compiled(insert(messages).values({name: p(name) for name in _NEW} | _FRESH), *_NEW)
+)
 _REFILLED = tuple(name for name in _NEW if name not in ("pk", "tenant_id", "id", "message_id"))
 _EMPTY = (
     "held_at",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import attrs
@@ -16,7 +17,7 @@ import attrs
 from mailproxy.clock import Names
 from mailproxy.states import EventKind, MessageState
 from mailproxy.store import statements as sql
-from mailproxy.store.compiling import Statement
+from mailproxy.store.compiling import SIZES, Bulk, Statement
 from mailproxy.store.options import StoreOptions
 from mailproxy.store.schema import NEVER
 
@@ -88,20 +89,29 @@ class Transaction:
     _counts: dict[int, list[int]] = attrs.Factory(dict)
     _dues: dict[int, float] = attrs.Factory(dict)
 
-    def one(self, statement: Statement, *values: Any) -> Any:
+    def one(self, statement: Statement | Bulk, *values: Any) -> Any:
         """The first row, or None."""
         return self.cursor.execute(statement.sql, values).fetchone()
 
     def all(self, statement: Statement, *values: Any) -> list[Any]:
         return self.cursor.execute(statement.sql, values).fetchall()
 
-    def do(self, statement: Statement, *values: Any) -> int:
+    def do(self, statement: Statement | Bulk, *values: Any) -> int:
         """How many rows it touched."""
         return self.cursor.execute(statement.sql, values).rowcount
 
-    def many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> None:
+    def many(self, statement: Statement | Bulk, rows: Sequence[Sequence[Any]]) -> None:
         if rows:
             self.cursor.executemany(statement.sql, rows)
+
+    def add(self, statement: Bulk, rows: Sequence[Sequence[Any]]) -> None:
+        """Do *statement* for all *rows*, in few steps."""
+        start, count = 0, len(rows)
+        for size, text in zip(SIZES, statement.texts, strict=True):
+            while count - start >= size:
+                values = tuple(chain.from_iterable(rows[start : start + size]))
+                self.cursor.execute(text, values)
+                start += size
 
     def moved(self, lane: int, before: str | None, after: str | None) -> None:
         """A message of *lane* left the state *before* for *after*; only open states count."""
@@ -166,7 +176,7 @@ class Transaction:
             return []
         ids = self.names.rng.getrandbits(128 * count).to_bytes(16 * count, "big")
         pks = [self.names.pk(event.at) for event in events]
-        self.many(
+        self.add(
             sql.ADD_EVENT,
             [
                 (

@@ -26,7 +26,7 @@ from mailproxy.store import (
     suspensions,
     upkeep,
 )
-from mailproxy.store.compiling import Statement
+from mailproxy.store.compiling import SIZES, Bulk, Statement
 from tests.fakes import FakeClock, result
 from tests.store.opened import Opened, fresh
 
@@ -69,6 +69,9 @@ def statements_of(module: ModuleType) -> Iterator[tuple[str, Statement]]:
     for name, value in vars(module).items():
         if isinstance(value, Statement):
             yield name, value
+        elif isinstance(value, Bulk):
+            for size, text in zip(SIZES, value.texts, strict=True):
+                yield name, Statement(text, value.names * size)
         elif name.isupper() and isinstance(value, (tuple, dict)):
             values = value.values() if isinstance(value, dict) else value
             yield from ((name, each) for each in values if isinstance(each, Statement))
