@@ -205,8 +205,9 @@ class _Mixed:
         limit = self.message.expires_at
         if any(_about_account(t.reply) for t in self.told if t.reply):
             limit = max(limit, self.message.accepted_at + self.rules.fault_max_age)
-        hints = [hint_in(self.told[i].reply.text) for i in open_ones if self.told[i].reply]  # type: ignore[union-attr]
-        hint = max((h for h in hints if h is not None), default=None)
+        replies = (self.told[index].reply for index in open_ones)
+        hints = (hint_in(reply.text) for reply in replies if reply is not None)
+        hint = max((each for each in hints if each is not None), default=None)
         decided = after_deferral(
             self.message.attempts + 1,
             self.now,

@@ -245,6 +245,7 @@ class Stream:
         if not self._failures and not self._probing:
             return
         self._failures, self._probing = 0, False
+        self._slots = MOST_SLOTS
         self._shared.metrics.accounts_parked.labels(account.tenant_id, account.id).set(0)
         _log.info("account {tenant}/{id} works again", tenant=account.tenant_id, id=account.id)
         Deferred.fromCoroutine(self._unpark(account))

@@ -34,7 +34,7 @@ class ScriptedCourier:
     Carries as told.
 
     ``answer`` makes the outcome of a message; ``fault`` is raised for every carry while it is set;
-    while ``gate`` is a Deferred, bodies that were begun wait for it.
+    while ``gate`` is a Deferred, bodies that were begun, and faults, wait for it.
     """
 
     def __init__(self) -> None:
@@ -48,8 +48,9 @@ class ScriptedCourier:
 
     async def carry(self, account: Account, feed: IFeed) -> None:
         self.carries.append(account.id)
-        if self.fault is not None:
-            raise self.fault
+        if (fault := self.fault) is not None:
+            await self._wait()
+            raise fault
         while (message := feed.next()) is not None:
             if message.id in self.raises:
                 await feed.broken(message, self.raises[message.id])
@@ -57,11 +58,14 @@ class ScriptedCourier:
             if not await feed.begin(message):
                 continue
             self.begun.append(message.id)
-            if self.gate is not None:
-                waiting: Deferred[None] = Deferred()
-                self.gate.addCallback(_pass, waiting)
-                await waiting
+            await self._wait()
             await feed.finish(message, self.answer(message))
+
+    async def _wait(self) -> None:
+        if self.gate is not None:
+            waiting: Deferred[None] = Deferred()
+            self.gate.addCallback(_pass, waiting)
+            await waiting
 
     async def close(self, deadline: float) -> None:
         self.closed.append(deadline)
@@ -186,6 +190,23 @@ class DispatcherTests(DispatchCase):
         self.assertEqual(
             0.0, self.sample("mailproxy_accounts_parked", tenant_id="default", account_id="acct")
         )
+
+    def test_after_an_outage_all_sessions_are_opened_again(self) -> None:
+        """What refused sessions was the outage: the account has all of them back at once."""
+        self.courier.gate = Deferred()
+        self.courier.fault = AccountFault("connect", "refused")
+        self.add(*[f"m{n}" for n in range(60)])
+        self.courier.fault = None
+        gate, self.courier.gate = self.courier.gate, None
+        gate.callback(None)
+        self.clock.pump([1.0] * 400)
+        self.assertEqual({"sent"}, set(self.store.states().values()))
+        self.courier.gate = Deferred()
+        self.courier.begun.clear()
+        self.add(*[f"n{n}" for n in range(60)])
+        self.assertEqual(self.account.max_sessions, len(self.courier.begun))
+        gate, self.courier.gate = self.courier.gate, None
+        gate.callback(None)
 
     def test_a_changed_account_is_tried_at_once(self) -> None:
         """Changing a parked account resumes it without waiting for the probe."""
