@@ -31,6 +31,10 @@ BATCH = 4
 #: The share of submissions whose answer the client does not wait for.
 HANG_UPS = 0.03
 
+#: Seconds until an uncertain message is tried once more: behind the last kill, since a message
+#: whose second attempt is cut off too rests with an operator, by policy.
+RETRY = 75.0
+
 PATH = "/commands/add-messages?verbose=1"
 
 #: What an element's verdict is only if it was stored before.
@@ -114,7 +118,7 @@ class KillTests(SynchronousTestCase):
         self.service = Service(
             self.directory,
             GMP_CLIENT_SYNC_URL=self.sink.sync_url,
-            GMP_RETRY_DELAYS="0.2,0.5,1",
+            GMP_RETRY_DELAYS=f"{RETRY}",
             GMP_LOG_LEVEL="WARNING",
         ).start()
         self.addCleanup(self.service.end)
@@ -162,12 +166,10 @@ class KillTests(SynchronousTestCase):
         def done() -> bool:
             records = self.service.messages()
             return len(records) == MESSAGES and all(
-                each["state"] == "uncertain"
-                or (each["state"] == "sent" and each["reported_ts"] is not None)
-                for each in records
+                each["state"] == "sent" and each["reported_ts"] is not None for each in records
             )
 
-        wait_until(done, 90.0, "everything to be sent and reported", step=0.5)
+        wait_until(done, RETRY + 75.0, "everything to be sent and reported", step=0.5)
 
     def reconcile(self, submitter: Submitter, kills: int) -> None:
         states = self.service.states()
@@ -189,15 +191,12 @@ class KillTests(SynchronousTestCase):
         }
         figures = (
             f"seed={self.seed} kills on work={kills} uncertain={sum(uncertain.values())} "
-            f"resting={list(states.values()).count('uncertain')} "
             f"second copies={sum(count > 1 for count in copies.values())} "
             f"submitted again though stored={len(submitter.repeated)}"
         )
         print(figures)
-        # Killed twice between intent and body, a message may rest with an operator, and says so.
-        resting = {id for id, state in states.items() if state == "uncertain"}
-        self.assertLessEqual(submitter.accepted - set(copies), resting, figures)
-        self.assertEqual(set(), {id for id in resting if uncertain.get(id, 0) < 2}, figures)
+        self.assertEqual({"sent"}, set(states.values()), figures)
+        self.assertEqual(set(), submitter.accepted - set(copies), figures)
         for id, count in copies.items():
             self.assertLessEqual(count, 1 + uncertain.get(id, 0), f"{id}: {figures}")
         self.assertEqual(submitter.accepted, reported, figures)
