@@ -197,6 +197,9 @@ class Dispatcher(Service):
             if not self._shared.stopping:
                 for pk in accounts:
                     self._stream(pk).wake()
+                for stream in self._streams.values():
+                    if stream.stranded:
+                        stream.wake()
                 self._wake_at(next_due)
         finally:
             self._polling = False

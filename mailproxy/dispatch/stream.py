@@ -90,6 +90,14 @@ class Stream:
         self._slots = MOST_SLOTS
         self._finished = 0
         self._raised: dict[int, int] = {}
+        self._version = 0
+        self._owed: list[Claimed] = []
+
+    @property
+    def stranded(self) -> bool:
+        """Whether a failure of the store left leases here that nothing moves any more."""
+        idle = not self._carrying and not self._claiming
+        return bool(self._owed) or bool(self._ready and idle)
 
     @property
     def busy(self) -> bool:
@@ -113,6 +121,7 @@ class Stream:
         if self._claiming or self._shared.stopping or not (self._more or self._asked):
             return
         if self._probing and (self._carrying or self._ready):
+            self._start()
             return
         if len(self._ready) < self._limit() or self._asked:
             self._claiming = True
@@ -126,9 +135,13 @@ class Stream:
                 if full and not self._asked:
                     break
                 self._asked = False
+                if self._owed:
+                    await self._release([])
                 took = await self._claim_once(limit, urgent=full)
                 if took:
-                    await self._refresh(took[-1].account_version)
+                    self._version = took[-1].account_version
+                if self._ready:
+                    await self._refresh(self._version)
                 self._start()
                 if self._probing:
                     break
@@ -341,9 +354,12 @@ class Stream:
         await self._release(taken)
 
     async def _release(self, messages: list[Claimed]) -> None:
+        """Give leases back, with those that the store did not take back before."""
+        messages, self._owed = messages + self._owed, []
         if not messages:
             return
         try:
             await self._shared.store.release([(each.pk, each.token) for each in messages])
         except StoreError as error:
             _log.warn("releasing {count} leases: {error}", count=len(messages), error=error)
+            self._owed += messages

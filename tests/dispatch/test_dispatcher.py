@@ -71,6 +71,18 @@ class ScriptedCourier:
         self.closed.append(deadline)
 
 
+class ReadFailingStore(FakeStore):
+    """A store whose next *unread* readings of an account fail."""
+
+    unread = 0
+
+    async def account(self, pk: int) -> Account | None:
+        if self.unread:
+            self.unread -= 1
+            raise StoreUnavailable("locked")
+        return await super().account(pk)
+
+
 def _pass(value: None, waiting: Deferred[None]) -> None:
     waiting.callback(None)
 
@@ -82,7 +94,7 @@ class DispatchCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = FakeClock()
-        self.store = FakeStore(self.clock)
+        self.store: FakeStore = ReadFailingStore(self.clock)
         self.courier = ScriptedCourier()
         self.metrics = Metrics()
         self.account = result(self.store.put_account(account_spec(), self.clock.now()))
@@ -239,6 +251,24 @@ class DispatcherTests(DispatchCase):
     def test_a_store_that_cannot_claim_is_asked_again(self) -> None:
         """A failed claim is repeated by the poll."""
         self.store.fail_next(StoreUnavailable("locked"), "claim", times=2)
+        self.add("a")
+        self.assertEqual({"a": "queued"}, self.store.states())
+        self.clock.pump([0.5] * 4)
+        self.assertEqual({"a": "sent"}, self.store.states())
+
+    def test_a_lease_the_store_did_not_take_back_is_given_back_later(self) -> None:
+        """The store fails for an intent and for the release after it: the message still leaves."""
+        for method in ("begin", "release"):
+            self.store.fail_next(StoreUnavailable("disk full"), method)
+        self.add("a")
+        self.assertEqual({"a": "queued"}, self.store.states())
+        self.clock.pump([0.5] * 4)
+        self.assertEqual({"a": "sent"}, self.store.states())
+
+    def test_a_claim_whose_account_could_not_be_read_is_not_forgotten(self) -> None:
+        """The store fails between the claim and the account: the next poll goes on from there."""
+        assert isinstance(self.store, ReadFailingStore)
+        self.store.unread = 1
         self.add("a")
         self.assertEqual({"a": "queued"}, self.store.states())
         self.clock.pump([0.5] * 4)
