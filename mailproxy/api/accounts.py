@@ -10,7 +10,7 @@ import msgspec
 
 from mailproxy.api.account_fields import NOT_ENFORCED, read_fields, tls
 from mailproxy.api.answers import OTHER_TENANT, Answer, Problem, Refused, invalid, ok, refused
-from mailproxy.api.call import Call, Route
+from mailproxy.api.call import Call, Need, Route
 from mailproxy.api.times import iso
 from mailproxy.interfaces import IAccounts, IClock
 from mailproxy.metrics import Metrics
@@ -30,9 +30,9 @@ class Accounts:
         self._metrics = metrics
 
     def routes(self) -> Iterable[Route]:
-        yield Route("POST", "/account", self.put)
-        yield Route("GET", "/accounts", self.list)
-        yield Route("DELETE", "/account/<path:id>", self.delete)
+        yield Route("POST", "/account", self.put, Need.CONTROL)
+        yield Route("GET", "/accounts", self.list, Need.READ)
+        yield Route("DELETE", "/account/<path:id>", self.delete, Need.CONTROL)
 
     async def put(self, call: Call) -> Answer:
         home, asked = call.home(), call.asked_tenant()

@@ -7,6 +7,7 @@ An endpoint is ``async def endpoint(call: Call) -> Answer``; the root of the API
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from enum import StrEnum
 from typing import BinaryIO, TypeVar, cast
 
 import attrs
@@ -25,6 +26,7 @@ from mailproxy.api.answers import (
     invalid,
 )
 from mailproxy.api.auth import Caller
+from mailproxy.api.doc import Doc
 from mailproxy.errors import MailProxyError
 from mailproxy.model import DEFAULT_TENANT
 
@@ -133,6 +135,22 @@ class Call:
 Endpoint = Callable[[Call], Awaitable[Answer | None]]
 
 
+class Need(StrEnum):
+    """
+    Who may call an endpoint.
+
+    ``OPEN``: anyone; ``TOKEN``: whoever has a token that is good; ``SEND``, ``READ``, ``CONTROL``:
+    the admin, and keys of a tenant with that scope; ``ADMIN``: the admin alone.
+    """
+
+    OPEN = "open"
+    TOKEN = "token"
+    SEND = "send"
+    READ = "read"
+    CONTROL = "control"
+    ADMIN = "admin"
+
+
 @attrs.frozen
 class Route:
     """
@@ -140,11 +158,15 @@ class Route:
 
     :param path: as werkzeug's routing spells it.
     :param endpoint: answers the call; None means that it has written its answer itself.
+    :param needs: who may call it.
+    :param doc: what the description of the API says of it.
     """
 
     method: str
     path: str
     endpoint: Endpoint
+    needs: Need = Need.ADMIN
+    doc: Doc = attrs.field(factory=Doc)
 
 
 def shielded(work: Awaitable[T]) -> Deferred[T]:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from mailproxy.api.answers import Answer, Problem, invalid, ok, refused
-from mailproxy.api.call import Call, Route
+from mailproxy.api.call import Call, Need, Route
 from mailproxy.interfaces import IClock, IControl, IStore
 from mailproxy.model import DEFAULT_TENANT
 from mailproxy.records import Suspension
@@ -31,9 +31,9 @@ class Commands:
         self._clock = clock
 
     def routes(self) -> Iterable[Route]:
-        yield Route("POST", "/commands/run-now", self.run_now)
-        yield Route("POST", "/commands/suspend", self.suspend)
-        yield Route("POST", "/commands/activate", self.activate)
+        yield Route("POST", "/commands/run-now", self.run_now, Need.TOKEN)
+        yield Route("POST", "/commands/suspend", self.suspend, Need.CONTROL)
+        yield Route("POST", "/commands/activate", self.activate, Need.CONTROL)
 
     async def run_now(self, call: Call) -> Answer:
         """Never waits, never fails: whoever may call at all is told yes."""

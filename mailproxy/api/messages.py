@@ -27,7 +27,7 @@ from mailproxy.api.answers import (
     ok,
     unavailable,
 )
-from mailproxy.api.call import SMALL_BYTES, Call, Route
+from mailproxy.api.call import SMALL_BYTES, Call, Need, Route
 from mailproxy.api.elements import Judge, priority
 from mailproxy.api.wire import Rejected, Submission, check_weight, read_envelope
 from mailproxy.clock import Names
@@ -108,7 +108,7 @@ class Intake:
         self._large = DeferredSemaphore(LARGE_AT_ONCE)
 
     def routes(self) -> Iterable[Route]:
-        yield Route("POST", "/commands/add-messages", self.add)
+        yield Route("POST", "/commands/add-messages", self.add, Need.SEND)
 
     async def add(self, call: Call) -> Answer:
         verbose = call.flag("verbose")

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 import mailproxy
 from mailproxy.api.answers import Answer, error, ok
-from mailproxy.api.call import Call, Route
+from mailproxy.api.call import Call, Need, Route
 from mailproxy.errors import StoreError
 from mailproxy.interfaces import IClock, IControl, InThread, IStore
 from mailproxy.metrics import Metrics
@@ -45,11 +45,11 @@ class Status:
         self._introduced = False
 
     def routes(self) -> Iterable[Route]:
-        yield Route("GET", "/status", self.status)
-        yield Route("GET", "/health", self.alive)
-        yield Route("GET", "/livez", self.alive)
-        yield Route("GET", "/readyz", self.ready)
-        yield Route("GET", "/metrics", self.metrics)
+        yield Route("GET", "/status", self.status, Need.READ)
+        yield Route("GET", "/health", self.alive, Need.OPEN)
+        yield Route("GET", "/livez", self.alive, Need.OPEN)
+        yield Route("GET", "/readyz", self.ready, Need.OPEN)
+        yield Route("GET", "/metrics", self.metrics, Need.OPEN)
 
     async def status(self, call: Call) -> Answer:
         suspension = await self._store.suspension(call.scope())

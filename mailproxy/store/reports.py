@@ -14,7 +14,8 @@ from mailproxy.records import RecipientReport, ReportItem
 from mailproxy.store import statements as sql
 from mailproxy.store import wording
 from mailproxy.store.compiling import LIMIT, compiled, indexed, listed, p
-from mailproxy.store.schema import accounts, events, messages, tenants
+from mailproxy.store.schema import accounts, events, messages
+from mailproxy.store.schema_tenants import tenants
 from mailproxy.store.transaction import Transaction, numbers
 from mailproxy.store.works import alone
 

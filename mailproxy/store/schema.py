@@ -11,8 +11,6 @@ writes. Flags and lists that nobody searches are JSON in a text column.
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -21,12 +19,13 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
     text,
 )
+
+from mailproxy.store.tables import Pk, key, metadata, partial
 
 #: What ``lanes.due_at`` says when nothing of the lane can be claimed, ever.
 NEVER = 1e18
@@ -41,63 +40,11 @@ SERVICE_SUSPENDED = 16
 #: While one of these lies on a lane, the age of its messages does not run.
 AGELESS = BATCH_SUSPENDED | TENANT_SUSPENDED | SERVICE_SUSPENDED
 
-metadata = MetaData()
-
-#: 64 bits on both; SQLite wants the word INTEGER to make it the row's own number.
-Pk = BigInteger().with_variant(Integer, "sqlite")
-
-
-def _pk(name: str = "pk") -> Column[int]:
-    return Column(name, Pk, primary_key=True, autoincrement=False)
-
-
-def _partial(condition: str) -> dict[str, Any]:
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
-
-
-settings = Table(
-    "settings",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
-)
-
-tenants = Table(
-    "tenants",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("name", Text, nullable=False, server_default=""),
-    Column("active", Boolean, nullable=False, server_default=text("1")),
-    Column("client_base_url", Text),
-    Column("client_sync_path", Text),
-    Column("client_attachment_path", Text),
-    Column("client_auth", Text),  # JSON, its secrets sealed
-    Column("rate_limits", Text),
-    Column("large_file_config", Text),
-    Column("retention_seconds", Integer),
-    Column("signing_secret", Text),  # sealed
-    Column("created_at", Float, nullable=False),
-    Column("updated_at", Float, nullable=False),
-    Column("deleted_at", Float),
-)
-
-api_keys = Table(
-    "api_keys",
-    metadata,
-    Column("hash", LargeBinary, primary_key=True),
-    Column("prefix", Text, nullable=False),
-    Column("tenant_id", Text, nullable=False),
-    Column("scopes", Text, nullable=False, server_default="[]"),
-    Column("created_at", Float, nullable=False),
-    Column("used_at", Float),
-    Column("expires_at", Float),
-    Index("api_keys_tenant", "tenant_id"),
-)
 
 accounts = Table(
     "accounts",
     metadata,
-    _pk(),
+    key(),
     Column("tenant_id", Text, nullable=False),
     Column("id", Text, nullable=False),
     Column("incarnation", Integer, nullable=False, server_default="1"),
@@ -128,15 +75,17 @@ accounts = Table(
     Column("deleted_at", Float),
     # Set while parked and not yet probed: its lanes carry ACCOUNT_PARKED.
     Column("blocked_until", Float),
-    Index("accounts_live", "tenant_id", "id", unique=True, **_partial("deleted_at IS NULL")),
-    Index("accounts_blocked", "blocked_until", **_partial("blocked_until IS NOT NULL")),
+    # By the configuration: nobody else may change it.
+    Column("declared", Boolean, nullable=False, server_default=text("0")),
+    Index("accounts_live", "tenant_id", "id", unique=True, **partial("deleted_at IS NULL")),
+    Index("accounts_blocked", "blocked_until", **partial("blocked_until IS NOT NULL")),
 )
 
 # One queue of one account: its counts, its flags, and a lower bound of when it has something due.
 lanes = Table(
     "lanes",
     metadata,
-    _pk(),
+    key(),
     Column("tenant_id", Text, nullable=False),
     Column("account_pk", Pk, nullable=False),
     Column("priority", SmallInteger, nullable=False),
@@ -151,8 +100,8 @@ lanes = Table(
     Column("paused", Float, nullable=False, server_default="0"),  # seconds, ended pauses only
     Column("paused_since", Float),
     Index("lanes_key", "account_pk", "priority", "batch", unique=True),
-    Index("lanes_due", "due_at", "account_pk", **_partial("blocked = 0")),
-    Index("lanes_claim", "account_pk", "priority", "due_at", **_partial("blocked = 0")),
+    Index("lanes_due", "due_at", "account_pk", **partial("blocked = 0")),
+    Index("lanes_claim", "account_pk", "priority", "due_at", **partial("blocked = 0")),
 )
 
 # What is suspended: tenant "" is the service, batch "*" the whole of the tenant.
@@ -170,7 +119,7 @@ suspensions = Table(
 messages = Table(
     "messages",
     metadata,
-    _pk(),
+    key(),
     Column("tenant_id", Text, nullable=False),
     Column("id", Text, nullable=False),
     Column("generation", Integer, nullable=False),
@@ -206,16 +155,28 @@ messages = Table(
     Column("report_key", Text),  # reason_key of the last deferral reported
     Column("final_event", Pk),
     Column("reported_at", Float),
+    # Attachment fetches that failed and are tried again.
+    Column("fetches", Integer, nullable=False, server_default="0"),
+    # Taken and reported, never sent.
+    Column("test", Boolean, nullable=False, server_default=text("0")),
+    # All its open recipients are in paused domains, of which this is one; then claim_at is NULL.
+    Column("destination", Text),
     Index("messages_key", "tenant_id", "id", unique=True),
-    Index("messages_claim", "lane", "claim_at", **_partial("claim_at IS NOT NULL")),
-    Index("messages_open", "priority", "pk", **_partial("finished_at IS NULL")),
-    Index("messages_done", "finished_at", "pk", **_partial("finished_at IS NOT NULL")),
+    Index("messages_claim", "lane", "claim_at", **partial("claim_at IS NOT NULL")),
+    Index("messages_open", "priority", "pk", **partial("finished_at IS NULL")),
+    Index("messages_done", "finished_at", "pk", **partial("finished_at IS NOT NULL")),
+    Index(
+        "messages_destination",
+        "tenant_id",
+        "destination",
+        **partial("destination IS NOT NULL"),
+    ),
 )
 
 recipients = Table(
     "recipients",
     metadata,
-    _pk("message_pk"),
+    key("message_pk"),
     Column("n", Integer, primary_key=True, autoincrement=False),
     Column("address", Text, nullable=False),
     Column("kind", Text, nullable=False),
@@ -225,6 +186,8 @@ recipients = Table(
     Column("reply", Text, nullable=False, server_default=""),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("done_at", Float),
+    # Left out of the last claim, because its domain was paused.
+    Column("paused", Boolean, nullable=False, server_default=text("0")),
     sqlite_with_rowid=False,
 )
 
@@ -232,7 +195,7 @@ recipients = Table(
 attempts = Table(
     "attempts",
     metadata,
-    _pk("message_pk"),
+    key("message_pk"),
     Column("generation", Integer, primary_key=True, autoincrement=False),
     Column("n", Integer, primary_key=True, autoincrement=False),
     Column("token", BigInteger, nullable=False),
@@ -249,7 +212,7 @@ attempts = Table(
 events = Table(
     "events",
     metadata,
-    _pk(),
+    key(),
     Column("event_id", LargeBinary, nullable=False),
     Column("message_pk", Pk, nullable=False),
     Column("generation", Integer, nullable=False),
@@ -267,16 +230,17 @@ events = Table(
         "events_unreported",
         "stream",
         "pk",
-        **_partial("stream IS NOT NULL AND reported_at IS NULL AND parked_at IS NULL"),
+        **partial("stream IS NOT NULL AND reported_at IS NULL AND parked_at IS NULL"),
     ),
-    Index("events_parked", "parked_at", **_partial("parked_at IS NOT NULL")),
+    Index("events_parked", "parked_at", **partial("parked_at IS NOT NULL")),
+    Index("events_stream", "stream", "pk", **partial("stream IS NOT NULL")),
 )
 
 # The content as JSON without its text, which has a row of its own and is removed with the
 # transition to sent or cancelled.
-payloads = Table("payloads", metadata, _pk("body_pk"), Column("json", LargeBinary, nullable=False))
+payloads = Table("payloads", metadata, key("body_pk"), Column("json", LargeBinary, nullable=False))
 
-texts = Table("texts", metadata, _pk("body_pk"), Column("text", LargeBinary, nullable=False))
+texts = Table("texts", metadata, key("body_pk"), Column("text", LargeBinary, nullable=False))
 
 chunks = Table(
     "chunks",
@@ -290,7 +254,7 @@ chunks = Table(
 
 # Bodies that belong to no message yet (being written) or no more (large, to be removed).
 loose_bodies = Table(
-    "loose_bodies", metadata, _pk("body_pk"), Column("remove_at", Float, nullable=False)
+    "loose_bodies", metadata, key("body_pk"), Column("remove_at", Float, nullable=False)
 )
 
 # What is kept of a removed message, so that its id is not sent again.
@@ -323,30 +287,11 @@ nodes = Table(
     Column("alive_until", Float, nullable=False),
 )
 
-rate_windows = Table(
-    "rate_windows",
-    metadata,
-    Column("scope", Text, primary_key=True),  # account or tenant
-    Column("key", Text, primary_key=True),
-    Column("slot", BigInteger, primary_key=True, autoincrement=False),
-    Column("used", Integer, nullable=False),
-)
-
-command_log = Table(
-    "command_log",
-    metadata,
-    _pk(),
-    Column("at", Float, nullable=False),
-    Column("tenant_id", Text),
-    Column("command", Text, nullable=False),
-    Column("detail", Text, nullable=False, server_default="{}"),
-)
-
 # Acts on many messages: the flag that makes them hold is set elsewhere, in the same transaction.
 bulk_jobs = Table(
     "bulk_jobs",
     metadata,
-    _pk(),
+    key(),
     Column("kind", Text, nullable=False),
     Column("account_pk", Pk),
     Column("tenant_id", Text),
@@ -354,5 +299,6 @@ bulk_jobs = Table(
     Column("reason", Text, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("done_at", Float),
-    Index("bulk_jobs_open", "started_at", **_partial("done_at IS NULL")),
+    Column("detail", Text, nullable=False, server_default="{}"),  # JSON
+    Index("bulk_jobs_open", "started_at", **partial("done_at IS NULL")),
 )

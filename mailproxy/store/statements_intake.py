@@ -5,15 +5,8 @@ from __future__ import annotations
 from sqlalchemy import and_, delete, insert, select, update
 
 from mailproxy.store.compiling import bulk, compiled, const, inserting, listed, p
-from mailproxy.store.schema import (
-    accounts,
-    events,
-    messages,
-    recipients,
-    suspensions,
-    tenants,
-    tombstones,
-)
+from mailproxy.store.schema import accounts, events, messages, recipients, suspensions, tombstones
+from mailproxy.store.schema_tenants import tenants
 
 m, e, a = messages.c, events.c, accounts.c
 

@@ -29,9 +29,9 @@ from mailproxy.store.schema import (
     messages,
     nodes,
     recipients,
-    tenants,
     tombstones,
 )
+from mailproxy.store.schema_tenants import tenants
 from mailproxy.store.transaction import Transaction, numbers
 from mailproxy.store.works import alone
 

@@ -17,7 +17,7 @@ from mailproxy.errors import StoreRefused
 from mailproxy.store.database import Database, connect
 from mailproxy.store.embedded import EmbeddedStore
 from mailproxy.store.migrate import migrate
-from mailproxy.store.schema import metadata
+from mailproxy.store.tables import metadata
 from tests.build import new_message
 from tests.fakes import FakeClock, result
 from tests.store.opened import Opened, fresh

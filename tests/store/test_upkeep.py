@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.model import Claimed
-from mailproxy.store.schema import metadata
+from mailproxy.store.tables import metadata
 from tests.build import account_spec, new_message, record
 from tests.fakes import FakeClock, result
 from tests.store.opened import Opened, fresh

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from mailproxy.store.schema import metadata
+from mailproxy.store.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,0 +1,132 @@
+"""
+The tenants and their keys as this process knows them: what has to be answered without waiting.
+
+A copy of what is stored, read at the start, after every change made here, and every few seconds
+for changes that other nodes made. A token is judged, and a report's address found, by this copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from mailproxy.errors import StoreError
+from mailproxy.interfaces import IClock
+from mailproxy.interfaces_tenants import ITenants
+from mailproxy.tenancy import ApiKey, Tenant
+
+#: Seconds between two looks at the store that nobody asked for.
+POLL = 5.0
+
+_log = Logger()
+
+
+class TenantBook(Service):
+    """
+    :param store: what is copied.
+    :param clock: timers and the wall clock.
+    :param poll: seconds between two looks.
+
+    :ivar loaded: whether the first look has come to its end; before, nobody's token is known.
+    """
+
+    name = "tenants"
+
+    def __init__(self, store: ITenants, clock: IClock, poll: float = POLL) -> None:
+        self._store = store
+        self._clock = clock
+        self._poll = poll
+        self._tenants: dict[str, Tenant] = {}
+        self._keys: dict[bytes, ApiKey] = {}
+        self._used: dict[bytes, float] = {}
+        self._watchers: list[Callable[[str], None]] = []
+        self._loop: LoopingCall | None = None
+        self.loaded = False
+
+    # -- what it answers ---------------------------------------------------------------------
+
+    def tenant(self, tenant_id: str) -> Tenant | None:
+        """The tenant; None if there is none, or it is being deleted."""
+        found = self._tenants.get(tenant_id)
+        return None if found is None or found.deleted_at is not None else found
+
+    def exists(self, tenant_id: str) -> bool:
+        return self.tenant(tenant_id) is not None
+
+    def reported(self, tenant_id: str) -> Tenant | None:
+        """The tenant as long as it is to be told anything: also while it is being deleted."""
+        return self._tenants.get(tenant_id)
+
+    def tenants(self) -> list[Tenant]:
+        """All that are not being deleted, by id."""
+        return [each for each in self._tenants.values() if each.deleted_at is None]
+
+    def key(self, token_hash: bytes) -> ApiKey | None:
+        """The key with this hash, if it is good now; its use is noted."""
+        found = self._keys.get(token_hash)
+        now = self._clock.now()
+        if found is None or (found.expires_at is not None and found.expires_at <= now):
+            return None
+        if not self.exists(found.tenant_id):
+            return None
+        self._used[token_hash] = now
+        return found
+
+    def keys(self, tenant_id: str) -> list[ApiKey]:
+        """The tenant's keys, oldest first."""
+        return [each for each in self._keys.values() if each.tenant_id == tenant_id]
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Have *watcher* called with the id of each tenant that appears, changes or goes."""
+        self._watchers.append(watcher)
+
+    # -- how it stays true -------------------------------------------------------------------
+
+    async def refresh(self) -> None:
+        """Read everything again. :raises StoreError: nothing was changed."""
+        tenants = {each.id: each for each in await self._store.tenants()}
+        keys = {each.hash: each for each in await self._store.keys()}
+        before, self._tenants, self._keys = self._tenants, tenants, keys
+        self.loaded = True
+        for tenant_id in _differing(before, tenants):
+            for watcher in self._watchers:
+                watcher(tenant_id)
+
+    def startService(self) -> None:
+        super().startService()
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = self._clock
+        self._loop.start(self._poll, now=True)
+
+    def stopService(self) -> Deferred[None]:
+        """Notes what keys were used since the last look."""
+        super().stopService()
+        loop, self._loop = self._loop, None
+        if loop is not None and loop.running:
+            loop.stop()
+        return Deferred.fromCoroutine(self._look(reading=False))
+
+    async def _look(self, *, reading: bool = True) -> None:
+        """Must not raise, or the looping call stops for good."""
+        try:
+            used, self._used = self._used, {}
+            if used:
+                await self._store.keys_used(used)
+            if reading:
+                await self.refresh()
+        except StoreError as error:
+            _log.warn("tenants cannot be read: {error}", error=error)
+        except Exception:
+            _log.failure("reading tenants")
+
+
+def _differing(before: dict[str, Tenant], after: dict[str, Tenant]) -> Iterable[str]:
+    return [
+        tenant_id
+        for tenant_id in {**before, **after}
+        if before.get(tenant_id) != after.get(tenant_id)
+    ]
