@@ -149,6 +149,7 @@ class Account:
     :param options: the client's fields that are stored but not in force (``limit_*``, ...).
     :param parked_reason: why no session is opened ("" = not parked).
     :param probe_at: when a parked account is next tried.
+    :param declared: whether the configuration declares it: then nobody else may change it.
     """
 
     pk: int
@@ -178,6 +179,7 @@ class Account:
     probe_at: float | None = None
     created_at: float = 0.0
     updated_at: float = 0.0
+    declared: bool = False
 
 
 @attrs.frozen

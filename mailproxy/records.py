@@ -26,6 +26,7 @@ class AccountSpec:
 
     :param password: None keeps the stored one where host and user are unchanged.
     :param options: JSON object of the fields that are stored but not in force.
+    :param declared: whether the configuration says so: then nobody else may change it.
     """
 
     tenant_id: str
@@ -48,6 +49,7 @@ class AccountSpec:
     ca_pem: str | None = None
     is_default: bool = False
     options: str = "{}"
+    declared: bool = False
 
 
 @attrs.frozen
