@@ -1,17 +1,17 @@
 """
-Report items as the JSON that receivers read.
+The body of a report: items as JSON, in one piece that is not too large.
 
-Pure. The seven keys of the first clients are always there; what was added since stands behind.
+Pure. What an item looks like is in :mod:`mailproxy.items`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from mailproxy.errors import ReportRefused, ReportTooLarge
+from mailproxy.items import wire_item
 from mailproxy.records import ReportItem
 
 #: A report is split rather than made larger than this many bytes.
@@ -34,7 +34,7 @@ def encode(items: Sequence[ReportItem], most_bytes: int = MOST_BYTES) -> bytes:
     size = 0
     for item in items:
         try:
-            part = _encode(as_json(item))
+            part = _encode(wire_item(item))
         except (ValueError, TypeError, OverflowError) as error:
             raise ReportRefused(f"cannot be written as JSON: {type(error).__name__}") from error
         size += len(part) + 1
@@ -42,32 +42,3 @@ def encode(items: Sequence[ReportItem], most_bytes: int = MOST_BYTES) -> bytes:
             raise ReportTooLarge(f"more than {most_bytes} bytes in one report")
         parts.append(part)
     return b'{"delivery_report":[' + b",".join(parts) + b"]}"
-
-
-def as_json(item: ReportItem) -> dict[str, Any]:
-    """One item as receivers see it; instants are whole Unix seconds."""
-    wire: dict[str, Any] = {
-        "id": item.id,
-        "account_id": item.account_id,
-        "priority": item.priority,
-        "sent_ts": _seconds(item.sent_ts),
-        "error_ts": _seconds(item.error_ts),
-        "error": item.error,
-        "deferred_ts": _seconds(item.deferred_ts),
-        "tenant_id": item.tenant_id,
-        "event_id": item.event_id,
-        "generation": item.generation,
-        "deferred_reason": item.deferred_reason,
-        "recipients": [
-            {"address": each.address, "state": each.state, "code": each.code, "reply": each.reply}
-            for each in item.recipients
-        ],
-        "message_id": item.message_id,
-    }
-    if item.uncertain:
-        wire["uncertain"] = True
-    return wire
-
-
-def _seconds(when: float | None) -> int | None:
-    return None if when is None else int(when)
