@@ -44,18 +44,23 @@ docs: venv
 
 venv: $(STAMP)
 
-# The lock carries a hash for every file; the project itself is installed without resolving again.
-$(STAMP): requirements.lock setup.cfg
+# The locks carry a hash for every file; the project itself is installed without resolving again.
+# Peers are programs whose own code the tests run: large, so not compiled, and without the much that
+# they depend on, for which the tests stand in.
+$(STAMP): requirements.lock requirements-peers.lock setup.cfg
 	test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mailproxy needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-compile -r requirements-peers.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
-# Needs uv on the PATH; the result serves every CPython from 3.11 on, x86-64 and arm64.
+# Needs uv on the PATH; the results serve every CPython from 3.11 on, x86-64 and arm64.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    -o requirements.lock requirements.in setup.cfg
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-deps \
+	    -o requirements-peers.lock requirements-peers.in
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
