@@ -32,6 +32,7 @@ from mailproxy.records import (
     ReportItem,
     Suspension,
 )
+from mailproxy.tenancy import SyncState, SyncTest
 
 T = TypeVar("T")
 
@@ -349,3 +350,16 @@ class IControl(Interface):
 
     def draining() -> bool:
         """Whether the service is stopping."""
+
+    def sync_status(tenant_id: str) -> SyncState | None:
+        """How reporting to a tenant stands; None if it was not called yet."""
+
+    async def test_sync(tenant_id: str) -> SyncTest:
+        """
+        Call the tenant's report endpoint with an empty report, and judge its answer.
+
+        Waits for a call that is open, but not for long: two are never open at once.
+        """
+
+    def tenant_registered(tenant_id: str) -> None:
+        """The tenant said again who it is: what waits for its endpoints is tried now."""

@@ -46,6 +46,7 @@ from mailproxy.report.reporter import Reporter
 from mailproxy.signals import Signals
 from mailproxy.store.embedded import EmbeddedStore
 from mailproxy.store.options import StoreOptions
+from mailproxy.tenancy import SyncState, SyncTest
 from mailproxy.threads import Threads
 
 _log = Logger()
@@ -279,6 +280,18 @@ class MailProxy(Service):
 
     def draining(self) -> bool:
         return self._draining
+
+    def sync_status(self, tenant_id: str) -> SyncState | None:
+        return None if self._parts is None else self._parts.reporter.status(tenant_id)
+
+    async def test_sync(self, tenant_id: str) -> SyncTest:
+        if self._parts is None:
+            return SyncTest(acknowledged=False, problem="not running", seconds=0.0)
+        return await self._parts.reporter.test(tenant_id)
+
+    def tenant_registered(self, tenant_id: str) -> None:
+        if self._parts is not None:
+            self._parts.reporter.registered(tenant_id)
 
     # -- stop ------------------------------------------------------------------------------
 

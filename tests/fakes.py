@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from mailproxy.interfaces import IClock, IControl, IReportSink, IStoreObserver, ReportAnswer
 from mailproxy.records import ReportItem
+from mailproxy.tenancy import SyncState, SyncTest
 
 T = TypeVar("T")
 
@@ -125,9 +126,26 @@ class FakeControl:
         #: The tenants run-now was called for, in order; None for all.
         self.runs: list[str | None] = []
         self.stopping = False
+        #: What is known of reporting to a tenant, by its id.
+        self.syncs: dict[str, SyncState] = {}
+        #: What a test call of a tenant's endpoint comes to.
+        self.sync_test: SyncTest = SyncTest(acknowledged=True, problem="", seconds=0.25)
+        #: The tenants whose endpoint was tested; those that were registered.
+        self.tested: list[str] = []
+        self.registered: list[str] = []
 
     def run_now(self, tenant_id: str | None) -> None:
         self.runs.append(tenant_id)
 
     def draining(self) -> bool:
         return self.stopping
+
+    def sync_status(self, tenant_id: str) -> SyncState | None:
+        return self.syncs.get(tenant_id)
+
+    async def test_sync(self, tenant_id: str) -> SyncTest:
+        self.tested.append(tenant_id)
+        return self.sync_test
+
+    def tenant_registered(self, tenant_id: str) -> None:
+        self.registered.append(tenant_id)

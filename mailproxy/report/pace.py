@@ -48,9 +48,10 @@ class Pace:
     rest_until: float = -math.inf
     #: No call before this at all.
     floor: float = -math.inf
+    #: No empty call before this, except by run-now.
+    no_empty_before: float = -math.inf
     _events_at: float = math.inf
     _empty_at: float = -math.inf
-    _no_empty_before: float = -math.inf
     _forced: bool = False
     _extra_at: float = -math.inf
     _parks: int = 0
@@ -62,6 +63,11 @@ class Pace:
     def run_now(self) -> None:
         """One call is wanted whatever it carries, and whatever failed before."""
         self._forced = True
+
+    def forgive(self) -> None:
+        """What failed before counts no more, and no wish for quiet; a time-out does."""
+        self.failures = self._parks = 0
+        self.rest_until = self.no_empty_before = -math.inf
 
     def due(self) -> float:
         """When the next call is due; in the past if it is now."""
@@ -81,17 +87,17 @@ class Pace:
         self._events_at = math.inf
         return empty
 
-    def taken(self, now: float, queued: int = 0, no_empty_before: float | None = None) -> None:
+    def taken(self, now: float, queued: int = 0, quiet_until: float | None = None) -> None:
         """
         The receiver took what was offered, if anything was.
 
         :param queued: messages it still wants to submit.
-        :param no_empty_before: when it next wants an empty report, at the earliest.
+        :param quiet_until: when it next wants an empty report, at the earliest.
         """
         self.failures = self._parks = 0
         self.rest_until = -math.inf
         self._empty_at = now + (min(AGAIN, self.interval) if queued > 0 else self.interval)
-        self._no_empty_before = -math.inf if no_empty_before is None else no_empty_before
+        self.no_empty_before = -math.inf if quiet_until is None else quiet_until
         if self._events_at < math.inf:
             self._events_at = max(self._events_at, now + GATHER)
 
@@ -135,7 +141,7 @@ class Pace:
         self.floor = now + AFTER_TIMEOUT
 
     def _empty_due(self) -> float:
-        return max(self._empty_at, self._no_empty_before)
+        return max(self._empty_at, self.no_empty_before)
 
     def _rest(self, times: int) -> float:
         doubled = FIRST_REST * 2.0 ** min(times - 1, 16)

@@ -22,7 +22,9 @@ from zope.interface import implementer
 from mailproxy.interfaces import IClock, IReports, IReportSink, IStoreObserver
 from mailproxy.metrics import Metrics
 from mailproxy.model import DEFAULT_TENANT
-from mailproxy.report.stream import Parts, Stream, SyncStatus
+from mailproxy.report.calls import Parts
+from mailproxy.report.stream import Stream
+from mailproxy.tenancy import SyncState, SyncTest
 
 #: Seconds between two looks at the store that nobody asked for.
 POLL = 5.0
@@ -102,7 +104,24 @@ class Reporter(Service):
         for each in list(self._streams.values()):
             each.run_now()
 
-    def status(self, tenant_id: str) -> SyncStatus | None:
+    def registered(self, tenant_id: str) -> None:
+        """A tenant has a new address, or said again who it is: call it, whatever failed before."""
+        if self._loop is not None:
+            self._stream(tenant_id).registered()
+
+    def forget(self, tenant_id: str) -> None:
+        """The tenant is gone: end the open call, and begin no further one."""
+        stream = self._streams.pop(tenant_id, None)
+        if stream is not None:
+            stream.abort()
+
+    async def test(self, tenant_id: str) -> SyncTest:
+        """Call a tenant with an empty report, and say whether that was acknowledged."""
+        if self._loop is None:
+            return SyncTest(acknowledged=False, problem="not running", seconds=0.0)
+        return await self._stream(tenant_id).test()
+
+    def status(self, tenant_id: str) -> SyncState | None:
         """How reporting to a tenant stands; None if there was nothing to report to it yet."""
         stream = self._streams.get(tenant_id)
         return None if stream is None else stream.status()

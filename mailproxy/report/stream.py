@@ -8,10 +8,9 @@ call whose answer was lost is repeated with the same event ids.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import Awaitable, Sequence
 
-import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -23,49 +22,23 @@ from mailproxy.errors import (
     SinkUnavailable,
     StoreError,
 )
-from mailproxy.interfaces import IClock, IReports, IReportSink, ReportAnswer, crashpoint
-from mailproxy.metrics import Metrics
+from mailproxy.interfaces import IReportSink, ReportAnswer, crashpoint
 from mailproxy.records import ReportItem
 from mailproxy.report.batch import Batch
+from mailproxy.report.calls import Parts, event_pks, reason_of, result_of
 from mailproxy.report.pace import Pace
+from mailproxy.tenancy import SyncState, SyncTest
 
 _log = Logger()
 
 #: A timer is set for at most this long; then the plan is looked at again.
 LONGEST_TIMER = 300.0
 
+#: Seconds that a test call waits for the end of one that is open.
+PATIENCE = 30.0
+
 #: A timer may fire this many seconds before the instant it was set for.
 _ROUNDING = 1e-6
-
-
-@attrs.define
-class Parts:
-    """What all streams of one reporter share; see :class:`mailproxy.report.reporter.Reporter`."""
-
-    store: IReports
-    sinks: Callable[[str], IReportSink | None]
-    clock: IClock
-    metrics: Metrics
-    rng: random.Random
-    interval: float
-    log_activity: bool
-
-
-@attrs.frozen
-class SyncStatus:
-    """
-    How reporting to one tenant stands; instants are Unix seconds.
-
-    :param last_sync_ts: when the receiver last took a report; None if it never did.
-    :param next_sync_due: when it is next called, as far as is known now.
-    :param last_error: why the last call failed; None if it did not.
-    :param resting_until: no call before this after a failure; None if nothing holds calls back.
-    """
-
-    last_sync_ts: float | None
-    next_sync_due: float
-    last_error: str | None
-    resting_until: float | None
 
 
 class Stream:
@@ -104,15 +77,82 @@ class Stream:
         self._pace.run_now()
         self._plan()
 
-    def status(self) -> SyncStatus:
-        ahead = self._clock.now() - self._clock.seconds()
-        resting = max(self._pace.rest_until, self._pace.floor)
-        return SyncStatus(
-            last_sync_ts=self._last_sync,
-            next_sync_due=max(self._pace.due(), self._clock.seconds()) + ahead,
+    def registered(self) -> None:
+        """The receiver said again who it is: forget what failed before, and call it."""
+        self._batch = Batch()
+        self._pace.forgive()
+        self.run_now()
+
+    def status(self) -> SyncState:
+        now = self._clock.seconds()
+        due = max(self._pace.due(), now)
+        return SyncState(
+            last_sync=self._last_sync,
+            next_due=None if math.isinf(due) else due + self._clock.now() - now,
+            in_dnd=self._pace.no_empty_before > now,
             last_error=self._last_error,
-            resting_until=resting + ahead if resting > self._clock.seconds() else None,
         )
+
+    # -- a call that only tests ------------------------------------------------------------
+
+    async def test(self) -> SyncTest:
+        """Make one call with an empty report, between the others."""
+        if not await self._free():
+            problem = "stopping" if self._closed else "a report call is open, and has no answer yet"
+            return SyncTest(acknowledged=False, problem=problem, seconds=0.0)
+        self._hold()
+        try:
+            return await self._test()
+        except StoreError as error:
+            return SyncTest(acknowledged=False, problem=str(error), seconds=0.0)
+        finally:
+            self._idle()
+
+    async def _test(self) -> SyncTest:
+        started = self._clock.seconds()
+        rest = self._pace.floor - started
+        sink = self._parts.sinks(self.tenant_id)
+        problem = ""
+        if sink is None:
+            problem = "no URL is known for its reports"
+        elif rest > 0:
+            problem = f"the last call had no answer in time; none is made for {rest:.0f} s"
+        else:
+            try:
+                answer = await self._send(sink, ())
+            except Exception as error:
+                problem = self._test_failed(error, started)
+            else:
+                self._told("acked", (), started)
+                await self._acked((), answer)
+        return SyncTest(not problem, problem, self._clock.seconds() - started)
+
+    def _test_failed(self, error: Exception, started: float) -> str:
+        self._told(result_of(error), (), started)
+        if isinstance(error, ReportUnanswered):
+            self._pace.timed_out(self._clock.seconds())
+        if not isinstance(error, SinkUnavailable | CancelledError):
+            _log.failure("the report sink of {tenant}", tenant=self.tenant_id)
+        self._last_error = reason_of(error)
+        return self._last_error
+
+    async def _free(self) -> bool:
+        """Wait until no call is open. :return: whether one may be made."""
+        until = self._clock.seconds() + PATIENCE
+        while self._busy and not self._closed and self._clock.seconds() < until:
+            idle: Deferred[None] = Deferred()
+            self._waiters.append(idle)
+            timer = self._clock.callLater(until - self._clock.seconds(), self._wake, idle)
+            try:
+                await idle
+            finally:
+                if timer.active():
+                    timer.cancel()
+        return not self._busy and not self._closed
+
+    def _wake(self, waiter: Deferred[None]) -> None:
+        self._waiters.remove(waiter)
+        waiter.callback(None)
 
     # -- ending ----------------------------------------------------------------------------
 
@@ -123,15 +163,23 @@ class Stream:
 
     def _quiet(self) -> Deferred[None]:
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._no_timer()
         idle: Deferred[None] = Deferred()
         if self._busy:
             self._waiters.append(idle)
         else:
             idle.callback(None)
         return idle
+
+    def _hold(self) -> None:
+        """Nothing else is begun until :meth:`_idle`."""
+        self._busy = True
+        self._no_timer()
+
+    def _no_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def abort(self) -> None:
         """:meth:`close`, and end the open call, if there is one."""
@@ -226,8 +274,7 @@ class Stream:
         except Exception as error:
             if not isinstance(error, SinkUnavailable | CancelledError):
                 _log.failure("the report sink of {tenant}", tenant=self.tenant_id)
-            result = _RESULTS.get(type(error), "unavailable")
-            self._told(result, items, started)
+            self._told(result_of(error), items, started)
             return await self._not_taken(error, items, empty)
         self._told("acked", items, started)
         crashpoint("report-post")
@@ -246,7 +293,7 @@ class Stream:
     async def _acked(self, items: Sequence[ReportItem], answer: ReportAnswer) -> None:
         """The receiver took *items*: store that, and only then believe it."""
         now = self._clock.now()
-        pks = _pks(items)
+        pks = event_pks(items)
         if pks:
             await self._parts.store.acked(pks, now)
             self._parts.metrics.reported.labels(self.tenant_id).inc(len(pks))
@@ -276,8 +323,7 @@ class Stream:
         timed_out = isinstance(error, ReportUnanswered)
         self._batch.failed(count, timed_out=timed_out)
         asked = error.retry_after if isinstance(error, SinkUnavailable) else None
-        reason = error.reason if isinstance(error, SinkUnavailable) else type(error).__name__
-        self._failed("the receiver", reason, asked, empty=empty)
+        self._failed("the receiver", reason_of(error), asked, empty=empty)
         if timed_out:
             self._pace.timed_out(now)
         return False
@@ -311,26 +357,5 @@ class Stream:
         self._last_error = reason
 
     def _told(self, result: str, items: Sequence[ReportItem], started: float) -> None:
-        """Count and log one call that has ended."""
         self._call = None
-        self._parts.metrics.reports.labels(self.tenant_id, result).inc()
-        if self._parts.log_activity:
-            _log.info(
-                "report to {tenant}: {items} items, {result}, {seconds:.3f} s",
-                tenant=self.tenant_id,
-                items=len(items),
-                result=result,
-                seconds=self._clock.seconds() - started,
-            )
-
-
-#: What a call's end is called in metrics and logs, besides ``acked`` and ``unavailable``.
-_RESULTS: dict[type[Exception], str] = {
-    ReportTooLarge: "too_large",
-    ReportRefused: "refused",
-    ReportUnanswered: "timeout",
-}
-
-
-def _pks(items: Sequence[ReportItem]) -> list[int]:
-    return [pk for item in items for pk in item.event_pks]
+        self._parts.told(self.tenant_id, result, len(items), started)

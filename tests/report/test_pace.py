@@ -54,13 +54,13 @@ class PaceTests(SynchronousTestCase):
     def test_no_empty_call_before_the_wish(self) -> None:
         """``next_sync_after`` puts off empty reports, also those asked for by ``queued``."""
         pace = started()
-        pace.taken(0.0, queued=1, no_empty_before=1000.0)
+        pace.taken(0.0, queued=1, quiet_until=1000.0)
         self.assertEqual(1000.0, pace.due())
 
     def test_events_do_not_wait_for_the_wish(self) -> None:
         """``next_sync_after`` is about empty reports only."""
         pace = started()
-        pace.taken(0.0, no_empty_before=1000.0)
+        pace.taken(0.0, quiet_until=1000.0)
         pace.events(5.0)
         self.assertEqual(5.0 + GATHER, pace.due())
         self.assertFalse(pace.begin(6.0))
@@ -68,7 +68,7 @@ class PaceTests(SynchronousTestCase):
     def test_run_now_overrides_rest_and_wish(self) -> None:
         """Run-now calls at once in a rest and before ``next_sync_after``."""
         pace = started()
-        pace.taken(0.0, no_empty_before=1000.0)
+        pace.taken(0.0, quiet_until=1000.0)
         pace.failed(1.0)
         pace.run_now()
         self.assertLessEqual(pace.due(), 1.0)

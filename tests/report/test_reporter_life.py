@@ -13,6 +13,7 @@ from mailproxy.interfaces import IStoreObserver
 from mailproxy.report.answer import Taken
 from mailproxy.report.pace import GATHER
 from mailproxy.report.reporter import GRACE, Reporter
+from mailproxy.tenancy import SyncState
 from tests.fakes import EPOCH
 from tests.report.case import DOWN, ReporterCase
 from tests.report.fakes import FakeSink
@@ -184,23 +185,20 @@ class TellingTests(ReporterCase):
         )
 
     def test_status(self) -> None:
-        """The status tells the last success, the next call, the last error and a rest."""
-        reporter = self.start(DOWN)
+        """The status tells the last success, the next call, the last error, a wish for quiet."""
+        reporter = self.start(DOWN, Taken(next_sync_after=EPOCH + 500.0))
         self.assertIsNone(reporter.status("unknown"))
-        status = reporter.status("default")
-        assert status is not None
-        self.assertEqual((EPOCH, EPOCH + 300.0), (status.last_sync_ts, status.next_sync_due))
-        self.assertEqual((None, None), (status.last_error, status.resting_until))
+        expected = SyncState(EPOCH, EPOCH + 300.0, in_dnd=False, last_error=None)
+        self.assertEqual(expected, reporter.status("default"))
         self.store.add("a")
         self.run_for(GATHER)
-        status = reporter.status("default")
-        assert status is not None
-        self.assertEqual("HTTP 500", status.last_error)
-        self.assertEqual(EPOCH + GATHER + 1.0, status.resting_until)
+        expected = SyncState(EPOCH, EPOCH + GATHER + 1.0, in_dnd=False, last_error="HTTP 500")
+        self.assertEqual(expected, reporter.status("default"))
         self.run_for(1.1)
         status = reporter.status("default")
         assert status is not None
-        self.assertEqual((None, None), (status.last_error, status.resting_until))
+        self.assertEqual((True, None), (status.in_dnd, status.last_error))
+        self.assertEqual(EPOCH + 500.0, status.next_due)
 
     def test_activity_log(self) -> None:
         """When asked for, each call is one line with tenant, items, result and seconds."""
