@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import attrs
 import msgspec
 
-from mailproxy.api.account_fields import NOT_ENFORCED, read_fields, tls
+from mailproxy.api.account_fields import NOT_ENFORCED, read_fields, specify
 from mailproxy.api.answers import OTHER_TENANT, Answer, Problem, Refused, invalid, ok, refused
 from mailproxy.api.call import Call, Need, Route
 from mailproxy.api.times import iso
 from mailproxy.interfaces import IAccounts, IClock
 from mailproxy.metrics import Metrics
 from mailproxy.model import DEFAULT_TENANT, Account
-from mailproxy.records import AccountSpec, PasswordRequired
-from mailproxy.states import OnUncertain
-
-_SPEC = frozenset(field.name for field in attrs.fields(AccountSpec))
+from mailproxy.records import PasswordRequired
 
 
 class Accounts:
@@ -46,7 +42,7 @@ class Accounts:
                 raise invalid([Problem(("body", "tenant_id"), "not the tenant of the query")])
             if not call.tenant_exists(tenant_id):
                 raise invalid([Problem(("body", "tenant_id"), "tenant not found")])
-        spec = _spec(tenant_id, fields)
+        spec = specify(tenant_id, fields)
         try:
             await self._store.put_account(spec, self._clock.now())
         except PasswordRequired:
@@ -80,23 +76,6 @@ def _object(body: bytes) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise invalid([Problem(("body",), "expected an object")])
     return value
-
-
-def _spec(tenant_id: str, fields: Mapping[str, Any]) -> AccountSpec:
-    mode, port = tls(fields)
-    values = {name: value for name, value in fields.items() if name in _SPEC}
-    user = fields.get("user") or None
-    options = {name: fields[name] for name in NOT_ENFORCED if name in fields}
-    values |= {
-        "tenant_id": tenant_id,
-        "port": port,
-        "tls_mode": mode,
-        "user": user,
-        "password": (fields.get("password") or None) if user else None,
-        "on_uncertain": OnUncertain(fields.get("on_uncertain", OnUncertain.RETRY)),
-        "options": msgspec.json.encode(options).decode(),
-    }
-    return AccountSpec(**values)
 
 
 def _remarks(body: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:

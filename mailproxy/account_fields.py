@@ -1,0 +1,309 @@
+"""
+The fields of an account as somebody declares it, by HTTP or in the configuration: every check and
+every default in one place.
+
+Each reader takes a JSON value that is not null and returns what is to be kept, or raises
+:class:`Wrong` with what is wrong, without the value.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import msgspec
+from cryptography import x509
+
+from mailproxy.errors import MailProxyError
+from mailproxy.records import AccountSpec
+from mailproxy.states import OnUncertain, TlsMode
+
+_control = re.compile(r"[\x00-\x1f\x7f]").search
+_digits = re.compile(r"[+-]?[0-9]{1,18}").fullmatch
+_hostname = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+    r"(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?"
+).fullmatch
+
+_TRUE = frozenset(("1", "true", "yes", "on"))
+_FALSE = frozenset(("0", "false", "no", "off", ""))
+
+#: ``auth`` that means the user and password we use anyway.
+_PLAIN_AUTH = frozenset(("", "password", "plain", "login"))
+
+Reader = Callable[[Any], Any]
+
+
+class Wrong(MailProxyError):
+    """A field's value is not acceptable."""
+
+
+class WrongFields(MailProxyError):
+    """
+    Fields of a declaration are not acceptable.
+
+    :param problems: for each, its name and what is wrong with it, without its value; all of them.
+    :param missing: the names of those that are required and not there.
+    """
+
+    def __init__(self, problems: Mapping[str, str], missing: frozenset[str]) -> None:
+        super().__init__("; ".join(f"{name}: {problem}" for name, problem in problems.items()))
+        self.problems = problems
+        self.missing = missing
+
+
+def text(low: int, high: int, *, strip: bool = False) -> Reader:
+    """A string of *low* to *high* characters, none of them a control character."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str):
+            raise Wrong("expected a string")
+        text = value.strip(" ") if strip else value
+        if not low <= len(text) <= high:
+            raise Wrong("must not be empty" if not text else f"expected at most {high} characters")
+        if _control(text):
+            raise Wrong("a control character")
+        return text
+
+    return read
+
+
+def whole(low: int, high: int) -> Reader:
+    """An integer, also as a string of digits."""
+
+    def read(value: Any) -> int:
+        number = _whole(value)
+        if not low <= number <= high:
+            raise Wrong(f"expected {low} to {high}")
+        return number
+
+    return read
+
+
+def limit(value: Any) -> int | None:
+    """A number of messages; zero and less is no limit."""
+    number = _whole(value)
+    if number > 10**12:
+        raise Wrong("too large")
+    return number if number > 0 else None
+
+
+def seconds(low: float, high: float) -> Reader:
+    def read(value: Any) -> float:
+        number = float(_whole(value)) if isinstance(value, str) else value
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise Wrong("expected a number of seconds")
+        if not math.isfinite(number) or not low <= number <= high:
+            raise Wrong(f"expected {low:g} to {high:g} seconds")
+        return float(number)
+
+    return read
+
+
+def flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower() if isinstance(value, int | str) else None
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise Wrong("expected true or false")
+
+
+def word(*words: str) -> Reader:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or value.strip().lower() not in words:
+            raise Wrong(f"expected one of {', '.join(words)}")
+        return value.strip().lower()
+
+    return read
+
+
+def host(value: Any) -> str:
+    """A host name or an IP address; names outside ASCII become A-labels."""
+    name = str(text(1, 253, strip=True)(value))
+    try:
+        return str(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        pass
+    try:
+        name = name if name.isascii() else name.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise Wrong("not a host name or IP address") from None
+    if not _hostname(name):
+        raise Wrong("not a host name or IP address")
+    return name
+
+
+def delays(value: Any) -> tuple[float, ...]:
+    """Seconds after the first, second, ... failed attempt; a list, or separated by commas."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list) or not 1 <= len(items) <= 50:
+        raise Wrong("expected 1 to 50 numbers of seconds")
+    read = seconds(1, 30 * 86_400)
+    return tuple(read(item.strip() if isinstance(item, str) else item) for item in items)
+
+
+def certificates(value: Any) -> str:
+    """One or more certificates in PEM; nothing secret may be among them."""
+    if not isinstance(value, str) or len(value) > 100_000 or "PRIVATE KEY" in value:
+        raise Wrong("expected certificates in PEM, and no key")
+    try:
+        x509.load_pem_x509_certificates(value.encode("ascii"))
+    except ValueError:
+        raise Wrong("not a certificate in PEM") from None
+    return value
+
+
+def names(value: Any) -> str | list[str]:
+    """A short text or a list of them."""
+    read = text(1, 1000)
+    if isinstance(value, list):
+        if len(value) > 100:
+            raise Wrong("expected at most 100 values")
+        return [read(item) for item in value]
+    return str(read(value))
+
+
+def behavior(value: Any) -> str:
+    """What to do at a limit: anything but *reject* means *defer*."""
+    if not isinstance(value, str):
+        raise Wrong("expected a string")
+    return "reject" if value.strip().lower() in ("reject", "drop") else "defer"
+
+
+def auth(value: Any) -> str | None:
+    """
+    The method of logging in; None for user and password.
+
+    Only the method is kept: secrets of methods not in force are not ours to hold.
+    """
+    method = value.get("method", "") if isinstance(value, dict) else value
+    method = str(text(0, 64)(method)).lower()
+    return None if method in _PLAIN_AUTH else method
+
+
+#: Fields that are in force, by name.
+FIELDS: Mapping[str, Reader] = {
+    "id": text(1, 255),
+    "tenant_id": text(1, 255),
+    "name": text(0, 255),
+    "host": host,
+    "port": whole(1, 65535),
+    "user": text(0, 255),
+    "password": text(0, 4096),
+    "use_tls": flag,
+    "tls_mode": word(*TlsMode),
+    "allow_plaintext_auth": flag,
+    "timeout": seconds(0.1, 3600),
+    "ttl": seconds(0, 86_400),
+    "max_sessions": whole(1, 1000),
+    "batch_size": limit,
+    "on_uncertain": word(*OnUncertain),
+    "retry_delays": delays,
+    "max_age_seconds": seconds(1, 366 * 86_400),
+    "ca_pem": certificates,
+    "is_default": flag,
+}
+
+#: Fields that are checked, kept and shown, but not in force yet.
+NOT_ENFORCED: Mapping[str, Reader] = {
+    "limit_per_minute": limit,
+    "limit_per_hour": limit,
+    "limit_per_day": limit,
+    "limit_behavior": behavior,
+    "fallback": names,
+    "auth": auth,
+    "pin": names,
+}
+
+_REQUIRED = ("id", "host")
+
+
+#: Fields of :class:`AccountSpec` that are taken as they are read.
+_AS_READ = frozenset(field.name for field in attrs.fields(AccountSpec)) & frozenset(FIELDS)
+
+
+def read_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Every known field of *body* that is given and not null.
+
+    :raises WrongFields: everything that is wrong.
+    """
+    found: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    missing = frozenset(name for name in _REQUIRED if body.get(name) is None)
+    for name, reader in (*FIELDS.items(), *NOT_ENFORCED.items()):
+        value = body.get(name)
+        if name in missing:
+            problems[name] = "required"
+        elif value is not None:
+            try:
+                found[name] = reader(value)
+            except Wrong as wrong:
+                problems[name] = str(wrong)
+    if problems:
+        raise WrongFields(problems, missing)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def specify(tenant_id: str, fields: Mapping[str, Any], *, declared: bool = False) -> AccountSpec:
+    """
+    The account that *fields*, as :func:`read_fields` gives them, stand for.
+
+    :param declared: whether the configuration says so.
+    """
+    mode, port = tls(fields)
+    values = {name: value for name, value in fields.items() if name in _AS_READ}
+    user = fields.get("user") or None
+    options = {name: fields[name] for name in NOT_ENFORCED if name in fields}
+    values |= {
+        "tenant_id": tenant_id,
+        "port": port,
+        "tls_mode": mode,
+        "user": user,
+        "password": (fields.get("password") or None) if user else None,
+        "on_uncertain": OnUncertain(fields.get("on_uncertain", OnUncertain.RETRY)),
+        "options": msgspec.json.encode(options).decode(),
+        "declared": declared,
+    }
+    return AccountSpec(**values)
+
+
+def tls(fields: Mapping[str, Any]) -> tuple[TlsMode, int]:
+    """
+    The TLS mode and the port.
+
+    ``tls_mode`` wins over ``use_tls``; port 465 is implicit TLS; 587 with credentials requires
+    STARTTLS; all else takes TLS if it is offered.
+    """
+    mode = fields.get("tls_mode")
+    use_tls = fields.get("use_tls")
+    port = fields.get("port")
+    if port is None:
+        if mode is None:
+            port = 465 if use_tls else 25
+        else:
+            port = {"implicit": 465, "starttls": 587}.get(mode, 25)
+    if mode is not None:
+        return TlsMode(mode), port
+    if port == 465:
+        return TlsMode.IMPLICIT, port
+    if use_tls or (port == 587 and fields.get("user")):
+        return TlsMode.STARTTLS, port
+    return TlsMode.OPPORTUNISTIC, port
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, str) and _digits(value.strip()):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Wrong("expected an integer")
+    return value
