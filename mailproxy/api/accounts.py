@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from mailproxy.api import shapes_accounts
 from mailproxy.api.account_fields import NOT_ENFORCED, read_fields, specify
 from mailproxy.api.answers import OTHER_TENANT, Answer, Problem, Refused, invalid, ok, refused
 from mailproxy.api.call import Call, Need, Route
@@ -26,9 +27,15 @@ class Accounts:
         self._metrics = metrics
 
     def routes(self) -> Iterable[Route]:
-        yield Route("POST", "/account", self.put, Need.CONTROL)
-        yield Route("GET", "/accounts", self.list, Need.READ)
-        yield Route("DELETE", "/account/<path:id>", self.delete, Need.CONTROL)
+        yield Route("POST", "/account", self.put, Need.CONTROL, shapes_accounts.PUT_ACCOUNT)
+        yield Route("GET", "/accounts", self.list, Need.READ, shapes_accounts.LIST_ACCOUNTS)
+        yield Route(
+            "DELETE",
+            "/account/<path:id>",
+            self.delete,
+            Need.CONTROL,
+            shapes_accounts.DELETE_ACCOUNT,
+        )
 
     async def put(self, call: Call) -> Answer:
         home, asked = call.home(), call.asked_tenant()

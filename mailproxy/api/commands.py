@@ -8,6 +8,8 @@ from typing import Any
 
 from mailproxy.api.answers import Answer, Problem, invalid, ok, refused
 from mailproxy.api.call import Call, Need, Route
+from mailproxy.api.doc import Doc
+from mailproxy.api.shapes import BATCH, Suspended
 from mailproxy.interfaces import IClock, IControl, IStore
 from mailproxy.model import DEFAULT_TENANT
 from mailproxy.records import Suspension
@@ -31,9 +33,13 @@ class Commands:
         self._clock = clock
 
     def routes(self) -> Iterable[Route]:
-        yield Route("POST", "/commands/run-now", self.run_now, Need.TOKEN)
-        yield Route("POST", "/commands/suspend", self.suspend, Need.CONTROL)
-        yield Route("POST", "/commands/activate", self.activate, Need.CONTROL)
+        about = "Look for due mail, and report, now. Always done; touches no times of messages."
+        yield Route("POST", "/commands/run-now", self.run_now, Need.TOKEN, Doc(about))
+        about = "Stop sending. After the answer no further body is begun; survives a restart."
+        doc = Doc(about, gives=Suspended, query=BATCH)
+        yield Route("POST", "/commands/suspend", self.suspend, Need.CONTROL, doc)
+        doc = Doc("Send again what was suspended.", gives=Suspended, query=BATCH)
+        yield Route("POST", "/commands/activate", self.activate, Need.CONTROL, doc)
 
     async def run_now(self, call: Call) -> Answer:
         """Never waits, never fails: whoever may call at all is told yes."""

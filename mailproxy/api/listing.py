@@ -21,6 +21,7 @@ from mailproxy import payload
 from mailproxy.address import format_mailbox
 from mailproxy.api.answers import JSON, Problem, invalid
 from mailproxy.api.call import Call, Need, Route
+from mailproxy.api.shapes_messages import LISTING
 from mailproxy.api.times import iso, seconds
 from mailproxy.errors import StoreError
 from mailproxy.interfaces import IClock, InThread, IStatus
@@ -58,7 +59,7 @@ class Listing:
         self._in_thread = in_thread
 
     def routes(self) -> Iterable[Route]:
-        yield Route("GET", "/messages", self.messages, Need.READ)
+        yield Route("GET", "/messages", self.messages, Need.READ, LISTING)
 
     async def messages(self, call: Call) -> None:
         query, limit, history = _query(call)

@@ -29,6 +29,7 @@ from mailproxy.api.answers import (
 )
 from mailproxy.api.call import SMALL_BYTES, Call, Need, Route
 from mailproxy.api.elements import Judge, priority
+from mailproxy.api.shapes_messages import ADD_MESSAGES
 from mailproxy.api.wire import Rejected, Submission, check_weight, read_envelope
 from mailproxy.clock import Names
 from mailproxy.interfaces import IClock, IControl, IIntake, InThread
@@ -108,7 +109,7 @@ class Intake:
         self._large = DeferredSemaphore(LARGE_AT_ONCE)
 
     def routes(self) -> Iterable[Route]:
-        yield Route("POST", "/commands/add-messages", self.add, Need.SEND)
+        yield Route("POST", "/commands/add-messages", self.add, Need.SEND, ADD_MESSAGES)
 
     async def add(self, call: Call) -> Answer:
         verbose = call.flag("verbose")

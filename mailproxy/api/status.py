@@ -13,6 +13,8 @@ from twisted.logger import Logger
 import mailproxy
 from mailproxy.api.answers import Answer, error, ok
 from mailproxy.api.call import Call, Need, Route
+from mailproxy.api.doc import Doc
+from mailproxy.api.shapes import Alive, NotReady, ServiceStatus
 from mailproxy.errors import StoreError
 from mailproxy.interfaces import IClock, IControl, InThread, IStore
 from mailproxy.metrics import Metrics
@@ -45,11 +47,17 @@ class Status:
         self._introduced = False
 
     def routes(self) -> Iterable[Route]:
-        yield Route("GET", "/status", self.status, Need.READ)
-        yield Route("GET", "/health", self.alive, Need.OPEN)
-        yield Route("GET", "/livez", self.alive, Need.OPEN)
-        yield Route("GET", "/readyz", self.ready, Need.OPEN)
-        yield Route("GET", "/metrics", self.metrics, Need.OPEN)
+        about = "Show how the service is, or the tenant's part of it."
+        yield Route("GET", "/status", self.status, Need.READ, Doc(about, gives=ServiceStatus))
+        about = "Answer, as long as the process does."
+        yield Route("GET", "/health", self.alive, Need.OPEN, Doc(about, gives=Alive))
+        yield Route("GET", "/livez", self.alive, Need.OPEN, Doc(about, gives=Alive))
+        about = "Tell whether mail can be taken now."
+        doc = Doc(about, gives=Alive, refuses={503: NotReady})
+        yield Route("GET", "/readyz", self.ready, Need.OPEN, doc)
+        about = "Give all metrics. Where `GMP_METRICS_TOKEN` is set, it needs that, or the admin's."
+        doc = Doc(about, gives=str, gives_type="text/plain", refuses={401: None})
+        yield Route("GET", "/metrics", self.metrics, Need.OPEN, doc)
 
     async def status(self, call: Call) -> Answer:
         suspension = await self._store.suspension(call.scope())

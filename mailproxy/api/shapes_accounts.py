@@ -1,0 +1,139 @@
+"""The JSON of accounts, as types; see :mod:`mailproxy.api.shapes`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from mailproxy.api.doc import Doc
+from mailproxy.api.shapes import Iso, Yes
+from mailproxy.states import OnUncertain, TlsMode
+
+Number = int | str
+Switch = bool | int | str
+
+
+class AccountFields(Struct, kw_only=True):
+    """An account as it is declared. Whole numbers may come as digits in a string."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=255)]
+    host: Annotated[str, Meta(min_length=1, description="A host name or an IP address.")]
+    tenant_id: str | None = None
+    name: Annotated[str | None, Meta(description="For people.")] = None
+    port: Annotated[
+        Number | None, Meta(description="Default: 465, 587 or 25, as the TLS mode says.")
+    ] = None
+    user: str | None = None
+    password: Annotated[
+        str | None, Meta(description="Left out: kept, as long as host and user stay.")
+    ] = None
+    use_tls: Switch | None = None
+    tls_mode: Annotated[TlsMode | None, Meta(description="Wins over `use_tls`.")] = None
+    allow_plaintext_auth: Annotated[
+        Switch | None, Meta(description="Whether credentials may go in clear; default false.")
+    ] = None
+    timeout: Annotated[
+        float | str | None,
+        Meta(description="Seconds for the connection and each reply before the body (30)."),
+    ] = None
+    ttl: Annotated[
+        float | str | None, Meta(description="Seconds a session is kept for more mail (300).")
+    ] = None
+    max_sessions: Annotated[Number | None, Meta(description="Connections at once (8).")] = None
+    batch_size: Annotated[Number | None, Meta(description="Messages taken up at once.")] = None
+    limit_per_minute: Number | None = None
+    limit_per_hour: Number | None = None
+    limit_per_day: Number | None = None
+    limit_behavior: Annotated[str | None, Meta(description="`defer` or `reject`.")] = None
+    on_uncertain: Annotated[
+        OnUncertain | None,
+        Meta(description="When nobody knows whether the server took a message; default `retry`."),
+    ] = None
+    retry_delays: Annotated[
+        list[float | str] | str | None,
+        Meta(description="Seconds after the first, second, ... failed attempt."),
+    ] = None
+    max_age_seconds: Annotated[
+        float | str | None, Meta(description="After so long a message is given up.")
+    ] = None
+    ca_pem: Annotated[str | None, Meta(description="Authorities for this account, PEM.")] = None
+    is_default: Annotated[
+        Switch | None, Meta(description="For messages that name no account; default false.")
+    ] = None
+    auth: Any = None
+    fallback: list[str] | str | None = None
+    pin: list[str] | str | None = None
+
+
+class AccountTaken(Struct, kw_only=True):
+    """The account is stored."""
+
+    ok: Yes
+    not_enforced: Annotated[
+        list[str] | UnsetType, Meta(description="Fields that are kept but have no effect yet.")
+    ] = UNSET
+    warnings: list[str] | UnsetType = UNSET
+
+
+class Account(Struct, kw_only=True):
+    """An account, without its secrets."""
+
+    id: str
+    tenant_id: str
+    name: str
+    host: str
+    port: int
+    user: str | None
+    use_tls: bool | None
+    tls_mode: TlsMode
+    allow_plaintext_auth: bool
+    timeout: float
+    ttl: float
+    max_sessions: int
+    batch_size: int | None
+    is_default: bool
+    on_uncertain: OnUncertain
+    retry_delays: list[float] | None
+    max_age_seconds: float | None
+    ca_pem: str | None
+    limit_per_minute: int | None
+    limit_per_hour: int | None
+    limit_per_day: int | None
+    limit_behavior: str | None
+    fallback: list[str] | str | None
+    auth: str | None
+    pin: list[str] | str | None
+    parked_reason: Annotated[str | None, Meta(description="Why it does not work, if so.")]
+    created_at: Iso
+    updated_at: Iso
+
+
+class Accounts(Struct, kw_only=True):
+    """Accounts by tenant and id."""
+
+    ok: Yes
+    accounts: list[Account]
+
+
+PUT_ACCOUNT = Doc(
+    "Declare an account, or change it.",
+    takes=AccountFields,
+    gives=AccountTaken,
+    refuses={409: None},
+    example={
+        "id": "smtp-main",
+        "host": "smtp.example.com",
+        "port": 587,
+        "user": "shop",
+        "password": "...",
+        "use_tls": True,
+    },
+)
+
+LIST_ACCOUNTS = Doc("List accounts with all their fields but the secrets.", gives=Accounts)
+
+DELETE_ACCOUNT = Doc(
+    "Delete an account. Its waiting mail fails with `account deleted`, and that is reported.",
+    refuses={409: None},
+)

@@ -1,0 +1,174 @@
+"""The JSON of submissions and of lists of messages, as types; see :mod:`mailproxy.api.shapes`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from mailproxy.api.doc import Doc, Param
+from mailproxy.api.shapes import Iso, No, Unix, Yes
+from mailproxy.api.wire import Element
+from mailproxy.states import EventKind, MessageState, Verdict
+
+
+class AddMessages(Struct, kw_only=True):
+    """A batch of messages; each is judged on its own."""
+
+    messages: list[Element]
+    default_priority: Annotated[
+        int | str | None, Meta(description="Of messages that name none; as `priority`.")
+    ] = None
+
+
+class Rejection(Struct, kw_only=True):
+    """A message that was not taken."""
+
+    id: str | None
+    reason: Annotated[str, Meta(description="Names the field, never its value.")]
+    index: Annotated[
+        int | UnsetType, Meta(description="Its place in the request, where it has no usable id.")
+    ] = UNSET
+
+
+class AddedItem(Struct, kw_only=True):
+    """What was done with one message."""
+
+    id: str | None
+    state: Verdict
+    reason: str | UnsetType = UNSET
+    index: int | UnsetType = UNSET
+
+
+class Added(Struct, kw_only=True):
+    """What was taken is on disk."""
+
+    ok: Yes
+    queued: int
+    rejected: list[Rejection]
+    items: Annotated[
+        list[AddedItem] | UnsetType, Meta(description="All of them in order, with `verbose`.")
+    ] = UNSET
+
+
+class RejectedDetail(Struct, kw_only=True):
+    """The refusal again, as older clients read it."""
+
+    error: str
+    rejected: list[Rejection]
+
+
+class AllRejected(Struct, kw_only=True):
+    """None of the messages was taken."""
+
+    ok: No
+    error: str
+    rejected: list[Rejection]
+    detail: RejectedDetail
+    items: list[AddedItem] | UnsetType = UNSET
+
+
+class ShownRecipient(Struct, kw_only=True):
+    """What became of one recipient."""
+
+    address: str
+    state: str
+    code: int | None
+    reply: str
+
+
+class ShownAttachment(Struct):
+    """An attachment without its content."""
+
+    filename: str
+    mime_type: str | None
+    size: int | None
+    sha256: str | None
+
+
+class HistoryEvent(Struct, kw_only=True):
+    """One step of a message's life."""
+
+    event_id: str
+    kind: EventKind
+    at: float
+    generation: int
+    final: bool
+    data: dict[str, Any]
+
+
+class ShownMessage(Struct, kw_only=True):
+    """A message as far as it is known."""
+
+    id: str
+    tenant_id: str
+    account_id: str
+    priority: int
+    batch_code: str | None
+    deferred_ts: Unix | None
+    sent_ts: Unix | None
+    error_ts: Annotated[Unix | None, Meta(description="Null unless it has failed for good.")]
+    error: str | None
+    deferred_reason: str | None
+    reported_ts: Annotated[Unix | None, Meta(description="When its end was told.")]
+    created_at: Iso
+    updated_at: Iso
+    state: MessageState
+    attempts: int
+    message_id: str
+    recipients: list[ShownRecipient]
+    message: Annotated[
+        dict[str, Any], Meta(description="What was submitted, as far as it is still stored.")
+    ]
+    history: Annotated[
+        list[HistoryEvent] | UnsetType, Meta(description="With `include_history`.")
+    ] = UNSET
+
+
+class Messages(Struct, kw_only=True):
+    """Unfinished messages by priority and age, then finished ones, newest first."""
+
+    ok: Yes
+    messages: list[ShownMessage]
+    next: Annotated[
+        str | UnsetType, Meta(description="The `cursor` of what comes next, if there is more.")
+    ] = UNSET
+
+
+ADD_MESSAGES = Doc(
+    "Take messages in. Answers when those that were taken are on disk; each is judged on its own, "
+    "and a message that was posted before is not sent twice.",
+    takes=AddMessages,
+    gives=Added,
+    query=(Param("verbose", bool, "Tell of each message what was done with it."),),
+    refuses={400: AllRejected},
+    example={
+        "messages": [
+            {
+                "id": "MSG-001",
+                "account_id": "smtp-main",
+                "from": "Shop <shop@example.com>",
+                "to": ["Ann <ann@example.org>", "bob@example.org"],
+                "subject": "Your order",
+                "body": "<p>Thank you.</p>",
+                "content_type": "html",
+            }
+        ],
+        "default_priority": 2,
+    },
+)
+
+LISTING = Doc(
+    "List messages, streamed.",
+    gives=Messages,
+    query=(
+        Param("active_only", bool, "Only those that are not final."),
+        Param("include_history", bool, "With every step of each."),
+        Param("state", MessageState),
+        Param("account_id"),
+        Param("batch_code"),
+        Param("since", Annotated[float, Meta(ge=0, le=253_402_300_799)], "Changed since, Unix."),
+        Param("limit", Annotated[int, Meta(ge=1, le=10**9)], "At most so many; default 10 000."),
+        Param("cursor", str, "The `next` of the answer before."),
+    ),
+)
