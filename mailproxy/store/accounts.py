@@ -25,6 +25,7 @@ from mailproxy.store.schema import (
 )
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.works import alone
+from mailproxy.tenancy import Declared
 
 _c = accounts.c
 
@@ -148,7 +149,7 @@ def loaded(row: Any, sealer: Sealer) -> Account:
     values["retry_delays"] = None if delays is None else tuple(json.loads(delays))
     values["tls_mode"] = TlsMode(values["tls_mode"])
     values["on_uncertain"] = OnUncertain(values["on_uncertain"])
-    for name in ("allow_plaintext_auth", "is_default"):
+    for name in ("allow_plaintext_auth", "is_default", "declared"):
         values[name] = bool(values[name])
     return Account(**values)
 
@@ -173,10 +174,15 @@ class Declaration:
 
 
 def put_account(tx: Transaction, call: Declaration) -> Any:
-    """:return: the account's row."""
+    """
+    :return: the account's row.
+    :raises Declared: it is the configuration's, and this does not come from there.
+    """
     spec, now = call.spec, call.now
     found = tx.one(_LIVE, spec.tenant_id, spec.id)
     old = None if found is None else dict(zip(_STORED, found, strict=True))
+    if old is not None and old["declared"] and not spec.declared:
+        raise Declared(f"account {spec.id!r} is declared in the configuration")
     values = _declared(spec, _password(spec, call.sealed, old))
     if old is None:
         last = tx.one(_LAST, spec.tenant_id, spec.id)
@@ -219,9 +225,12 @@ class Deletion:
 
 
 def delete_account(tx: Transaction, call: Deletion) -> bool:
+    """:raises Declared: it is the configuration's."""
     found = tx.one(_LIVE, call.tenant_id, call.account_id)
     if found is None:
         return False
+    if found[_STORED.index("declared")]:
+        raise Declared(f"account {call.account_id!r} is declared in the configuration")
     pk = found[0]
     tx.do(_DELETE, call.now, pk)
     tx.do(sql.FLAG_ON, ACCOUNT_DELETED, pk)
@@ -254,6 +263,11 @@ def unpark_account(tx: Transaction, pk: int) -> None:
     tx.do(_UNPARK, pk)
     tx.do(sql.FLAG_OFF, ~ACCOUNT_PARKED, pk)
     tx.due.add(pk)
+
+
+def live(tx: Transaction, tenant_id: str, account_id: str) -> Any:
+    """The row of the live account of that name, or None."""
+    return tx.one(_LIVE, tenant_id, account_id)
 
 
 def find(cursor: Any, pk: int) -> Any:

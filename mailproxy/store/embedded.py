@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
@@ -48,6 +47,8 @@ from mailproxy.store import (
 from mailproxy.store.boot import check_key, committed_serial, greatest_pk, last_serial, leased
 from mailproxy.store.database import Connect, Database, connect
 from mailproxy.store.elements import pieces
+from mailproxy.store.face import DEADLINE
+from mailproxy.store.face_tenants import TenantsFace
 from mailproxy.store.migrate import migrate
 from mailproxy.store.options import StoreOptions
 from mailproxy.store.readers import Readers
@@ -59,14 +60,11 @@ C = TypeVar("C")
 R = TypeVar("R")
 T = TypeVar("T")
 
-#: Seconds a call of a front door waits for the writer's turn.
-DEADLINE = 5.0
-
 _log = Logger()
 
 
 @implementer(IStore)
-class EmbeddedStore(Service):
+class EmbeddedStore(TenantsFace, Service):
     """
     :param path: of the SQLite file; its directory must exist.
     :param names: new pks, uuids and tokens; this store's own from now on.
@@ -198,9 +196,7 @@ class EmbeddedStore(Service):
     # --- accounts --------------------------------------------------------------------------------
 
     async def put_account(self, spec: AccountSpec, now: float) -> Account:
-        sealed = None if spec.password is None else self._sealer.seal(spec.password)
-        call = accounts.Declaration(attrs.evolve(spec, password=None), sealed, now)
-        row = await self._write(accounts.PUT, call, DEADLINE)
+        row = await self._write(accounts.PUT, self._declaration(spec, now), DEADLINE)
         self._metrics.know(spec.tenant_id, spec.id)
         return accounts.loaded(row, self._sealer)
 

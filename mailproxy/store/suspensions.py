@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from sqlalchemy import and_, case, delete, func, select, update
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from mailproxy.model import DEFAULT_TENANT
 from mailproxy.records import Suspension
 from mailproxy.store import statements_intake as sqi
-from mailproxy.store.compiling import Statement, compiled, const, p
+from mailproxy.store.compiling import compiled, const, p
+from mailproxy.store.lane_flags import FLAG, SENDING, UNFLAG
 from mailproxy.store.schema import (
-    AGELESS,
     BATCH_SUSPENDED,
     SERVICE_SUSPENDED,
     TENANT_SUSPENDED,
@@ -30,49 +30,6 @@ SERVICE = ""
 
 _l, _s = lanes.c, suspensions.c
 
-_SCOPES = {
-    SERVICE_SUSPENDED: (const("1") == const("1"),),
-    TENANT_SUSPENDED: (_l.tenant_id == p("tenant"),),
-    BATCH_SUSPENDED: (_l.tenant_id == p("tenant"), _l.batch == p("batch")),
-}
-
-
-def _flag(flag: int) -> Statement:
-    return compiled(
-        update(lanes)
-        .values(
-            blocked=_l.blocked.op("|")(const(str(flag))),
-            paused_since=func.coalesce(_l.paused_since, p("now")),
-        )
-        .where(*_SCOPES[flag]),
-        "now",
-        *("tenant", "batch")[: len(_SCOPES[flag]) if flag != SERVICE_SUSPENDED else 0],
-    )
-
-
-def _unflag(mask: int, scope: int) -> Statement:
-    """Take flags off; where that ends a pause, add its seconds to the lane's."""
-    left = _l.blocked.op("&")(const(str(~mask)))
-    ends = and_(left.op("&")(const(str(AGELESS))) == const("0"), _l.paused_since.is_not(None))
-    return compiled(
-        update(lanes)
-        .values(
-            blocked=left,
-            paused=case((ends, _l.paused + p("now") - _l.paused_since), else_=_l.paused),
-            paused_since=case((ends, const("NULL")), else_=_l.paused_since),
-        )
-        .where(*_SCOPES[scope]),
-        "now",
-        *("tenant", "batch")[: len(_SCOPES[scope]) if scope != SERVICE_SUSPENDED else 0],
-    )
-
-
-_FLAG = {flag: _flag(flag) for flag in _SCOPES}
-_UNFLAG = {
-    SERVICE_SUSPENDED: _unflag(SERVICE_SUSPENDED, SERVICE_SUSPENDED),
-    TENANT_SUSPENDED: _unflag(TENANT_SUSPENDED | BATCH_SUSPENDED, TENANT_SUSPENDED),
-    BATCH_SUSPENDED: _unflag(BATCH_SUSPENDED, BATCH_SUSPENDED),
-}
 _ADD = compiled(
     insert(suspensions)
     .values(tenant_id=p("tenant"), batch=p("batch"), since=p("now"))
@@ -98,9 +55,6 @@ _COUNT_ALL = compiled(select(*_COUNT))
 _COUNT_TENANT = compiled(select(*_COUNT).where(_l.tenant_id == p("tenant")), "tenant")
 _COUNT_BATCH = compiled(
     select(*_COUNT).where(_l.tenant_id == p("tenant"), _l.batch == p("batch")), "tenant", "batch"
-)
-_ACCOUNTS = compiled(
-    select(_l.account_pk).distinct().where(_l.blocked == const("0"), _l.due_at < const("1e18"))
 )
 
 
@@ -144,7 +98,7 @@ def suspend(tx: Transaction, scope: Scope) -> Suspension:
         if scope.batch is None:
             tx.do(_DROP_ALL, scope.key)
         tx.do(_ADD, scope.key, scope.batch or ALL, scope.now)
-        tx.do(_FLAG[scope.flag], scope.now, *scope.lanes)
+        tx.do(FLAG[scope.flag], scope.now, *scope.lanes)
     return suspension(tx.cursor, scope.key, scope.batch)
 
 
@@ -157,13 +111,16 @@ def activate(tx: Transaction, scope: Scope) -> Suspension:
         raise ValueError("all is suspended: a single batch cannot be activated")
     else:
         tx.do(_DROP, scope.key, scope.batch)
-    tx.do(_UNFLAG[scope.flag], scope.now, *scope.lanes)
-    tx.due.update(row[0] for row in tx.all(_ACCOUNTS))
+    tx.do(UNFLAG[scope.flag], scope.now, *scope.lanes)
+    tx.due.update(row[0] for row in tx.all(SENDING))
     return suspension(tx.cursor, scope.key, scope.batch)
 
 
 def _known(tx: Transaction, scope: Scope) -> None:
-    if scope.key != SERVICE and tx.one(sqi.TENANT_ACTIVE, scope.key) is None:
+    if scope.key == SERVICE:
+        return
+    found = tx.one(sqi.TENANT_ACTIVE, scope.key)
+    if found is None or found[1] is not None:
         raise ValueError("tenant not found")
 
 
