@@ -27,8 +27,9 @@ from mailproxy.headers import (
     mailbox_header,
     text_header,
 )
-from mailproxy.lines import canonical
+from mailproxy.lines import canonical, lines_fit
 from mailproxy.model import Attachment, Content
+from mailproxy.raw import finish
 
 __all__ = ["compose", "is_reserved_header"]
 
@@ -70,9 +71,11 @@ def compose(
     :param mail_id: the submission's id, for ``X-Genro-Mail-ID``.
     :param message_id: ``<...>``, the same for every attempt.
     :param date: Unix seconds, shown in UTC; a fraction is cut.
-    :param parts: the decoded attachments, by ``Attachment.part``.
+    :param parts: the decoded attachments, by ``Attachment.part``; of a raw message part 1 is all.
     :raises BadMessage: a field cannot stand in a message; names it as submissions do.
     """
+    if content.raw:
+        return finish(_part(parts, 1), mail_id=mail_id, message_id=message_id, date=date)
     entity = _entity(content, message_id, parts)
     head = _head(content, mail_id, message_id, date)
     return f"{head}{entity.headers}\r\n".encode("ascii") + entity.body
@@ -136,7 +139,7 @@ def _text(field: str, subtype: str, text: str) -> _Entity:
     if data and not data.endswith(b"\r\n"):
         data += b"\r\n"
     kind = f"Content-Type: text/{subtype}; charset=utf-8\r\n"
-    if text.isascii() and b"\0" not in data and _lines_fit(data):
+    if text.isascii() and b"\0" not in data and lines_fit(data, MAX_LINE):
         return _Entity(kind + _SEVEN_BIT, data, opaque=False)
     high = len(data.translate(None, _ASCII))
     if high * 6 > len(data):
@@ -144,21 +147,8 @@ def _text(field: str, subtype: str, text: str) -> _Entity:
     return _Entity(kind + _QUOTED, binascii.b2a_qp(data), opaque=True)
 
 
-def _lines_fit(data: bytes) -> bool:
-    """Whether no line of *data* passes :data:`MAX_LINE`; leaps from line end to line end."""
-    start = 0
-    while len(data) - start > MAX_LINE:
-        end = data.rfind(b"\r\n", start, start + MAX_LINE + 2)
-        if end < 0:
-            return False
-        start = end + 2
-    return True
-
-
 def _attachment(attachment: Attachment, parts: Mapping[int, bytes]) -> _Entity:
-    data = parts.get(attachment.part)
-    if data is None:
-        raise BadMessage("attachments", "the content of one is missing")
+    data = _part(parts, attachment.part)
     name, filename = filename_parameters("attachments", attachment.filename)
     headers = (
         f"Content-Type: {_mime_type(attachment.mime_type)}{name}\r\n"
@@ -166,6 +156,13 @@ def _attachment(attachment: Attachment, parts: Mapping[int, bytes]) -> _Entity:
         f"Content-Disposition: attachment{filename}\r\n"
     )
     return _Entity(headers, _base64(data), opaque=True)
+
+
+def _part(parts: Mapping[int, bytes], number: int) -> bytes:
+    data = parts.get(number)
+    if data is None:
+        raise BadMessage("attachments", "the content of one is missing")
+    return data
 
 
 def _mime_type(text: str) -> str:

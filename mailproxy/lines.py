@@ -29,6 +29,17 @@ def canonical(data: bytes) -> bytes:
     return data.replace(_CRLF, b"\n").replace(b"\r", b"\n").replace(b"\n", _CRLF)
 
 
+def lines_fit(data: bytes, most: int) -> bool:
+    """Whether no line of canonical *data* passes *most* bytes; leaps from line end to line end."""
+    start = 0
+    while len(data) - start > most:
+        end = data.rfind(_CRLF, start, start + most + 2)
+        if end < 0:
+            return False
+        start = end + 2
+    return True
+
+
 class Canonicaliser:
     """:func:`canonical` for a body that comes in chunks; nothing is held back between them."""
 

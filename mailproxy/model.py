@@ -72,6 +72,9 @@ class Content:
     What a client wrote, parsed: everything that composing needs beside id, date and Message-ID.
 
     Stored as the message's payload (JSON). Header names and values are checked when this is made.
+
+    :param raw: the message came as RFC 5322 bytes, which are part 1; the fields here only show
+        what is in them.
     """
 
     sender: Mailbox
@@ -85,6 +88,7 @@ class Content:
     headers: tuple[tuple[str, str], ...] = ()
     attachments: tuple[Attachment, ...] = ()
     return_path: str = ""
+    raw: bool = False
 
 
 @attrs.frozen
