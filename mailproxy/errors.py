@@ -13,6 +13,8 @@ Everything that goes wrong on purpose, as one tree.
     + AccountFault        the fault is the account's: no route, bad login, bad certificate
     + SessionLost         the connection broke, timed out or broke the protocol
     + Withdrawn           the message was taken back before its body was begun
+    + AttachmentFault     an attachment could not be had
+      . LargeFileFault    what the tenant wants done with large attachments could not be done
   - SinkUnavailable       a report was not taken; it is kept
     + ReportTooLarge      the report was too large for the receiver
     + ReportRefused       the receiver answered that it will never take it
@@ -134,6 +136,39 @@ class SessionLost(DeliveryError):
 
 class Withdrawn(DeliveryError):
     """The intent was refused: cancelled, held, suspended or claimed anew. No body was begun."""
+
+
+class AttachmentFault(DeliveryError):
+    """
+    An attachment could not be had: the message cannot be composed, nothing of it was sent.
+
+    Its text is what the application is told once there is no hope left, and begins as it expects.
+
+    :param filename: of the attachment.
+    :param problem: one line; never a secret.
+    :param transient: whether it may be had later.
+    """
+
+    def __init__(self, filename: str, problem: str, *, transient: bool) -> None:
+        super().__init__(filename, problem)
+        self.filename = filename
+        self.problem = problem
+        self.transient = transient
+
+    def __str__(self) -> str:
+        return f"Attachment fetch failed for {self.filename}: {self.problem}"
+
+    @property
+    def meanwhile(self) -> str:
+        """What is said of it while there is hope."""
+        return f"attachment {self.filename}: {self.problem}"
+
+
+class LargeFileFault(AttachmentFault):
+    """A large attachment is refused, or could not be put where a link would lead to it."""
+
+    def __str__(self) -> str:
+        return self.meanwhile
 
 
 class SinkUnavailable(MailProxyError):

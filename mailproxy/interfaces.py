@@ -14,9 +14,12 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import Attribute, Interface
 
+from mailproxy.errors import AttachmentFault
+from mailproxy.interfaces_tenants import ITenants
 from mailproxy.model import (
     Account,
     Claimed,
+    Content,
     Enqueued,
     Envelope,
     NewMessage,
@@ -311,6 +314,43 @@ class ITransaction(Interface):
 
     def begin() -> Awaitable[bool]:
         """Asked when the envelope goes out; the body waits for it."""
+
+    def aside(message: Claimed) -> None:
+        """*message* has to be completed first; others go on. One of the next three follows."""
+
+    def ready(message: Claimed) -> None:
+        """*message* was completed, or may be tried again: it is handed out again."""
+
+    def dropped(message: Claimed) -> None:
+        """The lease on *message* was lost while it was completed."""
+
+    def unprepared(message: Claimed, fault: AttachmentFault) -> Awaitable[object]:
+        """
+        *message* cannot be completed, for now or for good; returns when that is stored.
+
+        For good: every open recipient fails with the fault's text. For now: it is deferred on its
+        retry schedule by the fetches that failed, up to its age limit, then ends with that text.
+        """
+
+
+class IAttachments(Interface):
+    """Completes messages: fetches what is missing, and sees to attachments that are large."""
+
+    def lacks(message: Claimed, content: Content) -> bool:
+        """Whether *message* has to be completed before it can be sent."""
+
+    def complete(message: Claimed, feed: IFeed) -> None:
+        """
+        Begin to complete *message*, and tell *feed* what it came to.
+
+        Takes no session and keeps nobody waiting. What was completed is stored, and not done again.
+        """
+
+    def notes(message: Claimed, content: Content) -> Sequence[str]:
+        """What the timeline should say of the attachments of a message that is sent."""
+
+    async def close() -> None:
+        """Break off what is under way; the feeds are told nothing more."""
 
 
 class IReportSink(Interface):

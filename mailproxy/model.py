@@ -54,6 +54,8 @@ class Attachment:
     :param part: number of the part in the store, from 1; 0 while it still has to be fetched.
     :param size: decoded size in bytes; 0 while unknown.
     :param sha256: hex digest of the decoded content; "" while unknown.
+    :param content_md5: the client's hint at its digest, in hex; "" for none.
+    :param auth: sealed credentials for its source (:mod:`mailproxy.credentials`); "" for none.
     """
 
     filename: str
@@ -64,6 +66,7 @@ class Attachment:
     storage_path: str = ""
     fetch_mode: str = "base64"
     content_md5: str = ""
+    auth: str = attrs.field(default="", repr=False)
 
 
 @attrs.frozen
