@@ -30,11 +30,14 @@ from mailproxy.records import (
     ReportItem,
     Suspension,
 )
+from mailproxy.tenancy import Declared
 from tests import fake_store_intake as intake
 from tests import fake_store_queue as queue
 from tests import fake_store_reports as reports
+from tests import fake_store_tenants as tenants
 from tests.fake_store_intake import Change
 from tests.fake_store_rows import AccountRow, Disk
+from tests.fake_store_tenants import FakeTenants
 from tests.fakes import FakeClock
 
 T = TypeVar("T")
@@ -50,7 +53,7 @@ class _Waiting:
 
 
 @implementer(IStore)
-class FakeStore:
+class FakeStore(FakeTenants):
     """
     :param clock: gives the wall time for what the interface passes none, and deadlines.
     :param names: pks, uuids and tokens; random if None.
@@ -76,10 +79,6 @@ class FakeStore:
         self._well = True
 
     # What tests do to it.
-
-    def add_tenant(self, tenant_id: str, *, active: bool = True) -> None:
-        """Make *tenant_id* known, or change whether it is active."""
-        self.disk.tenants[tenant_id] = active
 
     def fail_next(self, error: Exception, *methods: str, times: int = 1) -> None:
         """The next *times* writes (of these *methods*, if any are named) raise *error*."""
@@ -211,6 +210,8 @@ class FakeStore:
             for row in change.disk.accounts.values():
                 key = (row.value.tenant_id, row.value.id)
                 if key == (tenant_id, account_id) and row.deleted_at is None:
+                    if row.value.declared:
+                        raise Declared(f"account {account_id} is declared in the configuration")
                     row.deleted_at = now
                     return True
             return False
@@ -345,7 +346,7 @@ class FakeStore:
         return reports.timeline(self.disk, tenant_id, message_id)
 
     async def upkeep(self, now: float) -> int:
-        return await self._write("upkeep", now, reports.upkeep)
+        return await self._write("upkeep", now, lambda c: reports.upkeep(c) or tenants.upkeep(c))
 
     def healthy(self) -> bool:
         return self._well and not self._dead

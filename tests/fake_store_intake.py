@@ -10,6 +10,7 @@ from mailproxy.clock import Names
 from mailproxy.model import Account, Enqueued, NewMessage
 from mailproxy.records import AccountSpec, PasswordRequired
 from mailproxy.states import EventKind, MessageState, RecipientState, Verdict
+from mailproxy.tenancy import Declared
 from tests.fake_store_rows import AccountRow, Disk, EventRow, MessageRow, RecipientRow
 
 #: Default age limit in seconds.
@@ -37,6 +38,8 @@ def put_account(change: Change, spec: AccountSpec) -> Account:
         ),
         None,
     )
+    if old is not None and old.declared and not spec.declared:
+        raise Declared(f"account {spec.id} is declared in the configuration")
     password = spec.password if spec.user else None
     if spec.user and spec.password is None:
         if old is None or (old.host, old.user) != (spec.host, spec.user) or old.password is None:
@@ -67,9 +70,10 @@ def default_account(disk: Disk, tenant_id: str) -> Account | None:
 def take(change: Change, message: NewMessage) -> Enqueued:
     """Store *message*, or not, by the same-id table of the wire contract."""
     disk = change.disk
-    if message.tenant_id not in disk.tenants:
+    tenant = disk.tenant(message.tenant_id)
+    if tenant is None:
         return Enqueued(Verdict.REJECTED, "tenant not found")
-    if not disk.tenants[message.tenant_id]:
+    if not tenant.active:
         return Enqueued(Verdict.REJECTED, "tenant inactive")
     account = default_account(disk, message.tenant_id)
     if message.account_id is not None:

@@ -92,18 +92,18 @@ def suspension(disk: Disk, tenant_id: str | None, batch: str | None = None) -> S
     )
 
 
-def _settle_ages(change: Change) -> None:
-    """The age of a message does not run while it is suspended."""
+def settle_ages(change: Change) -> None:
+    """The age of a message does not run while it is stopped."""
     disk = change.disk
     for row in disk.messages.values():
-        if row.open and disk.is_suspended(row):
+        if row.open and disk.is_stopped(row):
             began = max(disk.settled_at, row.accepted_at, row.not_before or 0.0)
             row.expires_at += max(0.0, change.now - began)
     disk.settled_at = change.now
 
 
 def suspend(change: Change, tenant_id: str | None, batch: str | None) -> Suspension:
-    _settle_ages(change)
+    settle_ages(change)
     change.disk.suspended.add((tenant_id, ALL if batch is None else batch))
     return suspension(change.disk, tenant_id, batch)
 
@@ -113,7 +113,7 @@ def activate(change: Change, tenant_id: str | None, batch: str | None) -> Suspen
     disk = change.disk
     if batch is not None and (tenant_id, ALL) in disk.suspended:
         raise ValueError("all batches are suspended; activate all of them")
-    _settle_ages(change)
+    settle_ages(change)
     if batch is None:
         disk.suspended = {pair for pair in disk.suspended if pair[0] != tenant_id}
     else:

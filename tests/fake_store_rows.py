@@ -16,6 +16,7 @@ from mailproxy.clock import Names
 from mailproxy.model import Account
 from mailproxy.records import RecipientReport, ReportItem
 from mailproxy.states import EventKind, MessageState, RecipientKind, RecipientState, message_state
+from mailproxy.tenancy import ApiKey, CommandEntry, Tenant
 
 #: Stands for all batches of a tenant, or all of the service.
 ALL = "*"
@@ -215,7 +216,10 @@ class Disk:
     :param settled_at: until when suspended time has been added to the age limits.
     """
 
-    tenants: dict[str, bool] = attrs.Factory(lambda: {"default": True})
+    tenants: dict[str, Tenant] = attrs.Factory(lambda: {"default": Tenant("default")})
+    keys: list[ApiKey] = attrs.Factory(list)
+    commands: list[CommandEntry] = attrs.Factory(list)
+    instance_name: str = ""
     accounts: dict[int, AccountRow] = attrs.Factory(dict)
     messages: dict[int, MessageRow] = attrs.Factory(dict)
     tombstones: dict[tuple[str, str], Tombstone] = attrs.Factory(dict)
@@ -230,6 +234,11 @@ class Disk:
                 return row
         return None
 
+    def tenant(self, tenant_id: str) -> Tenant | None:
+        """The tenant, unless there is none or it is being deleted."""
+        found = self.tenants.get(tenant_id)
+        return None if found is None or found.deleted_at is not None else found
+
     def live_account(self, pk: int) -> Account | None:
         row = self.accounts.get(pk)
         return row.value if row is not None and row.deleted_at is None else None
@@ -241,13 +250,18 @@ class Disk:
         scopes = ((None, ALL), (row.tenant_id, ALL), (row.tenant_id, row.batch))
         return any(scope in self.suspended for scope in scopes)
 
+    def is_stopped(self, row: MessageRow) -> bool:
+        """Whether somebody wants it not to be sent for now: its age does not run."""
+        tenant = self.tenant(row.tenant_id)
+        return tenant is None or not tenant.active or self.is_suspended(row)
+
     def may_be_sent(self, row: MessageRow, now: float) -> bool:
         """Whether neither hold, suspension, tenant nor account stands against an attempt now."""
         account = self.live_account(row.account_pk)
         if account is None or row.hold or not row.open or row.open_attempt:
             return False
         parked = bool(account.parked_reason) and (account.probe_at or 0.0) > now
-        return not parked and self.tenants.get(row.tenant_id, False) and not self.is_suspended(row)
+        return not parked and not self.is_stopped(row)
 
     def all_events(self) -> Iterator[tuple[tuple[str, str], EventRow]]:
         """Every event with the (tenant, id) it belongs to, oldest first for each message."""
