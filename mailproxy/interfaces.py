@@ -16,6 +16,7 @@ from zope.interface import Attribute, Interface
 
 from mailproxy.errors import AttachmentFault
 from mailproxy.interfaces_tenants import ITenants
+from mailproxy.interfaces_tenants import ITenants
 from mailproxy.model import (
     Account,
     Claimed,
@@ -264,7 +265,7 @@ class IStatus(Interface):
         """Whether the last write went through (readyz)."""
 
 
-class IStore(IAccounts, IIntake, IQueue, IReports, IStatus):
+class IStore(IAccounts, IIntake, IQueue, IReports, IStatus, ITenants):
     """The durable queue. Opened and closed as a service by whoever assembled it."""
 
     node_id = Attribute("UUID of this process start, in hex.")
