@@ -5,6 +5,7 @@ Accounts that the configuration declares: what it says is made so, and what it s
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import attrs
 from sqlalchemy import bindparam, select, update
 
