@@ -19,11 +19,11 @@ from mailproxy.model import RecipientChange, Record
 from mailproxy.states import EventKind, MessageState, RecipientState, message_state
 from mailproxy.store import statements as sql
 from mailproxy.store import wording
-from mailproxy.store.schema import ACCOUNT_DELETED
+from mailproxy.store.doom import OF_ACCOUNT, Doom, doom
 from mailproxy.store.transaction import NewEvent, Transaction, numbers
 from mailproxy.store.works import Kind
 
-DELETED = "account deleted"
+DELETED = OF_ACCOUNT.reason
 
 _STATES = {state.value: state for state in RecipientState}
 _SENT = RecipientState.SENT.value
@@ -112,8 +112,8 @@ def _distinct(tx: Transaction, records: Sequence[Record]) -> list[bool]:
         if subject is None:
             continue
         if good:
-            if blocked[subject.lane] & ACCOUNT_DELETED:
-                each = _of_deleted(subject, each)
+            if (ended := doom(blocked[subject.lane])) is not None:
+                each = _of_deleted(subject, each, ended)
             apply(tx, changes, subject, each)
         else:
             _late(tx, changes, subject, each)
@@ -135,27 +135,32 @@ def settle(tx: Transaction, found: dict[int, Subject], records: Iterable[Record]
 
 def fail_open(subject: Subject, reason: str, at: float) -> Record:
     """The record that ends every open recipient of *subject* for *reason*."""
+    return end_open(subject, Doom(RecipientState.FAILED, EventKind.FAILED, reason), at)
+
+
+def end_open(subject: Subject, ended: Doom, at: float) -> Record:
+    """The record that ends every open recipient of *subject* in this way."""
     return Record(
         pk=subject.pk,
         token=0,
         attempt=0,
-        kind=EventKind.FAILED,
+        kind=ended.kind,
         changes=tuple(
-            RecipientChange(n, RecipientState.FAILED, reply=reason)
+            RecipientChange(n, ended.state, reply=ended.reason)
             for n, said in subject.recipients.items()
             if _STATES[said.state].open
         ),
         next_at=None,
         at=at,
-        reason=reason,
+        reason=ended.reason,
     )
 
 
-def _of_deleted(subject: Subject, each: Record) -> Record:
-    """Its account was deleted while it was under way: what is still open will not be tried."""
+def _of_deleted(subject: Subject, each: Record, ended: Doom) -> Record:
+    """Account or tenant were deleted while it was under way: what is open will not be tried."""
     now = {change.n: change for change in each.changes}
     left = [
-        RecipientChange(n, RecipientState.FAILED, reply=DELETED)
+        RecipientChange(n, ended.state, reply=ended.reason)
         for n, said in subject.recipients.items()
         if (now[n].state if n in now else _STATES[said.state]).open
     ]
@@ -163,7 +168,7 @@ def _of_deleted(subject: Subject, each: Record) -> Record:
         return each
     kept = [change for change in each.changes if not change.state.open]
     return attrs.evolve(
-        each, changes=(*kept, *left), kind=EventKind.FAILED, reason=DELETED, next_at=None, hold=""
+        each, changes=(*kept, *left), kind=ended.kind, reason=ended.reason, next_at=None, hold=""
     )
 
 

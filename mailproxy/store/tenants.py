@@ -11,6 +11,7 @@ from sqlalchemy import delete, insert, select, update
 
 from mailproxy.crypto import Sealer
 from mailproxy.store.compiling import columns, compiled, const, p
+from mailproxy.store.doom import OF_TENANT
 from mailproxy.store.lane_flags import FLAG, SENDING, UNFLAG
 from mailproxy.store.schema import TENANT_DELETED, TENANT_INACTIVE, bulk_jobs
 from mailproxy.store.schema_tenants import api_keys, tenants
@@ -20,9 +21,6 @@ from mailproxy.tenancy import ClientAuth, LargeFiles, RateLimits, Tenant
 
 #: The kind of the background work that ends a deleted tenant's mail.
 CANCEL = "cancel-tenant"
-
-#: What a message of a deleted tenant ends with.
-DELETED = "tenant deleted"
 
 _c, _j = tenants.c, bulk_jobs.c
 _STORED = columns(tenants)
@@ -46,7 +44,7 @@ _ADD_JOB = compiled(
         pk=p("pk"),
         kind=const(f"'{CANCEL}'"),
         tenant_id=p("tenant"),
-        reason=const(f"'{DELETED}'"),
+        reason=const(f"'{OF_TENANT.reason}'"),
         started_at=p("now"),
     ),
     "pk",

@@ -1,0 +1,32 @@
+"""
+How open mail ends whose account or tenant was deleted.
+
+What is on its way at the deletion comes to its own outcome; what that leaves open ends in this way.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from mailproxy.states import EventKind, RecipientState
+from mailproxy.store.schema import ACCOUNT_DELETED, TENANT_DELETED
+
+
+@attrs.frozen
+class Doom:
+    """What becomes of a recipient that is open, and what is said of it."""
+
+    state: RecipientState
+    kind: EventKind
+    reason: str
+
+
+OF_ACCOUNT = Doom(RecipientState.FAILED, EventKind.FAILED, "account deleted")
+OF_TENANT = Doom(RecipientState.CANCELLED, EventKind.CANCELLED, "tenant deleted")
+
+
+def doom(blocked: int) -> Doom | None:
+    """By the flags of a lane; None where nothing was deleted."""
+    if blocked & ACCOUNT_DELETED:
+        return OF_ACCOUNT
+    return OF_TENANT if blocked & TENANT_DELETED else None
