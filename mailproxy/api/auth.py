@@ -17,7 +17,9 @@ from twisted.web.http_headers import Headers
 from mailproxy.crypto import hash_token
 
 #: What needs no token.
-OPEN_PATHS = frozenset((b"/health", b"/livez", b"/readyz", b"/metrics"))
+OPEN_PATHS = frozenset(
+    (b"/health", b"/livez", b"/readyz", b"/metrics", b"/openapi.json", b"/docs")
+)
 
 
 @attrs.frozen

@@ -33,6 +33,7 @@ from mailproxy.api.answers import (
 from mailproxy.api.auth import Gate, Proxies
 from mailproxy.api.call import Call, Route, shielded
 from mailproxy.api.commands import Commands
+from mailproxy.api.description import Description
 from mailproxy.api.listing import Listing
 from mailproxy.api.messages import Intake, IntakeRules
 from mailproxy.api.site import ApiSite, SiteLimits
@@ -100,17 +101,16 @@ class Api:
         self._gate = Gate(
             options.admin_token, options.metrics_token, options.allow_no_token, options.tenant_of
         )
-        self._front = _Front(
-            self._gate,
-            options.tenant_exists,
-            [
-                *Intake(store, control, clock, names, metrics, in_thread, options.rules).routes(),
-                *Commands(store, control, clock).routes(),
-                *Accounts(store, clock, metrics).routes(),
-                *Listing(store, clock, in_thread).routes(),
-                *Status(store, control, clock, metrics, in_thread).routes(),
-            ],
-        )
+        routes = [
+            *Intake(store, control, clock, names, metrics, in_thread, options.rules).routes(),
+            *Commands(store, control, clock).routes(),
+            *Accounts(store, clock, metrics).routes(),
+            *Listing(store, clock, in_thread).routes(),
+            *Status(store, control, clock, metrics, in_thread).routes(),
+        ]
+        #: Every endpoint there is.
+        self.routes = [*routes, *Description(routes).routes()]
+        self._front = _Front(self._gate, options.tenant_exists, self.routes)
 
     def resource(self) -> Resource:
         """All endpoints, without the limits that only the site can enforce."""

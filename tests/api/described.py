@@ -1,0 +1,66 @@
+"""Holds answers against the description of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+
+def resolved(document: Mapping[str, Any], schema: Any) -> Any:
+    """*schema* with everything it refers to put in its place."""
+    if isinstance(schema, list):
+        return [resolved(document, each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if isinstance(target := schema.get("$ref"), str):
+        found: Any = document
+        for name in target.removeprefix("#/").split("/"):
+            found = found[name]
+        return resolved(document, found)
+    return {key: resolved(document, value) for key, value in schema.items()}
+
+
+def closed(schema: Any) -> Any:
+    """*schema* refusing every field it does not name: so that nothing goes undescribed."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    written = {key: closed(value) for key, value in schema.items()}
+    if "properties" in schema and "additionalProperties" not in schema:
+        written["additionalProperties"] = False
+    return written
+
+
+class Described:
+    """
+    The description as a judge of answers.
+
+    :param document: what ``/openapi.json`` says.
+    """
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+        self._judges: dict[tuple[str, str, int], Draft202012Validator] = {}
+
+    def problems(self, method: str, path: str, status: int, value: Any) -> list[str]:
+        """
+        What of an answer is not as described, or not described at all.
+
+        :param path: as the description spells it, with ``{id}``.
+        :param value: the decoded body.
+        """
+        key = (method, path, status)
+        if key not in self._judges:
+            told = self._document["paths"][path][method.lower()]["responses"]
+            if str(status) not in told:
+                return [f"{method} {path}: {status} is not described"]
+            response = resolved(self._document, told[str(status)])
+            schema = response["content"]["application/json"]["schema"]
+            self._judges[key] = Draft202012Validator(closed(schema))
+        return [
+            f"{method} {path} {status}: {error.json_path}: {error.message}"
+            for error in self._judges[key].iter_errors(value)
+        ]
