@@ -214,5 +214,6 @@ class FormTests(SynchronousTestCase):
         for folder in folders:
             yield from (p for p in (ROOT / folder).rglob("*") if p.suffix != ".pyc" and p.is_file())
         for name in ("README.md", "CONTRIBUTING.md", "Makefile", "setup.cfg", "pyproject.toml",
-                     "requirements.in", "requirements.lock"):  # fmt: skip
+                     "requirements.in", "requirements.lock", "requirements-peers.in",
+                     "requirements-peers.lock"):  # fmt: skip
             yield ROOT / name

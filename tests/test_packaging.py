@@ -182,17 +182,25 @@ class MetadataTests(SynchronousTestCase):
 
     def test_the_lock_is_whole(self) -> None:
         """Every requirement is locked to one version, and every locked file has a hash."""
-        text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+        wanted = self.setup["options"]["install_requires"].split() + listed("requirements.in")
+        self.assert_locked(wanted, "requirements.lock")
+        self.assert_locked(listed("requirements-peers.in"), "requirements-peers.lock")
+
+    def assert_locked(self, wanted: list[str], name: str) -> None:
+        text = (ROOT / name).read_text(encoding="utf-8")
         entries = re.sub(r"\\\n\s*", " ", text).strip().splitlines()
         locked = set()
         for entry in entries:
             self.assertRegex(entry, r"^[A-Za-z0-9._\[\],-]+==[^ ]+ .*--hash=sha256:[0-9a-f]{64}")
             locked.add(normal(re.split(r"==|\[", entry, maxsplit=1)[0]))
-        wanted = self.setup["options"]["install_requires"].split()
-        plain = (ROOT / "requirements.in").read_text(encoding="utf-8").splitlines()
-        wanted += [line for line in plain if line and not line.startswith("#")]
         for requirement in wanted:
             self.assertIn(normal(re.split(r"[\[<>=~!; ]", requirement, maxsplit=1)[0]), locked)
+
+
+def listed(name: str) -> list[str]:
+    """The requirements of a file, one a line."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def normal(name: str) -> str:

@@ -1,0 +1,1 @@
+"""Programs we promise to work with: their own code, with stand-ins for what it runs in."""
