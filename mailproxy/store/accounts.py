@@ -29,6 +29,9 @@ from mailproxy.tenancy import Declared
 
 _c = accounts.c
 
+#: The kind of the background work that ends a deleted account's mail.
+FAIL = "fail-account"
+
 #: What a client declares, in the order of :class:`AccountSpec`, but for the keys.
 _DECLARED = tuple(
     field.name for field in attrs.fields(AccountSpec) if field.name not in ("tenant_id", "id")
@@ -234,7 +237,7 @@ def delete_account(tx: Transaction, call: Deletion) -> bool:
     pk = found[0]
     tx.do(_DELETE, call.now, pk)
     tx.do(sql.FLAG_ON, ACCOUNT_DELETED, pk)
-    tx.do(_ADD_JOB, tx.names.pk(call.now), "fail-account", pk, DELETED, call.now)
+    tx.do(_ADD_JOB, tx.names.pk(call.now), FAIL, pk, DELETED, call.now)
     return True
 
 

@@ -30,7 +30,7 @@ _SAME = compiled(
     "tenant",
     "prefix",
 )
-_LIVE = compiled(
+_GOOD = compiled(
     select(api_keys).where(_live).order_by(_c.tenant_id, _c.created_at, _c.hash), "now"
 )
 #: Those used last first.
@@ -130,7 +130,7 @@ def keys_used(tx: Transaction, used: Mapping[bytes, float]) -> None:
 
 def good(cursor: Any, now: float) -> list[ApiKey]:
     """All that have neither ended nor expired, by tenant and age."""
-    return [_key(row) for row in cursor.execute(_LIVE.sql, (now,))]
+    return [_key(row) for row in cursor.execute(_GOOD.sql, (now,))]
 
 
 # --- background work -----------------------------------------------------------------------------

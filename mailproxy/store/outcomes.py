@@ -9,8 +9,6 @@ the message and no other attempt has begun, it is believed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import attrs
@@ -18,10 +16,15 @@ import attrs
 from mailproxy.model import RecipientChange, Record
 from mailproxy.states import EventKind, MessageState, RecipientState, message_state
 from mailproxy.store import statements as sql
+from mailproxy.store import statements_outcomes as sqo
+from mailproxy.store import statements_outcomes as sqo
 from mailproxy.store import wording
 from mailproxy.store.doom import OF_ACCOUNT, Doom, doom
+from mailproxy.store.dropping import drop_texts
+from mailproxy.store.suppressions import enter, refused_for_good
 from mailproxy.store.transaction import NewEvent, Transaction, numbers
 from mailproxy.store.works import Kind
+from mailproxy.tenancy import Suppression
 
 DELETED = OF_ACCOUNT.reason
 
@@ -55,6 +58,8 @@ class Subject:
     size: int
     next_at: float | None
     finished_at: float | None
+    test: bool
+    destination: str | None
     recipients: dict[int, wording.Said] = attrs.Factory(dict)
 
 
@@ -68,12 +73,14 @@ class Changes:
     events: list[NewEvent] = attrs.Factory(list)
     finals: dict[int, int] = attrs.Factory(dict)
     bodies: list[Subject] = attrs.Factory(list)
+    fetches: list[tuple[int, int]] = attrs.Factory(list)
+    refused: list[Suppression] = attrs.Factory(list)
 
 
 def subjects(tx: Transaction, pks: Iterable[int]) -> dict[int, Subject]:
     """The messages *pks* that are stored, with their recipients."""
     wanted = numbers(pks)
-    found = {row[0]: Subject(*row) for row in tx.all(sql.ATTEMPTED_BY_PK, wanted)}
+    found = {row[0]: Subject(*row) for row in tx.all(sqo.ATTEMPTED_BY_PK, wanted)}
     for pk, n, address, state, code, reply, _ in tx.all(sql.RECIPIENTS_OF, wanted):
         if pk in found:
             found[pk].recipients[n] = wording.Said(address, state, code, reply)
@@ -158,6 +165,8 @@ def end_open(subject: Subject, ended: Doom, at: float) -> Record:
 
 def _of_deleted(subject: Subject, each: Record, ended: Doom) -> Record:
     """Account or tenant were deleted while it was under way: what is open will not be tried."""
+    if each.kind is EventKind.UNCERTAIN:
+        ended = Doom(RecipientState.FAILED, EventKind.FAILED, f"uncertain: {ended.reason}")
     now = {change.n: change for change in each.changes}
     left = [
         RecipientChange(n, ended.state, reply=ended.reason)
@@ -182,6 +191,11 @@ def apply(tx: Transaction, changes: Changes, subject: Subject, each: Record) -> 
             continue  # late evidence has proven it: nothing takes that back
         said.state, said.code, said.reply = str(change.state), change.code, change.reply
         changes.recipients.append(_recipient_row(subject, change, each.at, tried))
+        if refused_for_good(change.code, change.enhanced):
+            entry = (subject.tenant_id, said.address, change.reply, "refused", each.at)
+            changes.refused.append(Suppression(*entry))
+    if each.fetched_in_vain:
+        changes.fetches.append((1, subject.pk))
     if attempt:
         changes.outcomes.append((each.at, each.outcome, subject.pk, subject.generation, attempt))
     if each.kind is EventKind.UNCERTAIN:
@@ -200,7 +214,9 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
     final = state.final
     reason = _reason(each, state)
     told = None
-    if final and state is not MessageState.SENT:
+    if final and subject.test:
+        told = wording.Told(test=True)
+    elif final and state is not MessageState.SENT:
         told = wording.Told(error=wording.error(reason, list(subject.recipients.values())))
     elif not final and each.report and each.reason_key != subject.report_key:
         subject.report_key = each.reason_key
@@ -223,7 +239,7 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
     )
     if final:
         changes.finals[subject.pk] = len(changes.events) - 1
-        if state is not MessageState.CANCELLED:
+        if state is not MessageState.CANCELLED and not subject.test:
             sent = state is MessageState.SENT
             tx.ended(subject.tenant_id, subject.account_pk, sent=sent)
     error = None if told is None or state is MessageState.CANCELLED else told.error
@@ -276,7 +292,7 @@ def _place(tx: Transaction, subject: Subject, state: MessageState, due: float | 
 def _late(tx: Transaction, changes: Changes, subject: Subject, each: Record) -> None:
     """The lease was lost: keep the outcome, and believe it where it proves delivery."""
     event = attrs.evolve(each, kind=EventKind.LATE, report=False, hold="")
-    last = tx.one(sql.ATTEMPT_TOKEN, subject.pk, subject.generation, each.attempt)
+    last = tx.one(sqo.ATTEMPT_TOKEN, subject.pk, subject.generation, each.attempt)
     newest = last == (each.token,) and subject.attempts == each.attempt
     believed = [
         change
@@ -347,40 +363,18 @@ def _others_uncertain(subject: Subject, proven: set[int]) -> bool:
 
 def write(tx: Transaction, changes: Changes) -> None:
     """One statement for all rows of a table."""
-    tx.add(sql.SET_RECIPIENT, changes.recipients)
-    tx.add(sql.SET_OUTCOME, changes.outcomes)
+    tx.add(sqo.SET_RECIPIENT, changes.recipients)
+    tx.add(sqo.SET_OUTCOME, changes.outcomes)
     pks = tx.append(changes.events)
     for row in changes.states:
         place = changes.finals.get(row[-1])
         if place is not None:
             row[-2] = pks[place]
-    tx.add(sql.SET_STATE, changes.states)
+    tx.add(sqo.SET_STATE, changes.states)
+    tx.add(sqo.ADD_FETCH, changes.fetches)
+    if changes.refused:
+        enter(tx, changes.refused)
     drop_texts(tx, [(each.body_pk, each.parts, each.size) for each in changes.bodies])
-
-
-def drop_bodies(tx: Transaction, bodies: Sequence[tuple[int, int, int]]) -> None:
-    """Remove payloads, and all that :func:`drop_texts` does."""
-    tx.do(sql.DROP_PAYLOADS, numbers(body for body, _, _ in bodies))
-    drop_texts(tx, bodies)
-
-
-def drop_texts(tx: Transaction, bodies: Sequence[tuple[int, int, int]]) -> None:
-    """
-    Remove text and chunks; the chunks of large bodies are left to upkeep.
-
-    :param bodies: (body_pk, parts, size).
-    """
-    if not bodies:
-        return
-    tx.do(sql.DROP_TEXTS, numbers(body for body, _, _ in bodies))
-    for large, group in groupby(
-        sorted((size > tx.options.large_body_bytes, body) for body, parts, size in bodies if parts),
-        key=itemgetter(0),
-    ):
-        if large:
-            tx.add(sql.ADD_LOOSE, [(body, 0.0) for _, body in group])
-        else:
-            tx.do(sql.DROP_CHUNKS, numbers(body for _, body in group))
 
 
 RECORD: Kind[Sequence[Record], list[bool]] = Kind(record, "outcome-commit", len)

@@ -6,18 +6,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
-from sqlalchemy import and_, delete, insert, select
+from sqlalchemy import delete, insert, select
 
+from mailproxy.clock import Names
 from mailproxy.states import RecipientState
-from mailproxy.store import outcomes
+from mailproxy.store import dropping
 from mailproxy.store import statements as sql
 from mailproxy.store.again import hashed
 from mailproxy.store.compiling import LIMIT, columns, compiled, indexed, listed, p
 from mailproxy.store.schema import attempts, events, messages, recipients, tombstones
+from mailproxy.store.schema_tenants import tenants
 from mailproxy.store.transaction import Transaction, numbers
+from mailproxy.store.wording import TESTED
 from mailproxy.store.works import Kind
 
-_m, _e, _r = messages.c, events.c, recipients.c
+_m, _e, _r, _t = messages.c, events.c, recipients.c, tenants.c
 
 #: Messages removed in one transaction; each has about six rows.
 PURGED = 80
@@ -48,30 +51,33 @@ class Found:
         return bool(self.pks) or bool(self.job)
 
 
+_KEPT = compiled(select(_t.id, _t.retention_seconds))
+#: By the final events of a tenant, in whose order they were made: the oldest are the first to be
+#: over, whatever other tenants keep.
+_over = (
+    select(_m.pk)
+    .where(
+        _m.pk == _e.message_pk,
+        _m.final_event == _e.pk,
+        (_m.reported_at <= p("reported")) | (_e.parked_at <= p("parked")),
+    )
+    .correlate(events)
+    .exists()
+)
 _OLD = indexed(
     compiled(
-        select(_m.pk)
-        .where(
-            _m.finished_at.is_not(None),
-            _m.finished_at <= p("before"),
-            _m.reported_at <= p("reported"),
-        )
-        .order_by(_m.finished_at)
+        select(_e.message_pk)
+        .where(_e.stream == p("tenant"), _e.stream.is_not(None), _e.pk <= p("newest"), _over)
+        .order_by(_e.pk)
         .suffix_with(LIMIT),
-        "before",
+        "tenant",
+        "newest",
         "reported",
+        "parked",
         "limit",
     ),
-    messages,
-    "messages_done",
-)
-_OLD_PARKED = compiled(
-    select(_e.message_pk)
-    .select_from(events.join(messages, and_(_m.pk == _e.message_pk, _m.final_event == _e.pk)))
-    .where(_e.parked_at.is_not(None), _e.parked_at <= p("before"))
-    .suffix_with(LIMIT),
-    "before",
-    "limit",
+    events,
+    "events_stream",
 )
 _BURIED = compiled(
     select(
@@ -106,7 +112,7 @@ _BURY = compiled(
     .prefix_with("OR REPLACE"),
     *columns(tombstones),
 )
-_DROPS = tuple(
+DROPS = tuple(
     compiled(delete(table).where(column.in_(listed())), "pks")
     for table, column in (
         (messages, _m.pk),
@@ -118,11 +124,18 @@ _DROPS = tuple(
 
 
 def expired(cursor: Any, now: float, options: Any) -> Found:
-    before = now - options.retention_seconds
-    pks = [row[0] for row in cursor.execute(_OLD.sql, (before, before, PURGED))]
-    if not pks:
-        pks = [row[0] for row in cursor.execute(_OLD_PARKED.sql, (before, PURGED))]
-    return Found(pks, now)
+    for tenant_id, own in cursor.execute(_KEPT.sql).fetchall():
+        kept = options.retention_seconds if own is None else own
+        if pks := over(cursor, tenant_id, now - kept, PURGED):
+            return Found(pks, now)
+    return Found((), now)
+
+
+def over(cursor: Any, tenant_id: str, before: float, limit: int) -> list[int]:
+    """Messages of a tenant that ended, and were reported or parked, at or before *before*."""
+    newest = Names.floor(before + 1.0)
+    rows = cursor.execute(_OLD.sql, (tenant_id, newest, before, before, limit))
+    return [row[0] for row in rows]
 
 
 def purge(tx: Transaction, found: Found) -> int:
@@ -130,12 +143,12 @@ def purge(tx: Transaction, found: Found) -> int:
     rows = tx.all(_BURIED, numbers(found.pks))
     wanted = numbers(row[0] for row in rows)
     accepted: dict[int, list[str]] = {row[0]: [] for row in rows}
-    for pk, _, address, state, *_rest in tx.all(sql.RECIPIENTS_OF, wanted):
-        if state == RecipientState.SENT.value:
+    for pk, _, address, state, _, reply, _ in tx.all(sql.RECIPIENTS_OF, wanted):
+        if state == RecipientState.SENT.value and reply != TESTED:
             accepted[pk].append(address)
     tx.many(_BURY, [_tombstone(row, accepted[row[0]], found.now) for row in rows])
-    outcomes.drop_bodies(tx, [(row[10], row[11], row[12]) for row in rows])
-    for statement in _DROPS:
+    dropping.drop_bodies(tx, [(row[10], row[11], row[12]) for row in rows])
+    for statement in DROPS:
         tx.do(statement, wanted)
     return len(rows)
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, select
 
 from mailproxy.clock import Names
-from mailproxy.states import RecipientState
-from mailproxy.store import outcomes, retention
+from mailproxy.store import commands_log, deletion, keys, purge, retention
 from mailproxy.store import statements as sql
 from mailproxy.store import statements_intake as sqi
 from mailproxy.store.compiling import LIMIT, compiled, const, indexed, listed, p
@@ -39,97 +38,11 @@ _m, _e, _l, _r, _j = messages.c, events.c, lanes.c, recipients.c, bulk_jobs.c
 
 #: Rows in one transaction.
 STEP = 500
-#: Messages failed in one transaction; each changes about three rows.
-FAILED = 160
 #: Pieces of a body removed in one transaction: 8 MiB.
 PIECES = 32
 
 #: Seconds after which a node that is dead is forgotten.
 FORGET_NODE = 86_400.0
-
-
-# --- the mail of deleted accounts ----------------------------------------------------------------
-
-_JOBS = indexed(
-    compiled(
-        select(_j.pk, _j.account_pk).where(_j.done_at.is_(None)).order_by(_j.started_at, _j.pk)
-    ),
-    bulk_jobs,
-    "bulk_jobs_open",
-)
-_LANES = compiled(select(_l.pk, _l.in_flight).where(_l.account_pk == p("account")), "account")
-_CLAIMABLE = indexed(
-    compiled(
-        select(_m.pk).where(_m.lane == p("lane"), _m.claim_at.is_not(None)).suffix_with(LIMIT),
-        "lane",
-        "limit",
-    ),
-    messages,
-    "messages_claim",
-)
-#: Those that are leased or held are in no index of their own: walked past on a reader.
-_OTHERS = indexed(
-    compiled(
-        select(_m.pk)
-        .where(
-            _m.finished_at.is_(None),
-            _m.account_pk == p("account"),
-            _m.intent == const("0"),
-            select(_r.n)
-            .where(_r.message_pk == _m.pk, _r.state.in_((const("'waiting'"), const("'deferred'"))))
-            .correlate(messages)
-            .exists(),
-        )
-        .suffix_with(LIMIT),
-        "account",
-        "limit",
-    ),
-    messages,
-    "messages_open",
-)
-_JOB_DONE = compiled(
-    update(bulk_jobs).values(done_at=p("now")).where(_j.pk == p("job")), "now", "job"
-)
-
-
-def _doomed(cursor: Any, now: float, _options: Any) -> Found | None:
-    for job, account in cursor.execute(_JOBS.sql).fetchall():
-        of_account = cursor.execute(_LANES.sql, (account,)).fetchall()
-        pks: list[int] = []
-        for lane, _ in of_account:
-            found = cursor.execute(_CLAIMABLE.sql, (lane, FAILED - len(pks)))
-            pks += (row[0] for row in found)
-            if len(pks) == FAILED:
-                break
-        pks = pks or [row[0] for row in cursor.execute(_OTHERS.sql, (account, FAILED))]
-        if pks:
-            return Found(pks, now)
-        if not any(in_flight for _, in_flight in of_account):
-            return Found((), now, job)
-    return None
-
-
-def _fail(tx: Transaction, found: Found) -> int:
-    """The open mail of deleted accounts ends; what is on its way is left to its outcome."""
-    if found.job:
-        return tx.do(_JOB_DONE, found.now, found.job)
-    subjects = outcomes.subjects(tx, found.pks)
-    flags = {
-        row[0]: row[1] for row in tx.all(sql.LANES_OF, numbers(s.lane for s in subjects.values()))
-    }
-    doomed = [
-        subject
-        for subject in subjects.values()
-        if not subject.intent
-        and subject.finished_at is None
-        and flags[subject.lane] & ACCOUNT_DELETED
-        and any(RecipientState(said.state).open for said in subject.recipients.values())
-    ]
-    records = [outcomes.fail_open(subject, outcomes.DELETED, found.now) for subject in doomed]
-    outcomes.settle(tx, subjects, records)
-    for subject in doomed:
-        tx.stale.add(subject.lane)
-    return len(doomed)
 
 
 # --- reports nobody took, tombstones, bodies, lanes, nodes ----------------------------------------
@@ -254,11 +167,14 @@ def _drop_nodes(tx: Transaction, found: Found) -> int:
 
 #: What upkeep does, the most urgent first.
 STEPS = (
-    Step(_doomed, alone(_fail)),
+    Step(deletion.doomed, alone(deletion.end)),
     Step(retention.expired, alone(retention.purge)),
     Step(_untaken, alone(_give_up)),
     Step(_forgettable, alone(_forget)),
     Step(_loose, alone(_remove)),
     Step(_empty, alone(_drop_lanes)),
     Step(_dead, alone(_drop_nodes)),
+    Step(purge.due, alone(purge.step)),
+    Step(keys.expired, keys.DROP),
+    Step(commands_log.old, commands_log.DROP),
 )

@@ -18,12 +18,19 @@ from mailproxy.store import (
     accounts,
     bodies,
     boot,
+    commands_log,
+    declared,
+    deletion,
+    keys,
+    lane_flags,
     listing,
     reports,
+    purge,
     retention,
     statements,
     statements_intake,
     suspensions,
+    tenants,
     upkeep,
 )
 from mailproxy.store.compiling import SIZES, Bulk, Statement
@@ -34,12 +41,19 @@ MODULES = (
     accounts,
     bodies,
     boot,
+    commands_log,
+    declared,
+    deletion,
+    keys,
+    lane_flags,
     listing,
     reports,
+    purge,
     retention,
     statements,
     statements_intake,
     suspensions,
+    tenants,
     upkeep,
 )
 
@@ -57,10 +71,19 @@ LARGE = (
 
 #: Walks through the open messages, which are meant: at a start after a crash, and on a reader for
 #: the mail of a deleted account.
-WALKS = {"_LEASED", "_OTHERS"}
+WALKS = {"_LEASED", "_OTHERS", "_OTHERS_OF_TENANT"}
 
-#: Statements that sort, but only the few rows of one message or one request.
-SORTS = {"_TIMELINE", "_EVENTS", "DEFAULT_ACCOUNTS", "_LAST", "_DUE_ACCOUNTS"}
+#: Statements that sort, but only the few rows of one message, one request, or a small table.
+SORTS = {
+    "_TIMELINE",
+    "_EVENTS",
+    "DEFAULT_ACCOUNTS",
+    "_LAST",
+    "_DUE_ACCOUNTS",
+    "_GOOD",
+    "_BY_USE",
+    "_DUE",
+}
 
 LISTS = ("pks", "pairs", "ids", "lanes")
 
