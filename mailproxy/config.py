@@ -2,9 +2,9 @@
 Every setting of the service, declared once, and how a start comes by its values.
 
 A setting is one field of :class:`Settings`. The field's name gives the variable (``GMP_`` and the
-name in capitals) and the option (``--`` and the name with dashes); :func:`_setting` adds the place
-in the ini file, the kind of value, the default and what it is for. The reference in ``docs/`` is
-made from the same table.
+name in capitals) and the option (``--`` and the name with dashes); ``setting()`` adds the place in
+the ini file, the kind of value, the default and what it is for. The reference in ``docs/`` is made
+from the same table.
 
 :func:`load` only reads. What must be made first — the data directory, a token, a key — is
 :mod:`mailproxy.config_secrets`' business, once the service has the user it runs as.
@@ -19,18 +19,20 @@ from typing import Any
 
 import attrs
 
+from mailproxy.config_accounts import declared
+from mailproxy.config_attachments import AttachmentSettings
 from mailproxy.config_check import check, is_local
-from mailproxy.config_sources import Variable, find, read_ini, strangers
+from mailproxy.config_sources import Variable, find, read_ini, setting, strangers
 from mailproxy.config_values import (
     Certificates,
     Credential,
     DatabasePath,
     Delays,
     Directory,
+    File,
     HeloName,
     Host,
     Keys,
-    Kind,
     Listen,
     Networks,
     Seconds,
@@ -40,6 +42,7 @@ from mailproxy.config_values import (
     Whole,
     Word,
 )
+from mailproxy.records import AccountSpec
 
 _DAY = 86400.0
 _YEAR = 365 * _DAY
@@ -47,14 +50,6 @@ _YEAR = 365 * _DAY
 #: Names of the contract that a later release will read; until then they only cause a warning.
 NOT_YET = frozenset(
     {
-        "GMP_CACHE_MEMORY_MAX_MB",
-        "GMP_CACHE_MEMORY_TTL_SECONDS",
-        "GMP_CACHE_DISK_DIR",
-        "GMP_CACHE_DISK_MAX_MB",
-        "GMP_CACHE_DISK_TTL_SECONDS",
-        "GMP_ATTACHMENT_ROOTS",
-        "GMP_ATTACHMENT_ALLOW",
-        "GMP_ATTACHMENT_MAX_BYTES",
         "GMP_SMTP_LISTEN",
         "GMP_SMTP_TLS_CERT",
         "GMP_SMTP_TLS_KEY",
@@ -63,40 +58,21 @@ NOT_YET = frozenset(
 )
 
 
-def _setting(
-    where: str, kind: Kind, default: Any, says: str, *, secret: bool = False, shown: str = ""
-) -> Any:
-    """
-    A field of :class:`Settings`.
-
-    :param where: ``section.key`` in the ini file.
-    :param shown: the default in words, where it is not simply *default*.
-    """
-    section, _, key = where.partition(".")
-    return attrs.field(
-        default=default,
-        repr=not secret,
-        metadata={
-            "section": section, "key": key, "kind": kind, "secret": secret,
-            "says": says, "shown": shown,
-        },
-    )  # fmt: skip
-
-
 @attrs.frozen(kw_only=True)
-class Settings:
+class Settings(AttachmentSettings):
     """
     What the service was told, checked. Paths are absolute; nothing has been made or opened yet.
 
+    :param accounts: those that are declared.
     :param warnings: what the operator should know of the configuration, one line each.
     """
 
-    host: str = _setting("server.host", Host(), "0.0.0.0", "Address the API listens on.")
-    port: int = _setting("server.port", Whole(0, 65535), 8000, "Port of the API; 0: any free one.")
-    http_listen: str | None = _setting(
+    host: str = setting("server.host", Host(), "0.0.0.0", "Address the API listens on.")
+    port: int = setting("server.port", Whole(0, 65535), 8000, "Port of the API; 0: any free one.")
+    http_listen: str | None = setting(
         "server.listen", Listen(), None, "Where the API listens, instead of host and port."
     )
-    api_token: str | None = _setting(
+    api_token: str | None = setting(
         "server.api_token",
         Token(),
         None,
@@ -104,44 +80,47 @@ class Settings:
         secret=True,
         shown="generated into the data directory",
     )
-    metrics_token: str | None = _setting(
+    metrics_token: str | None = setting(
         "server.metrics_token",
         Token(),
         None,
         "The token /metrics asks for, if it shall ask for one.",
         secret=True,
     )
-    allow_no_token: bool = _setting(
+    allow_no_token: bool = setting(
         "server.allow_no_token",
         Switch(),
         False,
         "Serve the API without a token; only where it listens on this machine alone.",
     )
-    trusted_proxies: tuple[str, ...] = _setting(
+    trusted_proxies: tuple[str, ...] = setting(
         "server.trusted_proxies",
         Networks(),
         (),
         "Reverse proxies whose X-Forwarded-For says in the log who called.",
     )
-    ca_file: Path | None = _setting(
+    ca_file: Path | None = setting(
         "server.ca_file", Certificates(), None, "Further certificate authorities to trust."
     )
 
-    db_path: Path = _setting(
+    db_path: Path = setting(
         "storage.db_path",
         DatabasePath(),
         Path("data/mail_service.db"),
         "The SQLite database that holds every message.",
         shown="/data/mail_service.db where /data exists, else ./data/mail_service.db",
     )
-    data_dir: Path = _setting(
+    data_dir: Path = setting(
         "storage.data_dir",
         Directory(),
         Path("data"),
         "Where the generated token and key are kept.",
         shown="the directory of the database",
     )
-    encryption_key: tuple[str, ...] = _setting(
+    accounts_file: Path | None = setting(
+        "server.accounts_file", File(), None, "A file that declares accounts, ini or JSON."
+    )
+    encryption_key: tuple[str, ...] = setting(
         "security.encryption_key",
         Keys(),
         (),
@@ -150,136 +129,137 @@ class Settings:
         shown="generated into the data directory",
     )
 
-    scheduler_active: bool = _setting(
+    scheduler_active: bool = setting(
         "scheduler.active", Switch(), True, "Send mail; if not, wait for the activate command."
     )
 
-    client_sync_url: str | None = _setting(
+    client_sync_url: str | None = setting(
         "client.client_sync_url", Url(), None, "Where delivery reports are POSTed."
     )
-    client_sync_user: str | None = _setting(
+    client_sync_user: str | None = setting(
         "client.client_sync_user", Credential(), None, "User for the report URL (Basic)."
     )
-    client_sync_password: str | None = _setting(
+    client_sync_password: str | None = setting(
         "client.client_sync_password", Credential(), None, "Its password.", secret=True
     )
-    client_sync_token: str | None = _setting(
+    client_sync_token: str | None = setting(
         "client.client_sync_token",
         Token(),
         None,
         "Token for the report URL (Bearer); wins over user and password.",
         secret=True,
     )
-    client_sync_timeout: float = _setting(
+    client_sync_timeout: float = setting(
         "client.client_sync_timeout",
         Seconds(1, 3600),
         300.0,
         "How long one report call may take; the application may submit mail inside it.",
     )
-    client_sync_interval: float = _setting(
+    client_sync_interval: float = setting(
         "client.client_sync_interval",
         Seconds(0.1, _DAY),
         300.0,
         "An empty report is sent after this time without other contact.",
     )
 
-    send_loop_interval: float = _setting(
+    send_loop_interval: float = setting(
         "delivery.send_interval_seconds",
         Seconds(0.01, 3600),
         0.5,
         "How often to look for due mail besides being woken; a net, not a pace.",
     )
-    test_mode: bool = _setting(
+    test_mode: bool = setting(
         "delivery.test_mode", Switch(), False, "Nothing is sent until run-now, then what is due."
     )
-    default_priority: int = _setting(
+    default_priority: int = setting(
         "delivery.default_priority", Whole(0, 3), 2, "Priority of a message that names none."
     )
-    batch_size_per_account: int = _setting(
+    batch_size_per_account: int = setting(
         "delivery.batch_size_per_account",
         Whole(1, 10_000),
         50,
         "Most messages of one account taken up at once.",
     )
-    retry_delays: tuple[float, ...] = _setting(
+    retry_delays: tuple[float, ...] = setting(
         "delivery.retry_delays",
         Delays(Seconds(0.01, _YEAR)),
         (60.0, 300.0, 900.0, 3600.0, 7200.0, 14400.0),
         "Seconds to wait after the 1st, 2nd, ... failed attempt; the last one repeats.",
     )
-    max_age_seconds: float = _setting(
+    max_age_seconds: float = setting(
         "delivery.max_age_seconds",
         Seconds(1, _YEAR),
         _DAY,
         "How long a message is tried before it fails.",
     )
-    account_fault_max_age_seconds: float = _setting(
+    account_fault_max_age_seconds: float = setting(
         "delivery.account_fault_max_age_seconds",
         Seconds(1, _YEAR),
         5 * _DAY,
         "The same while the account, not the message, is at fault.",
     )
-    helo_name: str = _setting(
+    helo_name: str = setting(
         "delivery.helo_name",
         HeloName(),
         "localhost",
         "What we call ourselves in EHLO and in the Message-IDs we make.",
         shown="the name of the host",
     )
-    drain_seconds: float = _setting(
+    drain_seconds: float = setting(
         "delivery.drain_seconds",
         Seconds(0, 3600),
         25.0,
         "How long a stop waits for deliveries that have begun.",
     )
-    delivery_report_retention_seconds: float = _setting(
+    delivery_report_retention_seconds: float = setting(
         "delivery.delivery_report_retention_seconds",
         Seconds(0, 10 * _YEAR),
         7 * _DAY,
         "How long finished and reported messages are kept.",
     )
-    idempotency_seconds: float = _setting(
+    idempotency_seconds: float = setting(
         "delivery.idempotency_seconds",
         Seconds(0, 10 * _YEAR),
         30 * _DAY,
         "How long the id of a removed message is remembered, so that it is not sent again.",
     )
-    report_max_age_seconds: float = _setting(
+    report_max_age_seconds: float = setting(
         "delivery.report_max_age_seconds",
         Seconds(1, 10 * _YEAR),
         30 * _DAY,
         "How long a report that is not taken is kept.",
     )
 
-    max_request_bytes: int = _setting(
+    max_request_bytes: int = setting(
         "limits.max_request_bytes", Whole(1024, 2**31 - 1), 64 * 2**20, "Largest API request."
     )
-    max_batch: int = _setting(
+    max_batch: int = setting(
         "limits.max_batch", Whole(1, 100_000), 10_000, "Most messages in one request."
     )
-    max_message_bytes: int = _setting(
+    max_message_bytes: int = setting(
         "limits.max_message_bytes",
         Whole(1024, 2**30),
         50 * 2**20,
         "Largest message, composed.",
     )
-    max_recipients: int = _setting(
+    max_recipients: int = setting(
         "limits.max_recipients", Whole(1, 100_000), 1000, "Most recipients of one message."
     )
 
-    log_level: str = _setting(
+    log_level: str = setting(
         "logging.level",
         Word(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
         "INFO",
         "What is logged; DEBUG also tells each HTTP request, SMTP command and reply.",
     )
-    log_delivery_activity: bool = _setting(
+    log_delivery_activity: bool = setting(
         "logging.delivery_activity",
         Switch(),
         False,
         "One line per delivery attempt and per report call.",
     )
 
+    accounts: tuple[AccountSpec, ...] = attrs.field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -320,6 +300,7 @@ def load(
     options: Mapping[str, str | None] | None = None,
     cwd: Path | None = None,
     *,
+    accounts: bool = True,
     volume: Path = Path("/data"),
     hostname: Callable[[], str] = socket.gethostname,
 ) -> Settings:
@@ -330,6 +311,7 @@ def load(
 
     :param options: option names with underscores, as in ``{"port": "8025"}``; None: not given.
     :param cwd: where relative paths start, and ``config.ini`` is looked for; absolute.
+    :param accounts: whether declared accounts are read, with their secrets.
     :param volume: a directory to keep the database in by default, if it exists.
     :param hostname: gives the host's name.
     :raises ConfigurationError: the first value that is wrong.
@@ -344,6 +326,8 @@ def load(
             values[variable.field] = found
     warnings = strangers(VARIABLES, NOT_YET, environ, ini)
     _fill(values, base, volume, hostname, warnings)
+    if accounts:
+        values["accounts"] = declared(ini, values.get("accounts_file"), environ, base)
     settings = Settings(**values)
     warnings += check(settings)
     return attrs.evolve(settings, warnings=tuple(warnings))

@@ -68,6 +68,26 @@ class Variable:
         return ",".join(f"{v:.10g}" if isinstance(v, float) else str(v) for v in values)
 
 
+def setting(
+    where: str, kind: Kind, default: Any, says: str, *, secret: bool = False, shown: str = ""
+) -> Any:
+    """
+    A field of ``Settings``.
+
+    :param where: ``section.key`` in the ini file.
+    :param shown: the default in words, where it is not simply *default*.
+    """
+    section, _, key = where.partition(".")
+    return attrs.field(
+        default=default,
+        repr=not secret,
+        metadata={
+            "section": section, "key": key, "kind": kind, "secret": secret,
+            "says": says, "shown": shown,
+        },
+    )  # fmt: skip
+
+
 @attrs.frozen
 class Ini:
     """
@@ -89,19 +109,19 @@ def read_ini(options: Mapping[str, str], environ: Mapping[str, str], base: Path)
     """
     named = (options.get("config") or environ.get("GMP_CONFIG") or "").strip()
     path = base / (named or DEFAULT_INI)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        if not named:
-            return Ini(None, {})
-        raise ConfigurationError(
-            "GMP_CONFIG", f"there is no file {shown(str(path), 200)}"
-        ) from None
-    except OSError as error:
-        problem = f"cannot read {shown(str(path), 200)}: {error.strerror}"
-        raise ConfigurationError("GMP_CONFIG", problem) from None
-    except UnicodeDecodeError:
-        raise ConfigurationError("GMP_CONFIG", f"{shown(str(path), 200)} is not UTF-8") from None
+    if not named and not path.exists():
+        return Ini(None, {})
+    return parse_ini("GMP_CONFIG", path)
+
+
+def parse_ini(variable: str, path: Path) -> Ini:
+    """
+    Read an ini file.
+
+    :param variable: what named it.
+    :raises ConfigurationError: it cannot be read, or is not an ini file.
+    """
+    text = read_text(variable, path)
     parser = ConfigParser(interpolation=None)
     try:
         parser.read_string(text)
@@ -113,7 +133,7 @@ def read_ini(options: Mapping[str, str], environ: Mapping[str, str], base: Path)
         problem = (
             f"{shown(str(path), 200)} is not an ini file: {type(error).__name__}, line {number}"
         )
-        raise ConfigurationError("GMP_CONFIG", problem) from None
+        raise ConfigurationError(variable, problem) from None
     return Ini(
         path,
         {
@@ -122,6 +142,19 @@ def read_ini(options: Mapping[str, str], environ: Mapping[str, str], base: Path)
             for key, value in parser.items(section)
         },
     )
+
+
+def read_text(variable: str, path: Path) -> str:
+    """:raises ConfigurationError: the file *path*, named by *variable*, cannot be read."""
+    name = shown(str(path), 200)
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigurationError(variable, f"there is no file {name}") from None
+    except OSError as error:
+        raise ConfigurationError(variable, f"cannot read {name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(variable, f"{name} is not UTF-8") from None
 
 
 def find(
@@ -152,7 +185,7 @@ def find(
         if text and path:
             raise ConfigurationError(label, f"given twice: also as {file_label}")
         if path:
-            label, text = file_label, _read_secret(file_label, base / path)
+            label, text = file_label, read_secret(file_label, base / path)
         if text:
             try:
                 return variable.kind.read(text, base)
@@ -161,8 +194,13 @@ def find(
     return None
 
 
-def _read_secret(label: str, path: Path) -> str:
-    """The content of a secret's file, without the white space around it."""
+def read_secret(label: str, path: Path) -> str:
+    """
+    The content of a secret's file, without the white space around it.
+
+    :param label: what named it.
+    :raises ConfigurationError: it cannot be read, is empty, or too large for a secret.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_SECRET_FILE + 1)
@@ -178,6 +216,12 @@ def _read_secret(label: str, path: Path) -> str:
     if not text:
         raise ConfigurationError(label, f"{shown(str(path), 200)} is empty")
     return text
+
+
+def account_of(section: str) -> str | None:
+    """The name of the account that a section ``[account NAME]`` declares; None for another."""
+    word, _, name = section.strip().partition(" ")
+    return name.strip() if word.lower() == "account" and name.strip() else None
 
 
 def strangers(
@@ -203,7 +247,10 @@ def strangers(
         near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.85)
         hint = f"; did you mean {near[0]}?" if near else ""
         warnings.append(f"{shown(name)[1:-1]}: unknown variable{hint}")
-    for section, key in sorted(place for place in ini.entries if place not in places):
+    unread = (place for place in ini.entries if place not in places)
+    for section, key in sorted(unread):
+        if account_of(section) is not None:
+            continue
         entry = shown(f"[{section}] {key}")[1:-1]
         warnings.append(f"{entry} in {ini.path}: not an entry this release reads")
     return warnings

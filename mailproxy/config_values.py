@@ -148,6 +148,23 @@ class Directory:
 
 
 @attrs.frozen
+class File:
+    """A file that can be read."""
+
+    says: str = "path of a file"
+
+    def read(self, text: str, base: Path) -> Path:
+        path = _path(text, base)
+        try:
+            with path.open("rb") as file:
+                file.read(1)
+        except OSError as error:
+            name = shown(str(path), 200)
+            raise ValueError(f"cannot read {name}: {error.strerror}") from None
+        return path
+
+
+@attrs.frozen
 class DatabasePath:
     """The file of an SQLite database."""
 
@@ -302,12 +319,12 @@ class Token:
 
 @attrs.frozen
 class Keys:
-    """Encryption keys, separated by commas; the first seals, all open. Never quoted."""
+    """Encryption keys, the first of which seals, and all open. Never quoted."""
 
-    says: str = "32 bytes in URL-safe base64; more than one, separated by commas, to change keys"
+    says: str = "32 bytes in URL-safe base64; to change keys several, commas or spaces between them"
 
     def read(self, text: str, base: Path) -> tuple[str, ...]:
-        keys = tuple(part.strip() for part in text.split(","))
+        keys = tuple(re.split(r"\s*,\s*|\s+", text.strip()))
         Sealer(keys)
         return keys
 

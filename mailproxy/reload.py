@@ -7,19 +7,20 @@ change while the service runs is taken over at once; the rest is named, and wait
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 from twisted.logger import Logger
 
 from mailproxy.config import VARIABLES, Settings
 from mailproxy.errors import ConfigurationError
-from mailproxy.log import set_level
+from mailproxy.log import hide, set_level
+from mailproxy.records import AccountSpec
 
 _log = Logger()
 
 #: The settings that take effect at once.
-AT_ONCE = frozenset({"log_level", "log_delivery_activity"})
+AT_ONCE = frozenset({"log_level", "log_delivery_activity", "accounts_file", "accounts"})
 
 
 @attrs.define
@@ -28,11 +29,14 @@ class Reload:
     :param settings: in force now.
     :param read: reads the configuration as the start did.
     :param log_activity: has attempts and report calls logged, or not.
+    :param declare: makes these the declared accounts; also if they are as before, since their
+        secrets, or what the store made of them, may not be.
     """
 
     settings: Settings
     read: Callable[[], Settings]
     log_activity: Callable[[bool], None]
+    declare: Callable[[Sequence[AccountSpec]], object]
 
     def __call__(self) -> None:
         """Read again, and take over what can be; never raises."""
@@ -51,6 +55,8 @@ class Reload:
         ]
         set_level(new.log_level)
         self.log_activity(new.log_delivery_activity)
+        hide(*(account.password for account in new.accounts))
+        self.declare(new.accounts)
         now = {name: getattr(new, name) for name in AT_ONCE}
         self.settings = attrs.evolve(self.settings, **now)
         later = [variable.name for variable in changed if variable.field not in AT_ONCE]

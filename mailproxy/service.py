@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -39,6 +39,7 @@ from mailproxy.errors import ConfigurationError, StoreRefused
 from mailproxy.interfaces import IClock, IControl, IReportSink, IStore
 from mailproxy.metrics import Metrics
 from mailproxy.model import DEFAULT_TENANT
+from mailproxy.records import AccountSpec
 from mailproxy.reload import Reload
 from mailproxy.report.agent import make_agent
 from mailproxy.report.http import HttpSink
@@ -108,7 +109,7 @@ class MailProxy(Service):
         self._parts: Parts | None = None
         self._draining = False
         self._signals = Signals(reactor)
-        self._reload = Reload(settings, read, self._log_activity)
+        self._reload = Reload(settings, read, self._log_activity, self._declare)
 
     # -- start -----------------------------------------------------------------------------
 
@@ -138,6 +139,7 @@ class MailProxy(Service):
         if not self._settings.scheduler_active:
             await parts.store.suspend(None, None, self._clock.now())
             _log.info("sending is suspended by GMP_SCHEDULER_ACTIVE until the activate command")
+        await parts.store.declare_accounts(self._settings.accounts, self._clock.now())
         if self._parts is not parts:
             return
         parts.store.subscribe(parts.reporter)
@@ -333,6 +335,12 @@ class MailProxy(Service):
 
         self._signals.on(signal.SIGTERM, cut)
         self._signals.on(signal.SIGINT, cut)
+
+    def _declare(self, specs: Sequence[AccountSpec]) -> None:
+        """The configuration was read again, and declares these accounts now."""
+        if self._parts is not None:
+            made = self._parts.store.declare_accounts(specs, self._clock.now())
+            Deferred.fromCoroutine(_quietly("declaring the accounts", made))
 
     def _log_activity(self, wanted: bool) -> None:
         if self._parts is not None:

@@ -136,6 +136,7 @@ def _set_up_log(settings: Settings, options: Options) -> None:
         settings.client_sync_password,
         settings.client_sync_token,
         *settings.encryption_key,
+        *(account.password for account in settings.accounts),
     )
     if settings.client_sync_user and settings.client_sync_password:
         hide(basic_credentials(settings.client_sync_user, settings.client_sync_password))

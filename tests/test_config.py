@@ -27,6 +27,7 @@ SAMPLES = {
     "GMP_CA_FILE": "ca.pem",
     "GMP_DB_PATH": "/var/lib/mailproxy/mail.db",
     "GMP_DATA_DIR": "/var/lib/other",
+    "GMP_ACCOUNTS_FILE": "accounts.ini",
     "GMP_ENCRYPTION_KEY": f"{new_key()},{new_key()}",
     "GMP_SCHEDULER_ACTIVE": "off",
     "GMP_CLIENT_SYNC_URL": "https://app.example/mail/proxy_sync",
@@ -51,6 +52,14 @@ SAMPLES = {
     "GMP_MAX_BATCH": "10",
     "GMP_MAX_MESSAGE_BYTES": "2048",
     "GMP_MAX_RECIPIENTS": "3",
+    "GMP_CACHE_MEMORY_MAX_MB": "0",
+    "GMP_CACHE_MEMORY_TTL_SECONDS": "1.5",
+    "GMP_CACHE_DISK_DIR": "/var/cache/mailproxy",
+    "GMP_CACHE_DISK_MAX_MB": "4096",
+    "GMP_CACHE_DISK_TTL_SECONDS": "86400",
+    "GMP_ATTACHMENT_ROOTS": "/srv/all, shop=/srv/shop",
+    "GMP_ATTACHMENT_ALLOW": "10.1.0.0/16, Files.Internal",
+    "GMP_ATTACHMENT_MAX_BYTES": "1000000",
     "GMP_LOG_LEVEL": "debug",
     "GMP_LOG_DELIVERY_ACTIVITY": "true",
 }
@@ -114,6 +123,12 @@ class DefaultTests(ConfigCase):
         self.assertEqual((67108864, 10000), (settings.max_request_bytes, settings.max_batch))
         self.assertEqual((52428800, 1000), (settings.max_message_bytes, settings.max_recipients))
         self.assertEqual(("INFO", False), (settings.log_level, settings.log_delivery_activity))
+        self.assertEqual((50, 300), (settings.cache_memory_max_mb,
+                                     settings.cache_memory_ttl_seconds))  # fmt: skip
+        self.assertEqual((None, 500, 3600), (settings.cache_disk_dir, settings.cache_disk_max_mb,
+                                             settings.cache_disk_ttl_seconds))  # fmt: skip
+        self.assertEqual(((), ()), (settings.attachment_roots, settings.attachment_allow))
+        self.assertEqual((26214400, ()), (settings.attachment_max_bytes, settings.accounts))
         self.assertEqual((), settings.warnings)
 
     def test_volume(self) -> None:
@@ -152,11 +167,14 @@ class SourceTests(ConfigCase):
         text = "".join((root / f"{name}.py").read_text() for name in ("service", "tap", "config",
                        "config_secrets"))  # fmt: skip
         for variable in VARIABLES:
-            self.assertRegex(text, rf"(settings|self)\.{variable.field}\b")
+            if variable.section != "attachments" and variable.field != "accounts_file":
+                self.assertRegex(text, rf"(settings|self)\.{variable.field}\b")
 
     def sample(self, name: str) -> str:
         if name == "GMP_CA_FILE":
             return str(make_ca(self.cwd))
+        if name == "GMP_ACCOUNTS_FILE":
+            self.write(SAMPLES[name], "[account main]\nhost = smtp.example\n")
         return SAMPLES[name]
 
     def test_every_variable_from_every_source(self) -> None:
@@ -187,6 +205,10 @@ class SourceTests(ConfigCase):
         )
         self.assertEqual((1.0, 2.5, 10.0), settings.retry_delays)
         self.assertEqual("DEBUG", settings.log_level)
+        roots = ((None, Path("/srv/all")), ("shop", Path("/srv/shop")))
+        self.assertEqual(roots, settings.attachment_roots)
+        self.assertEqual(("10.1.0.0/16", "files.internal"), settings.attachment_allow)
+        self.assertEqual(["main"], [account.id for account in settings.accounts])
         self.assertEqual((), settings.warnings)
 
     def test_order(self) -> None:

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.config import VARIABLES
+from mailproxy.config_attachments import Places, Roots
 from mailproxy.config_values import (
     Certificates,
     Delays,
     HeloName,
     Host,
+    Keys,
     Kind,
     Listen,
     Networks,
@@ -26,6 +28,7 @@ from mailproxy.config_values import (
     Word,
     shown,
 )
+from mailproxy.crypto import new_key
 from tests.scratch import scratch
 
 BASE = Path("/base")
@@ -151,3 +154,30 @@ class ValueTests(SynchronousTestCase):
         quoted = shown(text)
         self.assertTrue(quoted.isascii() and quoted.isprintable())
         self.assertLessEqual(len(quoted), 60 * 10 + 2)
+
+
+class AttachmentTests(SynchronousTestCase):
+    def test_roots(self) -> None:
+        """A root is an absolute directory, for one tenant or for all, and never the machine."""
+        kind = Roots()
+        self.assertEqual(((None, Path("/srv/a=b")),), kind.read("/srv/a=b/", BASE))
+        self.assertEqual((("a=b", Path("/srv")),), kind.read(" a=b = /srv", BASE))
+        for text in ("srv", "/", "shop=", "=/srv", "shop=srv/x", "/srv,,/x", "/srv/../etc", "x=/"):
+            self.assertIn("'", problem(kind, text), text)
+
+    def test_places(self) -> None:
+        """Places are addresses, blocks and names, each kept in its usual form."""
+        kind = Places()
+        self.assertEqual(
+            ("10.0.0.0/8", "192.0.2.7/32", "::1/128", "files_1", "a.example"),
+            kind.read("10.1.2.3/8,192.0.2.7, ::1,files_1,A.example.", BASE),
+        )
+        for text in ("10.0.0.0/40", "http://a", "a b", "-x", "a..b", ""):
+            self.assertIn("neither", problem(kind, text), text)
+
+    def test_keys(self) -> None:
+        """Keys may be separated by commas, spaces and lines, as a file of them has."""
+        keys = [new_key() for _ in range(3)]
+        for between in (",", ", ", "\n", " ", "\r\n", ",\n"):
+            self.assertEqual(tuple(keys), Keys().read(between.join(keys), BASE), repr(between))
+        self.assertIn("a key is", problem(Keys(), f"{keys[0]},,{keys[1]}"))

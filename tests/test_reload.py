@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -9,14 +10,17 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.config import Settings, load
+from mailproxy.records import AccountSpec
 from mailproxy.reload import Reload
+from tests.scratch import scratch
 
 
 class ReloadTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.environ = {"GMP_DB_PATH": "/tmp/x.db", "GMP_LOG_DELIVERY_ACTIVITY": "false"}
         self.activity: list[bool] = []
-        self.reload = Reload(self.read(), self.read, self.activity.append)
+        self.declared: list[Sequence[AccountSpec]] = []
+        self.reload = Reload(self.read(), self.read, self.activity.append, self.declared.append)
         self.events: list[LogEvent] = []
         observer = cast(ILogObserver, self.events.append)
         globalLogPublisher.addObserver(observer)
@@ -52,6 +56,35 @@ class ReloadTests(SynchronousTestCase):
         self.assertNotIn("GMP_LOG_DELIVERY_ACTIVITY", line)
         self.assertTrue(self.reload.settings.log_delivery_activity)
         self.assertEqual(8000, self.reload.settings.port)
+
+    def test_declared_accounts_are_read_again(self) -> None:
+        """A changed file of accounts takes effect at once; a bad one leaves them as they were."""
+        file = scratch(self) / "accounts.ini"
+        file.write_text("[account main]\nhost = one.example\n")
+        self.environ["GMP_ACCOUNTS_FILE"] = str(file)
+        self.reload()
+        file.write_text("[account main]\nhost = two.example\n")
+        self.reload()
+        file.write_text("[account main]\nhost = three.example\nport = many\n")
+        self.reload()
+        hosts = [[account.host for account in specs] for specs in self.declared]
+        self.assertEqual([["one.example"], ["two.example"]], hosts)
+        self.assertEqual("two.example", self.reload.settings.accounts[0].host)
+        (line,) = self.said(LogLevel.error)
+        self.assertIn("[account main] port", line)
+
+    def test_a_changed_secret_is_taken_over(self) -> None:
+        """A password file that was written anew is read, though no setting changed."""
+        home = scratch(self)
+        (home / "accounts.ini").write_text(
+            f"[account main]\nhost = a.example\nuser = u\npassword_file = {home}/secret\n"
+        )
+        self.environ["GMP_ACCOUNTS_FILE"] = str(home / "accounts.ini")
+        for secret in ("first secret", "second secret"):
+            (home / "secret").write_text(secret + "\n")
+            self.reload()
+        passwords = [account.password for specs in self.declared for account in specs]
+        self.assertEqual(["first secret", "second secret"], passwords)
 
     def test_a_reading_that_raises_changes_nothing(self) -> None:
         """Whatever goes wrong in reading is logged and the service goes on."""

@@ -25,14 +25,15 @@ def setting_options(only: Collection[str] = ()) -> list[click.Option]:
     return [config, *(_option(each) for each in VARIABLES if not only or each.field in only)]
 
 
-def load_settings(given: Mapping[str, str | None]) -> Settings:
+def load_settings(given: Mapping[str, str | None], *, accounts: bool = True) -> Settings:
     """
     The settings, with *given* (by option, underscores for dashes) on top of all other sources.
 
+    :param accounts: whether accounts that are declared are read, too.
     :raises Refused: one of them is wrong.
     """
     try:
-        return load(os.environ, given)
+        return load(os.environ, given, accounts=accounts)
     except ConfigurationError as error:
         raise Refused(str(error)) from None
 

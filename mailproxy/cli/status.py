@@ -24,7 +24,7 @@ MAX_ANSWER = 1 << 20
 
 def run(url: str | None, token: str | None, timeout: float, json: bool, **given: Any) -> None:
     """Ask, and print the answer."""
-    settings = load_settings(given)
+    settings = load_settings(given, accounts=False)
     base = (url or local_url(settings)).rstrip("/")
     if not base.startswith(("http://", "https://")):
         raise Refused("--url: not an http or https URL")

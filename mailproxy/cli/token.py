@@ -16,7 +16,7 @@ def run(**given: str | None) -> None:
     """Print the token, and nothing else, so that it can be used in ``$(mailproxy token)``."""
     from mailproxy.config_secrets import kept_token
 
-    settings = load_settings(given)
+    settings = load_settings(given, accounts=False)
     try:
         token = kept_token(settings)
     except ConfigurationError as error:
