@@ -54,7 +54,12 @@ class Described:
         """
         key = (method, path, status)
         if key not in self._judges:
-            told = self._document["paths"][path][method.lower()]["responses"]
+            verbs = self._document["paths"][path]
+            if method.lower() not in verbs:
+                usual = self._document["components"]["responses"]
+                told = {"405": usual["MethodNotAllowed"], "401": usual["Unauthorized"]}
+            else:
+                told = verbs[method.lower()]["responses"]
             if str(status) not in told:
                 return [f"{method} {path}: {status} is not described"]
             response = resolved(self._document, told[str(status)])
