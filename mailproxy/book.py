@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from mailproxy.errors import StoreError
 from mailproxy.interfaces import IClock
 from mailproxy.interfaces_tenants import ITenants
+from mailproxy.model import DEFAULT_TENANT
 from mailproxy.tenancy import ApiKey, Tenant
 
 #: Seconds between two looks at the store that nobody asked for.
@@ -31,7 +33,8 @@ class TenantBook(Service):
     :param clock: timers and the wall clock.
     :param poll: seconds between two looks.
 
-    :ivar loaded: whether the first look has come to its end; before, nobody's token is known.
+    :ivar loaded: whether keys can be judged: from the end of the first look on, and not while a
+        change that was made here could not be read back.
     """
 
     name = "tenants"
@@ -45,6 +48,8 @@ class TenantBook(Service):
         self._used: dict[bytes, float] = {}
         self._watchers: list[Callable[[str], None]] = []
         self._loop: LoopingCall | None = None
+        self._turn = DeferredLock()
+        self._waiters: list[Deferred[None]] = []
         self.loaded = False
 
     # -- what it answers ---------------------------------------------------------------------
@@ -55,7 +60,8 @@ class TenantBook(Service):
         return None if found is None or found.deleted_at is not None else found
 
     def exists(self, tenant_id: str) -> bool:
-        return self.tenant(tenant_id) is not None
+        """Whether there is such a tenant; the one of clients that know no tenants always is."""
+        return tenant_id == DEFAULT_TENANT or self.tenant(tenant_id) is not None
 
     def reported(self, tenant_id: str) -> Tenant | None:
         """The tenant as long as it is to be told anything: also while it is being deleted."""
@@ -66,19 +72,24 @@ class TenantBook(Service):
         return [each for each in self._tenants.values() if each.deleted_at is None]
 
     def key(self, token_hash: bytes) -> ApiKey | None:
-        """The key with this hash, if it is good now; its use is noted."""
+        """The key with this hash, if it is good now."""
         found = self._keys.get(token_hash)
-        now = self._clock.now()
-        if found is None or (found.expires_at is not None and found.expires_at <= now):
+        if found is None or not self.exists(found.tenant_id):
             return None
-        if not self.exists(found.tenant_id):
-            return None
-        self._used[token_hash] = now
-        return found
+        expired = found.expires_at is not None and found.expires_at <= self._clock.now()
+        return None if expired else found
+
+    def note_use(self, key: ApiKey) -> None:
+        """The key let somebody in."""
+        self._used[key.hash] = self._clock.now()
 
     def keys(self, tenant_id: str) -> list[ApiKey]:
-        """The tenant's keys, oldest first."""
-        return [each for each in self._keys.values() if each.tenant_id == tenant_id]
+        """The tenant's keys that are good now, oldest first."""
+        return [
+            attrs.evolve(each, used_at=self._used.get(each.hash, each.used_at))
+            for each in self._keys.values()
+            if each.tenant_id == tenant_id and self.key(each.hash) is not None
+        ]
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Have *watcher* called with the id of each tenant that appears, changes or goes."""
@@ -86,8 +97,22 @@ class TenantBook(Service):
 
     # -- how it stays true -------------------------------------------------------------------
 
+    async def ready(self) -> None:
+        """Wait until what is stored has been read for the first time."""
+        if not self.loaded:
+            waiter: Deferred[None] = Deferred()
+            self._waiters.append(waiter)
+            await waiter
+
     async def refresh(self) -> None:
-        """Read everything again. :raises StoreError: nothing was changed."""
+        """
+        Read everything again, after readings that are under way.
+
+        :raises StoreError: nothing was changed.
+        """
+        await self._turn.run(self._read)
+
+    async def _read(self) -> None:
         tenants = {each.id: each for each in await self._store.tenants()}
         keys = {each.hash: each for each in await self._store.keys()}
         before, self._tenants, self._keys = self._tenants, tenants, keys
@@ -95,6 +120,22 @@ class TenantBook(Service):
         for tenant_id in _differing(before, tenants):
             for watcher in self._watchers:
                 watcher(tenant_id)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(None)
+
+    async def changed(self) -> None:
+        """
+        Something was changed through this process: know it before that is answered.
+
+        If it cannot be read back, no key is judged until it is: a revoked one must not stay good,
+        nor a new one be refused.
+        """
+        try:
+            await self.refresh()
+        except StoreError as error:
+            _log.error("a change of the tenants cannot be read back: {error}", error=error)
+            self.loaded = False
 
     def startService(self) -> None:
         super().startService()
@@ -113,15 +154,23 @@ class TenantBook(Service):
     async def _look(self, *, reading: bool = True) -> None:
         """Must not raise, or the looping call stops for good."""
         try:
-            used, self._used = self._used, {}
-            if used:
-                await self._store.keys_used(used)
             if reading:
                 await self.refresh()
+            await self._note_uses()
         except StoreError as error:
             _log.warn("tenants cannot be read: {error}", error=error)
         except Exception:
             _log.failure("reading tenants")
+
+    async def _note_uses(self) -> None:
+        used, self._used = self._used, {}
+        if not used:
+            return
+        try:
+            await self._store.keys_used(used)
+        except StoreError:
+            self._used = {**used, **self._used}
+            raise
 
 
 def _differing(before: dict[str, Tenant], after: dict[str, Tenant]) -> Iterable[str]:

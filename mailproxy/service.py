@@ -26,6 +26,7 @@ from mailproxy import __version__
 from mailproxy.api.messages import IntakeRules
 from mailproxy.api.root import Api, ApiOptions
 from mailproxy.api.site import ApiSite, SiteLimits
+from mailproxy.book import TenantBook
 from mailproxy.clock import Names, SystemClock, seeded
 from mailproxy.config import Settings
 from mailproxy.config_secrets import Secrets, obtain
@@ -82,6 +83,7 @@ class Parts:
 
     helpers: Threads
     store: EmbeddedStore
+    book: TenantBook
     courier: Courier
     dispatcher: Dispatcher
     reporter: Reporter
@@ -126,6 +128,7 @@ class MailProxy(Service):
             self._parts = parts = self._build(secrets)
             parts.helpers.startService()
             parts.store.startService()
+            parts.book.startService()
         except (ConfigurationError, StoreRefused) as error:
             _log.critical("cannot start: {error}", error=error)
             raise SystemExit(f"mailproxy: {error}") from None
@@ -140,6 +143,7 @@ class MailProxy(Service):
             await parts.store.suspend(None, None, self._clock.now())
             _log.info("sending is suspended by GMP_SCHEDULER_ACTIVE until the activate command")
         await parts.store.declare_accounts(self._settings.accounts, self._clock.now())
+        await parts.book.ready()
         if self._parts is not parts:
             return
         parts.store.subscribe(parts.reporter)
@@ -180,13 +184,15 @@ class MailProxy(Service):
             interval=settings.client_sync_interval,
             log_activity=settings.log_delivery_activity,
         )
+        book = TenantBook(store, clock)
         options = self._api_options(secrets)
-        api = Api(store, self, clock, Names(), metrics, helpers, options)
+        api = Api(store, self, clock, Names(), metrics, helpers, options, book)
         endpoint = serverFromString(self._reactor, settings.listen)
         site = api.site()
         return Parts(
             helpers,
             store,
+            book,
             courier,
             dispatcher,
             reporter,
@@ -253,6 +259,7 @@ class MailProxy(Service):
             ),
             limits=SiteLimits(max_request_bytes=settings.max_request_bytes),
             trusted_proxies=settings.trusted_proxies,
+            sync_interval=settings.client_sync_interval,
         )
 
     def _listen(self, parts: Parts) -> None:
@@ -262,6 +269,7 @@ class MailProxy(Service):
             parts.listener.privilegedStartService()
             parts.listener.startService()
         except Exception as error:
+            parts.book.stopService()
             parts.store.stopService()
             parts.helpers.stopService()
             problem = f"cannot listen on {self._settings.listen}: {error}"
@@ -318,7 +326,7 @@ class MailProxy(Service):
             await _quietly("the last report", parts.reporter.flush(LAST_REPORT))
             await _quietly("closing the front door", _stopped(parts.listener))
             await _quietly("the last answers", parts.site.finish(LAST_ANSWERS))
-            for service in (parts.reporter, parts.dispatcher, parts.caretaker):
+            for service in (parts.reporter, parts.dispatcher, parts.caretaker, parts.book):
                 if service.running:
                     await _quietly("stopping", _stopped(service))
         finally:

@@ -8,18 +8,23 @@ that it can be made before a body is read.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import attrs
 from twisted.web.http_headers import Headers
 
+from mailproxy.api.answers import UNAUTHORIZED, Refused, unavailable
+from mailproxy.book import TenantBook
 from mailproxy.crypto import hash_token
+from mailproxy.tenancy import ApiKey, Scope
 
 #: What needs no token.
-OPEN_PATHS = frozenset(
-    (b"/health", b"/livez", b"/readyz", b"/metrics", b"/openapi.json", b"/docs")
-)
+OPEN_PATHS = frozenset((b"/health", b"/livez", b"/readyz", b"/metrics", b"/openapi.json", b"/docs"))
+
+#: Said to a token that is not the admin's while the tenants' keys are not at hand.
+NOT_READ_YET = unavailable("tokens cannot be judged yet, nothing was stored")
 
 
 @attrs.frozen
@@ -29,10 +34,21 @@ class Caller:
 
     :param tenant_id: the only tenant the token is good for, if it is a tenant's.
     :param admin: whether the caller may do everything, for every tenant.
+    :param scopes: what a tenant's token is good for.
+    :param prefix: of a tenant's token: by what people tell it from others.
+    :param test: whether all that is submitted counts as a test.
     """
 
     tenant_id: str | None = None
     admin: bool = False
+    scopes: frozenset[Scope] = frozenset()
+    prefix: str = ""
+    test: bool = False
+
+    @property
+    def who(self) -> str:
+        """What the command log calls the caller."""
+        return f"tenant:{self.tenant_id}:{self.prefix}" if self.tenant_id else "admin"
 
 
 ADMIN = Caller(admin=True)
@@ -41,18 +57,14 @@ ADMIN = Caller(admin=True)
 ANYONE = Caller()
 
 
-def _no_tenant(token_hash: bytes) -> str | None:
-    return None
-
-
 class Gate:
     """
-    Decides from a request's header fields who is calling.
+    Decides from a request's header fields who is calling where a token is needed.
 
     :param admin_token: None for none.
     :param metrics_token: None leaves ``/metrics`` open.
     :param allow_no_token: whether, without an admin token, every caller is the admin.
-    :param tenant_of: the tenant a token's hash belongs to, None for an unknown one.
+    :param book: knows the tenants' keys; None: there are no tenants.
     """
 
     def __init__(
@@ -60,36 +72,47 @@ class Gate:
         admin_token: str | None,
         metrics_token: str | None = None,
         allow_no_token: bool = False,
-        tenant_of: Callable[[bytes], str | None] = _no_tenant,
+        book: TenantBook | None = None,
     ) -> None:
         self._admin = hash_token(admin_token) if admin_token else None
         self._metrics = hash_token(metrics_token) if metrics_token else None
         self._everyone = allow_no_token and self._admin is None
-        self._tenant_of = tenant_of
+        self._book = book
 
-    def admit(self, method: bytes, path: bytes, headers: Headers) -> Caller | None:
+    def admit(self, headers: Headers, address: str = "") -> Caller:
         """
-        Who is calling; None if the request has to be refused.
+        Who is calling.
 
-        An open path admits anyone, whatever token comes along.
+        :param address: where the request came from: an IP address, or something else for a
+            connection that has none.
+        :raises Refused: nobody we know; a key used from outside its networks is nobody's.
         """
-        if path in OPEN_PATHS and method in (b"GET", b"HEAD"):
-            return ANYONE if path != b"/metrics" or self._may_scrape(headers) else None
         if self._everyone:
             return ADMIN
         given = self._given(headers)
         if given is None:
-            return None
+            raise Refused(UNAUTHORIZED)
         if self._is_admin(given):
             return ADMIN
-        tenant_id = self._tenant_of(given)
-        return None if tenant_id is None else Caller(tenant_id)
+        return self._tenant(given, address)
 
-    def _may_scrape(self, headers: Headers) -> bool:
+    def may_scrape(self, headers: Headers) -> bool:
+        """Whether metrics are shown to the caller."""
         if self._metrics is None:
             return True
         given = self._given(headers)
         return given is not None and (_equal(given, self._metrics) or self._is_admin(given))
+
+    def _tenant(self, given: bytes, address: str) -> Caller:
+        if self._book is None:
+            raise Refused(UNAUTHORIZED)
+        if not self._book.loaded:
+            raise Refused(NOT_READ_YET)
+        key = self._book.key(given)
+        if key is None or not _from_its_networks(key, address):
+            raise Refused(UNAUTHORIZED)
+        self._book.note_use(key)
+        return Caller(key.tenant_id, scopes=key.scopes, prefix=key.prefix, test=key.test)
 
     def _is_admin(self, given: bytes) -> bool:
         return self._admin is not None and _equal(given, self._admin)
@@ -107,6 +130,24 @@ class Gate:
 
 def _equal(a: bytes, b: bytes) -> bool:
     return hmac.compare_digest(a, b)
+
+
+def _from_its_networks(key: ApiKey, address: str) -> bool:
+    """Whether the key may be used from *address*; what is no IP address is in no network."""
+    if not key.networks:
+        return True
+    try:
+        ip, networks = ip_address(address), _networks(key.networks)
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    places = [ip] if mapped is None else [ip, mapped]
+    return any(each in network for network in networks for each in places)
+
+
+@lru_cache(maxsize=1024)
+def _networks(texts: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(text, strict=False) for text in texts)
 
 
 class Proxies:

@@ -52,6 +52,12 @@ class Call:
     caller: Caller
     path: Mapping[str, str]
     tenant_exists: Callable[[str], bool]
+    _given: list[bytes] = attrs.field(factory=list, repr=False)
+
+    @property
+    def given(self) -> bytes:
+        """What :meth:`body` has read, if it is not large; else, and before, nothing."""
+        return b"".join(self._given)
 
     def query(self, name: str) -> str | None:
         """The last value of a query parameter; None if it is absent or empty."""
@@ -129,7 +135,10 @@ class Call:
         with content:
             if size > most:
                 raise Refused(TOO_LARGE)
-            return content.read()
+            data = content.read()
+        if size <= SMALL_BYTES:
+            self._given.append(data)
+        return data
 
 
 Endpoint = Callable[[Call], Awaitable[Answer | None]]

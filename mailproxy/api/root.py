@@ -7,7 +7,7 @@ whatever goes wrong on the way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, cast
 
 import attrs
@@ -20,40 +20,37 @@ from twisted.web.server import NOT_DONE_YET, Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from mailproxy.api.accounts import Accounts
+from mailproxy.api.admission import Admission
 from mailproxy.api.answers import (
     CANNOT_READ,
     CANNOT_STORE,
     INTERNAL,
     NOT_FOUND,
-    UNAUTHORIZED,
     Answer,
     Refused,
     error,
 )
-from mailproxy.api.auth import Gate, Proxies
-from mailproxy.api.call import Call, Route, shielded
+from mailproxy.api.audit import Audit
+from mailproxy.api.auth import NOT_READ_YET, Caller, Gate, Proxies
+from mailproxy.api.call import Call, Need, Route, shielded
+from mailproxy.api.command_log import CommandLog
 from mailproxy.api.commands import Commands
 from mailproxy.api.description import Description
+from mailproxy.api.instance import Instance
+from mailproxy.api.keys import Keys
 from mailproxy.api.listing import Listing
 from mailproxy.api.messages import Intake, IntakeRules
 from mailproxy.api.site import ApiSite, SiteLimits
 from mailproxy.api.status import Status
+from mailproxy.api.tenants import Tenants
+from mailproxy.book import TenantBook
 from mailproxy.clock import Names
 from mailproxy.errors import StoreError
 from mailproxy.interfaces import IClock, IControl, InThread, IStore
 from mailproxy.metrics import Metrics
-from mailproxy.model import DEFAULT_TENANT
 from mailproxy.threads import NotRunning
 
 _log = Logger()
-
-
-def _default_only(tenant_id: str) -> bool:
-    return tenant_id == DEFAULT_TENANT
-
-
-def _no_tenant(token_hash: bytes) -> str | None:
-    return None
 
 
 @attrs.frozen
@@ -64,25 +61,23 @@ class ApiOptions:
     :param admin_token: good for everything.
     :param metrics_token: what ``/metrics`` then requires; None leaves it open.
     :param allow_no_token: whether, without an admin token, everyone is the admin.
-    :param tenant_of: the tenant that a token's hash (:func:`mailproxy.crypto.hash_token`) belongs
-        to; None for an unknown one.
-    :param tenant_exists: whether a tenant id is one we know.
     :param trusted_proxies: addresses or CIDR blocks whose ``X-Forwarded-For`` is believed.
+    :param sync_interval: seconds after which a tenant is called though there is nothing to report.
     """
 
     admin_token: str | None = attrs.field(default=None, repr=False)
     metrics_token: str | None = attrs.field(default=None, repr=False)
     allow_no_token: bool = False
-    tenant_of: Callable[[bytes], str | None] = _no_tenant
-    tenant_exists: Callable[[str], bool] = _default_only
     rules: IntakeRules = attrs.Factory(IntakeRules)
     limits: SiteLimits = attrs.Factory(SiteLimits)
     trusted_proxies: tuple[str, ...] = ()
+    sync_interval: float = 300.0
 
 
 class Api:
     """
     :param in_thread: where large requests are read, and large answers made.
+    :param book: the tenants and their keys.
     """
 
     def __init__(
@@ -94,23 +89,28 @@ class Api:
         metrics: Metrics,
         in_thread: InThread,
         options: ApiOptions,
+        book: TenantBook,
     ) -> None:
         self._clock = clock
         self._metrics = metrics
         self._options = options
-        self._gate = Gate(
-            options.admin_token, options.metrics_token, options.allow_no_token, options.tenant_of
-        )
-        routes = [
+        routes: tuple[Route, ...] = (
             *Intake(store, control, clock, names, metrics, in_thread, options.rules).routes(),
             *Commands(store, control, clock).routes(),
             *Accounts(store, clock, metrics).routes(),
             *Listing(store, clock, in_thread).routes(),
             *Status(store, control, clock, metrics, in_thread).routes(),
-        ]
+            *Tenants(store, control, clock, book, options.sync_interval).routes(),
+            *Keys(store, clock, book).routes(),
+            *Instance(store, clock).routes(),
+            *CommandLog(store).routes(),
+        )
         #: Every endpoint there is.
-        self.routes = [*routes, *Description(routes).routes()]
-        self._front = _Front(self._gate, options.tenant_exists, self.routes)
+        self.routes = (*routes, *Description(routes).routes())
+        self._proxies = Proxies(options.trusted_proxies)
+        gate = Gate(options.admin_token, options.metrics_token, options.allow_no_token, book)
+        audit = Audit(store, clock)
+        self._front = _Front(gate, self._proxies, book, audit, self.routes)
 
     def resource(self) -> Resource:
         """All endpoints, without the limits that only the site can enforce."""
@@ -118,9 +118,8 @@ class Api:
 
     def site(self) -> ApiSite:
         """What to listen with."""
-        options = self._options
-        proxies = Proxies(options.trusted_proxies)
-        return ApiSite(self._front, self._gate, options.limits, proxies, self._metrics, self._clock)
+        front, limits = self._front, self._options.limits
+        return ApiSite(front, front.admission, limits, self._proxies, self._metrics, self._clock)
 
 
 class _Front(Resource):
@@ -129,47 +128,56 @@ class _Front(Resource):
     isLeaf = True
 
     def __init__(
-        self, gate: Gate, tenant_exists: Callable[[str], bool], routes: list[Route]
+        self,
+        gate: Gate,
+        proxies: Proxies,
+        book: TenantBook,
+        audit: Audit,
+        routes: Sequence[Route],
     ) -> None:
         super().__init__()
-        self._gate = gate
-        self._tenant_exists = tenant_exists
+        self._book = book
+        self._audit = audit
         app = Klein()
         app.url_map.merge_slashes = False
         for route in routes:
             self._connect(app, route)
         app.handle_errors(HTTPException)(cast(Any, _routing_failed))
         app.handle_errors(Exception)(cast(Any, _failed))
+        self.admission = Admission(
+            gate, proxies, app.url_map, {_name(route): route for route in routes}
+        )
         self._klein = app.resource()
 
     def _connect(self, app: Klein, route: Route) -> None:
         async def handle(request: Request, **path: str) -> bytes:
             return await self._serve(route, request, path)
 
-        name = f"{route.method} {route.path}"
-        app.route(route.path, methods=[route.method], endpoint=name)(handle)
+        app.route(route.path, methods=[route.method], endpoint=_name(route))(handle)
 
     def render(self, request: Request) -> Any:
-        if self._admit(request) is None:
-            return _write(request, UNAUTHORIZED)
+        peer = getattr(request.client, "host", "-")
+        try:
+            caller = self.admission.admit(request.method, request.uri, request.requestHeaders, peer)
+        except Refused as refused:
+            return _write(request, refused.answer)
         try:
             b"/".join(request.postpath or ()).decode("utf-8")
         except UnicodeDecodeError:
             return _write(request, NOT_FOUND)
+        request.caller = caller  # type: ignore[attr-defined]  # for whoever serves it
         self._klein.render(request)
         return NOT_DONE_YET
 
-    def _admit(self, request: Request) -> Any:
-        return self._gate.admit(request.method, request.path, request.requestHeaders)
-
     async def _serve(self, route: Route, request: Request, path: dict[str, str]) -> bytes:
         request.route = route.path  # type: ignore[attr-defined]  # for the access log
-        caller = self._admit(request)
-        call = Call(request, caller, path, self._tenant_exists)
+        caller: Caller = request.caller  # type: ignore[attr-defined]
+        known = self._exists if route.needs is not Need.TOKEN else self._may_exist
+        call = Call(request, caller, path, known)
         write = route.method != "GET"
         try:
             # What writes goes on when the client leaves: half a request is nobody's wish.
-            work = route.endpoint(call)
+            work = self._perform(route, call)
             result = await (shielded(work) if write else work)
         except Refused as refused:
             result = refused.answer
@@ -184,6 +192,25 @@ class _Front(Resource):
         if result is None:
             return b""
         return _write(request, result)
+
+    async def _perform(self, route: Route, call: Call) -> Answer | None:
+        result = await route.endpoint(call)
+        if result is not None and result.status < 300:
+            await self._audit.note(route, call)
+        return result
+
+    def _exists(self, tenant_id: str) -> bool:
+        """:raises Refused: it cannot be said yet; "no" would lose mail."""
+        if not self._book.exists(tenant_id) and not self._book.loaded:
+            raise Refused(NOT_READ_YET)
+        return self._book.exists(tenant_id)
+
+    def _may_exist(self, tenant_id: str) -> bool:
+        return self._book.exists(tenant_id) or not self._book.loaded
+
+
+def _name(route: Route) -> str:
+    return f"{route.method} {route.path}"
 
 
 def _write(request: Request, result: Answer) -> bytes:

@@ -13,8 +13,9 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
-from mailproxy.api.answers import TOO_LARGE, UNAUTHORIZED, Answer
-from mailproxy.api.auth import Gate, Proxies
+from mailproxy.api.admission import Admission
+from mailproxy.api.answers import TOO_LARGE, Answer, Refused
+from mailproxy.api.auth import Proxies
 from mailproxy.api.channel import ApiChannel, LimitedRequest, content_file
 from mailproxy.interfaces import IClock
 from mailproxy.metrics import Metrics
@@ -51,7 +52,7 @@ class ApiSite(Site):
     def __init__(
         self,
         resource: IResource,
-        gate: Gate,
+        admission: Admission,
         limits: SiteLimits,
         proxies: Proxies,
         metrics: Metrics,
@@ -63,7 +64,7 @@ class ApiSite(Site):
         self.clock = clock
         self.max_request_bytes = limits.max_request_bytes
         self.header_seconds = limits.header_seconds
-        self._gate = gate
+        self._admission = admission
         self._proxies = proxies
         self._metrics = metrics
         self._max_connections = limits.max_connections
@@ -85,9 +86,11 @@ class ApiSite(Site):
         self, request: LimitedRequest, method: bytes, target: bytes, length: int | None
     ) -> Answer | None:
         """Why a body of *length* (None: not announced) is not read; None if it is."""
-        path = target.partition(b"?")[0]
-        if self._gate.admit(method, path, request.requestHeaders) is None:
-            return UNAUTHORIZED
+        peer = getattr(request.client, "host", "-")
+        try:
+            self._admission.admit(method, target, request.requestHeaders, peer)
+        except Refused as refused:
+            return refused.answer
         if length is not None and length > self.max_request_bytes:
             return TOO_LARGE
         return None

@@ -12,12 +12,15 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransportWithDisconnection
 
 from mailproxy.api.root import Api, ApiOptions
+from mailproxy.book import TenantBook
 from mailproxy.clock import Names
+from mailproxy.crypto import hash_token
 from mailproxy.interfaces import InThread
 from mailproxy.metrics import Metrics
+from mailproxy.tenancy import ApiKey
 from mailproxy.threads import inline
 from tests.fake_store import FakeStore
-from tests.fakes import FakeClock, FakeControl
+from tests.fakes import FakeClock, FakeControl, result
 
 TOKEN = "t0ken-of-the-admin-0123456789abcdef"
 
@@ -125,6 +128,8 @@ class Door:
         self.store = store(self.clock, self.names)
         self.control = FakeControl()
         self.metrics = Metrics()
+        self.book = TenantBook(self.store, self.clock)
+        result(self.book.refresh())
         self.api = Api(
             self.store,
             self.control,
@@ -133,8 +138,22 @@ class Door:
             self.metrics,
             in_thread,
             ApiOptions(**{"admin_token": TOKEN, **options}),
+            self.book,
         )
         self.site = self.api.site()
+
+    def add_key(self, tenant_id: str, token: str, **limits: Any) -> str:
+        """
+        Give a tenant, which is made if need be, the key *token*.
+
+        :param limits: fields of :class:`ApiKey`.
+        """
+        if not self.book.exists(tenant_id):
+            self.store.add_tenant(tenant_id)
+        key = ApiKey(hash_token(token), token[:8], tenant_id, **limits)
+        result(self.store.add_key(key, self.clock.now()))
+        result(self.book.refresh())
+        return token
 
     def connect(self) -> Connection:
         return Connection(self)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
+from mailproxy.api.answers import Refused
 from mailproxy.api.auth import Caller, Gate, Proxies
+from mailproxy.api.root import ApiOptions
 from mailproxy.crypto import hash_token
+from mailproxy.tenancy import Scope
 from tests.api.door import TOKEN, Door, message, request
 
 #: Every endpoint: verb, target, body.
@@ -109,10 +113,9 @@ class AccessTests(SynchronousTestCase):
 
 class TenantTokenTests(SynchronousTestCase):
     def setUp(self) -> None:
-        tokens = {hash_token("token-of-acme"): "acme", hash_token("token-of-default"): "default"}
-        tenants = {"acme", "default"}
-        self.door = Door(tenant_of=tokens.get, tenant_exists=tenants.__contains__)
-        self.door.store.add_tenant("acme")
+        self.door = Door()
+        self.door.add_key("acme", "token-of-acme")
+        self.door.add_key("default", "token-of-default")
         self.door.call("POST", "/account?tenant_id=acme", {"id": "a", "host": "a.example"})
         self.door.put_account()
 
@@ -321,13 +324,57 @@ class ProxiesTests(SynchronousTestCase):
 class GateTests(SynchronousTestCase):
     def test_caller(self) -> None:
         """The gate tells the admin from a tenant, and both from nobody."""
-        gate = Gate("admin", tenant_of={hash_token("t"): "acme"}.get)
+        door = Door()
+        door.add_key("acme", "token-of-acme", scopes=frozenset({Scope.READ}), test=True)
+        gate = Gate("admin", book=door.book)
 
-        def admit(token: str) -> Caller | None:
-            return gate.admit(b"GET", b"/status", Headers({"X-API-Token": [token]}))
+        def admit(token: str) -> Caller:
+            return gate.admit(Headers({"X-API-Token": [token]}))
 
+        self.assertEqual(Caller(admin=True), admit("admin"))
         self.assertEqual(
-            [Caller(admin=True), Caller("acme"), None], [admit("admin"), admit("t"), admit("x")]
+            Caller("acme", scopes=frozenset({Scope.READ}), prefix="token-of", test=True),
+            admit("token-of-acme"),
         )
-        anyone = gate.admit(b"GET", b"/livez", Headers({"X-API-Token": ["admin"]}))
-        self.assertEqual(Caller(), anyone)
+        self.assertEqual(
+            ["admin", "tenant:acme:token-of"], [admit(t).who for t in ("admin", "token-of-acme")]
+        )
+        with self.assertRaises(Refused) as caught:
+            admit("x")
+        self.assertEqual(401, caught.exception.answer.status)
+
+    def test_networks(self) -> None:
+        """A key with networks is good from within them alone; what is no address is in none."""
+        door = Door()
+        networks = ("192.0.2.0/24", "2001:db8::/32")
+        door.add_key("acme", "token-of-acme", networks=networks)
+        gate = Gate("admin", book=door.book)
+        headers = Headers({"X-API-Token": ["token-of-acme"]})
+        for address in ("192.0.2.7", "2001:db8::7", "::ffff:192.0.2.7"):
+            self.assertEqual("acme", gate.admit(headers, address).tenant_id, address)
+        for address in ("192.0.3.7", "2001:db9::7", "::ffff:192.0.3.7", "-", "", "localhost"):
+            with self.assertRaises(Refused, msg=address) as caught:
+                gate.admit(headers, address)
+            self.assertEqual(UNAUTHORIZED, msgspec.json.decode(caught.exception.answer.body))
+
+    def test_what_is_used_is_noted(self) -> None:
+        """A key that lets somebody in is noted as used; one that does not is not."""
+        door = Door()
+        door.add_key("acme", "token-of-acme", networks=("192.0.2.0/24",))
+        gate = Gate("admin", book=door.book)
+        headers = Headers({"X-API-Token": ["token-of-acme"]})
+        with self.assertRaises(Refused):
+            gate.admit(headers, "198.51.100.1")
+        self.assertEqual([None], [key.used_at for key in door.book.keys("acme")])
+        gate.admit(headers, "192.0.2.1")
+        self.assertEqual([door.clock.now()], [key.used_at for key in door.book.keys("acme")])
+
+    def test_nothing_of_a_token_is_shown(self) -> None:
+        """Neither a key's hash nor a token is in what callers and keys look like."""
+        door = Door()
+        door.add_key("acme", "token-of-acme-canary")
+        (key,) = door.book.keys("acme")
+        caller = Gate("a", book=door.book).admit(Headers({"X-API-Token": ["token-of-acme-canary"]}))
+        for shown in (repr(key), repr(caller), repr(ApiOptions(admin_token="canary"))):
+            self.assertNotIn("canary", shown)
+            self.assertNotIn(repr(hash_token("token-of-acme-canary")), shown)
