@@ -9,6 +9,7 @@ Everything that goes wrong on purpose, as one tree.
     + StoreBusy           the work waited too long and was withdrawn
     + StoreUnavailable    the disk or the database refused
     + StoreRefused        another process has the store, or its schema or key is not ours
+  - PartlyStored          some of a submission is stored, and the rest could not be for long
   - DeliveryError         one attempt to deliver did not come to its end
     + AccountFault        the fault is the account's: no route, bad login, bad certificate
     + SessionLost         the connection broke, timed out or broke the protocol
@@ -84,6 +85,14 @@ class StoreRefused(StoreError):
     """The store may not be opened: locked by another process, a newer schema, a wrong key."""
 
 
+class PartlyStored(MailProxyError):
+    """
+    Some messages of a large submission are stored, and the rest could not be for too long.
+
+    Neither *stored* nor *not stored* is true of it: whoever submitted it may post all of it again.
+    """
+
+
 class DeliveryError(MailProxyError):
     """One attempt to deliver one message did not come to its end."""
 
@@ -142,7 +151,7 @@ class AttachmentFault(DeliveryError):
     """
     An attachment could not be had: the message cannot be composed, nothing of it was sent.
 
-    Its text is what the application is told once there is no hope left, and begins as it expects.
+    The application knows such a failure by the first words of its text.
 
     :param filename: of the attachment.
     :param problem: one line; never a secret.
@@ -158,17 +167,12 @@ class AttachmentFault(DeliveryError):
     def __str__(self) -> str:
         return f"Attachment fetch failed for {self.filename}: {self.problem}"
 
-    @property
-    def meanwhile(self) -> str:
-        """What is said of it while there is hope."""
-        return f"attachment {self.filename}: {self.problem}"
-
 
 class LargeFileFault(AttachmentFault):
     """A large attachment is refused, or could not be put where a link would lead to it."""
 
     def __str__(self) -> str:
-        return self.meanwhile
+        return f"attachment {self.filename}: {self.problem}"
 
 
 class SinkUnavailable(MailProxyError):

@@ -8,14 +8,15 @@ implemented by any callable that returns an awaitable.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import Attribute, Interface
 
 from mailproxy.errors import AttachmentFault
-from mailproxy.interfaces_tenants import ITenants
+from mailproxy.interfaces_reports import IReports as IReports
+from mailproxy.interfaces_reports import IStatus as IStatus
 from mailproxy.interfaces_tenants import ITenants
 from mailproxy.model import (
     Account,
@@ -30,13 +31,10 @@ from mailproxy.model import (
 )
 from mailproxy.records import (
     AccountSpec,
-    Counts,
-    ListQuery,
-    MessageRecord,
     ReportItem,
     Suspension,
 )
-from mailproxy.tenancy import SyncState, SyncTest
+from mailproxy.tenancy import Once, SyncState, SyncTest
 
 T = TypeVar("T")
 
@@ -136,14 +134,22 @@ class IAccounts(Interface):
 
 class IIntake(Interface):
     async def enqueue(
-        messages: Sequence[NewMessage], now: float, deadline: float
+        messages: Sequence[NewMessage], now: float, deadline: float, once: Once | None = None
     ) -> list[Enqueued]:
         """
-        Make *messages* durable in one transaction, in order, by the same-id table.
+        Make *messages* durable, in order, by the same-id table.
+
+        Many are written in several transactions, so that others' works pass between them. Once
+        the first of these is stored, the rest is tried until it is stored as well.
 
         :param deadline: seconds to wait for the writer's turn before the work is withdrawn.
-        :return: one verdict per message, in order, **after the commit**.
+        :param once: whose answer is kept for 24 hours, stored with the last of the messages.
+        :return: one verdict per message, in order, **after the commit** of the last.
         :raises StoreError: none of them was stored.
+        :raises mailproxy.errors.PartlyStored: some were, and the rest could not be for long.
+        :raises mailproxy.tenancy.Answered: the key was used for the same request.
+        :raises mailproxy.tenancy.KeyReused: the key was used for another request; nothing was
+            stored.
         """
 
     async def suspend(tenant_id: str | None, batch: str | None, now: float) -> Suspension:
@@ -177,12 +183,33 @@ class IQueue(Interface):
     async def contents(pks: Sequence[int]) -> dict[int, Stored]:
         """Payloads and parts of claimed messages; a damaged one is missing from the answer."""
 
+    async def prepared(
+        pk: int, token: int, payload: bytes, parts: Mapping[int, bytes], size: int
+    ) -> bool:
+        """
+        Give a claimed message, of which no attempt is under way, its content as it will be sent.
+
+        :param payload: the new :class:`~mailproxy.model.Content` as JSON.
+        :param parts: contents that are new, by ``Attachment.part``; of the stored ones those that
+            *payload* still names stay.
+        :param size: of the composed message, in bytes.
+        :return: false: the lease is lost, nothing was changed.
+        """
+
+    async def refetch(tenant_id: str, now: float) -> int:
+        """
+        Make messages of the tenant that wait because an attachment could not be fetched due now.
+
+        Done in transactions of at most 500 messages. :return: how many.
+        """
+
     async def begin(intents: Sequence[tuple[int, int]], account: str, now: float) -> list[bool]:
         """
         Store an intent for each (pk, token): the point of no return.
 
-        Fenced: false where the lease is lost, the message was cancelled, held or replaced, or
-        its lane or the service is suspended, parked or deleted. Fires **after the commit**.
+        Fenced: false where the lease is lost, the message was cancelled, held or replaced, its
+        lane or the service is suspended, parked or deleted, or the domain of one of the claimed
+        recipients was paused since. Fires **after the commit**.
 
         :param account: account id, for the attempt's row.
         :raises StoreError: no intent was stored.
@@ -213,58 +240,6 @@ class IQueue(Interface):
         """Renew this node's leases (all of them, in one statement)."""
 
 
-class IReports(Interface):
-    """What the reporter asks of the store."""
-
-    async def unreported(tenant_id: str, limit: int) -> list[ReportItem]:
-        """The oldest unreported, unparked messages of a tenant, one item each, newest state."""
-
-    async def acked(event_pks: Sequence[int], now: float) -> None:
-        """Mark exactly these events as reported; later ones of the same messages are not."""
-
-    async def park_event(event_pks: Sequence[int], reason: str, now: float) -> None:
-        """The receiver will never take these; keep and count them, do not offer them again."""
-
-    async def ack_all(tenant_id: str, now: float) -> int:
-        """There is no URL for the tenant: all its events count as reported."""
-
-    async def waiting_tenants() -> list[str]:
-        """Tenants with unreported events."""
-
-    async def report_lag(now: float) -> float:
-        """Age in seconds of the oldest unreported event; 0.0 if there is none."""
-
-
-class IStatus(Interface):
-    async def counts(now: float) -> Counts:
-        """Messages by unfinished state, from the lanes."""
-
-    async def suspension(tenant_id: str | None) -> Suspension:
-        """What is suspended now."""
-
-    async def messages(query: ListQuery) -> list[MessageRecord]:
-        """
-        One page of messages: unfinished by priority and age, then finished, newest first.
-
-        A page may be shorter than asked for; only an empty one is the end. ``since`` is about
-        when a message was last updated. Of a message that was sent or cancelled the payload is
-        without its text, and a cancelled one has no error.
-        """
-
-    async def timeline(tenant_id: str, message_id: str) -> list[dict[str, Any]]:
-        """Every event of a message in order: ``{event_id, kind, at, generation, final, data}``."""
-
-    async def upkeep(now: float) -> int:
-        """
-        One step of background work (bulk acts, retention, orphans), at most 500 rows.
-
-        :return: rows touched; 0 when there is nothing left to do.
-        """
-
-    def healthy() -> bool:
-        """Whether the last write went through (readyz)."""
-
-
 class IStore(IAccounts, IIntake, IQueue, IReports, IStatus, ITenants):
     """The durable queue. Opened and closed as a service by whoever assembled it."""
 
@@ -291,30 +266,6 @@ class IFeed(Interface):
 
     async def broken(message: Claimed, error: Exception) -> None:
         """Preparing *message* raised: it is quarantined after three times."""
-
-
-class ICourier(Interface):
-    """Carries messages of one account to its upstream."""
-
-    async def carry(account: Account, feed: IFeed) -> None:
-        """
-        Take one session and send what *feed* gives until it gives no more.
-
-        :raises AccountFault: no session could be had; what had been taken from the feed was put
-            back.
-        """
-
-    async def close(deadline: float) -> None:
-        """End idle sessions with QUIT; cut what is not done after *deadline* seconds."""
-
-
-class ITransaction(Interface):
-    """One message on its way through a session."""
-
-    envelope: Envelope = Attribute("What to send.")
-
-    def begin() -> Awaitable[bool]:
-        """Asked when the envelope goes out; the body waits for it."""
 
     def aside(message: Claimed) -> None:
         """*message* has to be completed first; others go on. One of the next three follows."""
@@ -352,6 +303,30 @@ class IAttachments(Interface):
 
     async def close() -> None:
         """Break off what is under way; the feeds are told nothing more."""
+
+
+class ICourier(Interface):
+    """Carries messages of one account to its upstream."""
+
+    async def carry(account: Account, feed: IFeed) -> None:
+        """
+        Take one session and send what *feed* gives until it gives no more.
+
+        :raises AccountFault: no session could be had; what had been taken from the feed was put
+            back.
+        """
+
+    async def close(deadline: float) -> None:
+        """End idle sessions with QUIT; cut what is not done after *deadline* seconds."""
+
+
+class ITransaction(Interface):
+    """One message on its way through a session."""
+
+    envelope: Envelope = Attribute("What to send.")
+
+    def begin() -> Awaitable[bool]:
+        """Asked when the envelope goes out; the body waits for it."""
 
 
 class IReportSink(Interface):

@@ -117,6 +117,7 @@ class NewMessage:
     :param size: bytes of the composed message.
     :param message_id: ``<...>``; the client's own, or None to have one made.
     :param notes: what the timeline should say of how it was taken in (dropped headers, ...).
+    :param test: take and report it, but make no attempt. It leaves real mail of its id alone.
     """
 
     tenant_id: str
@@ -133,6 +134,7 @@ class NewMessage:
     message_id: str | None = None
     parts: tuple[bytes, ...] = ()
     notes: tuple[str, ...] = ()
+    test: bool = False
 
 
 @attrs.frozen
@@ -204,7 +206,7 @@ class Claimed:
     A message this process holds a lease on.
 
     :param token: fencing token; every later write carries it.
-    :param recipients: the open ones only.
+    :param recipients: the open ones only, but for those in paused domains.
     :param attempts: attempts begun before this one.
     :param uncertain: attempts of this generation that ended uncertain.
     :param due_since: when it became due this time.
@@ -212,6 +214,7 @@ class Claimed:
     :param payload: the payload's JSON, where it is small and there are no attachments; otherwise
         None, and ``IQueue.contents`` has it.
     :param account_version: the account's version when the message was claimed.
+    :param fetches: attachment fetches of this generation that failed.
     """
 
     pk: int
@@ -232,6 +235,7 @@ class Claimed:
     recipients: tuple[Recipient, ...]
     payload: bytes | None = attrs.field(default=None, repr=False)
     account_version: int = 0
+    fetches: int = 0
 
 
 @attrs.frozen
@@ -337,6 +341,7 @@ class Record:
         (final events always are).
     :param reason_key: what makes one deferral different from the next; the store reports a
         deferral only when this changed.
+    :param fetched_in_vain: an attachment could not be fetched; no attempt was begun.
     """
 
     pk: int
@@ -352,6 +357,7 @@ class Record:
     reason: str = ""
     data: bytes = b"{}"
     outcome: bytes | None = None
+    fetched_in_vain: bool = False
 
 
 def summarise(replies: Sequence[Reply | None]) -> str:

@@ -136,6 +136,7 @@ class ReportItem:
     The newest unreported state of one message, and the events it stands for.
 
     :param event_pks: every unreported event of the message up to this one; an ack covers them.
+    :param test: whether it tells of a test, which was never sent.
     """
 
     event_pks: tuple[int, ...]
@@ -154,6 +155,7 @@ class ReportItem:
     uncertain: bool
     message_id: str
     recipients: tuple[RecipientReport, ...]
+    test: bool = False
 
 
 @attrs.frozen

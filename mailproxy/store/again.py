@@ -12,7 +12,7 @@ import msgspec
 
 from mailproxy.model import Enqueued, NewMessage
 from mailproxy.states import EventKind, MessageState, RecipientState, Verdict
-from mailproxy.store import outcomes
+from mailproxy.store import dropping, outcomes, wording
 from mailproxy.store import statements as sql
 from mailproxy.store import statements_intake as sqi
 from mailproxy.store.directory import Directory, Owner
@@ -55,6 +55,7 @@ class Stored:
     size: int
     body_pk: int
     final_event: int | None
+    test: bool
 
 
 @attrs.frozen
@@ -103,11 +104,16 @@ def resubmitted(
 ) -> Enqueued:
     """(tenant, id) is stored."""
     state = MessageState(stored.state)
+    if element.message.test and not stored.test:
+        return _told_again(tx, stored, element) if state.final else _KEPT
     if not state.final and not stored.intent and _account_deleted(tx, stored):
         stored = _end(tx, stored, element)
         state = MessageState(stored.state)
     if state in (MessageState.UNCERTAIN, MessageState.HELD):
         return _KEPT
+    if stored.test and not element.message.test:
+        _refill(tx, directory, stored, element, owner, EventKind.GENERATION)
+        return _QUEUED
     if state is MessageState.SENT:
         return _told_again(tx, stored, element)
     if state.final:
@@ -184,7 +190,7 @@ def _refill(
     generation = stored.generation if first else stored.generation + 1
     start = max(now, message.not_before or 0.0)
     rows = Rows()
-    outcomes.drop_bodies(tx, [(stored.body_pk, stored.parts, stored.size)])
+    dropping.drop_bodies(tx, [(stored.body_pk, stored.parts, stored.size)])
     tx.do(
         sqi.REFILL,
         generation,
@@ -203,20 +209,22 @@ def _refill(
         message.size,
         len(message.parts),
         body,
+        message.test,
         stored.pk,
     )
-    _readdress(tx, rows, stored.pk, message)
+    _readdress(tx, rows, stored, message)
     add_body(tx, rows, element, body)
     rows.events.append(NewEvent(stored.pk, generation, kind, now, data=notes(message)))
-    rows.write(tx)
     tx.moved(stored.lane, stored.state, None)
-    arrived(tx, lane, owner, start)
+    arrived(tx, rows, lane, owner, stored.pk, element, start)
     tx.stale.add(stored.lane)
+    rows.write(tx)
 
 
-def _readdress(tx: Transaction, rows: Rows, pk: int, message: NewMessage) -> None:
-    """The message's own recipients, but for those who have it already."""
-    tx.do(sqi.DROP_RECIPIENTS, pk)
+def _readdress(tx: Transaction, rows: Rows, stored: Stored, message: NewMessage) -> None:
+    """The message's own recipients, but for those who have it already: of a test, nobody."""
+    pk = stored.pk
+    tx.do(sqi.DROP_ALL_RECIPIENTS if stored.test else sqi.DROP_RECIPIENTS, pk)
     kept = {row[2]: row[1] for row in tx.all(sql.RECIPIENTS_OF, numbers([pk]))}
     n = max(kept.values(), default=-1)
     for recipient in message.recipients:
@@ -267,6 +275,8 @@ def risen(
     Its row comes back as it ended, for the recipients that accepted; then it is one that ended.
     """
     message = element.message
+    if message.test and not wording.load(buried.event_report).test:
+        return Enqueued(Verdict.DUPLICATE, _differs(buried, message))
     stored = _raised(tx, directory, buried, element, owner)
     tx.do(sqi.DROP_TOMBSTONE, buried.tenant_id, buried.id)
     accepted = {
@@ -318,6 +328,7 @@ def _raised(
         message.size,
         0,
         pk,
+        False,
     )
     sent = buried.state == MessageState.SENT.value
     taken_back = buried.state == MessageState.CANCELLED.value

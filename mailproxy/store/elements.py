@@ -13,6 +13,7 @@ from mailproxy.states import RecipientState
 from mailproxy.store import statements as sql
 from mailproxy.store import statements_intake as sqi
 from mailproxy.store import texts
+from mailproxy.store.arrivals import Arrival, concerns, decide
 from mailproxy.store.directory import Lane, Owner
 from mailproxy.store.transaction import NewEvent, Transaction
 
@@ -37,6 +38,7 @@ class Rows:
     texts: list[tuple[int, bytes]] = attrs.Factory(list)
     chunks: list[tuple[int, int, int, bytes]] = attrs.Factory(list)
     events: list[NewEvent] = attrs.Factory(list)
+    arrivals: list[Arrival] = attrs.Factory(list)
     written: list[int] = attrs.Factory(list)
 
     def recipient(self, pk: int, n: int, recipient: NewRecipient) -> None:
@@ -53,10 +55,15 @@ class Rows:
         tx.append(self.events)
         for body in self.written:
             tx.do(sql.DROP_LOOSE, body)
+        decide(tx, self.arrivals)
 
 
-def arrived(tx: Transaction, lane: Lane, owner: Owner, start: float) -> None:
-    """A message is new in *lane*."""
+def arrived(
+    tx: Transaction, rows: Rows, lane: Lane, owner: Owner, pk: int, element: Element, start: float
+) -> None:
+    """The message *pk* is new in *lane*."""
+    if concerns(tx, element.message):
+        rows.arrivals.append(Arrival(pk, element.message, element.now))
     tx.moved(lane.pk, None, "queued")
     tx.due_at(lane.pk, start)
     if not lane.blocked:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -24,30 +24,16 @@ from mailproxy.clock import Names
 from mailproxy.crypto import Sealer
 from mailproxy.interfaces import IClock, IStore, IStoreObserver
 from mailproxy.metrics import Metrics
-from mailproxy.model import Account, Claimed, Enqueued, NewMessage, Record, Stored
-from mailproxy.records import (
-    AccountSpec,
-    Counts,
-    ListQuery,
-    MessageRecord,
-    ReportItem,
-    Suspension,
-)
-from mailproxy.store import (
-    accounts,
-    bodies,
-    intake,
-    listing,
-    outcomes,
-    queue,
-    reports,
-    suspensions,
-    upkeep,
-)
-from mailproxy.store.boot import check_key, committed_serial, greatest_pk, last_serial, leased
+from mailproxy.model import Account
+from mailproxy.records import AccountSpec
+from mailproxy.store import accounts, upkeep
+from mailproxy.store.boot import check_key, committed_serial, greatest_pk, last_serial
 from mailproxy.store.database import Connect, Database, connect
-from mailproxy.store.elements import pieces
 from mailproxy.store.face import DEADLINE
+from mailproxy.store.face_intake import IntakeFace
+from mailproxy.store.face_queue import QueueFace
+from mailproxy.store.face_removal import RemovalFace
+from mailproxy.store.face_reports import ReportsFace
 from mailproxy.store.face_tenants import TenantsFace
 from mailproxy.store.migrate import migrate
 from mailproxy.store.options import StoreOptions
@@ -64,7 +50,7 @@ _log = Logger()
 
 
 @implementer(IStore)
-class EmbeddedStore(TenantsFace, Service):
+class EmbeddedStore(TenantsFace, IntakeFace, QueueFace, ReportsFace, RemovalFace, Service):
     """
     :param path: of the SQLite file; its directory must exist.
     :param names: new pks, uuids and tokens; this store's own from now on.
@@ -97,6 +83,7 @@ class EmbeddedStore(TenantsFace, Service):
         self._observers: list[IStoreObserver] = []
         self._swept = False
         self._account_ids: dict[int, str] = {}
+        self._keys: dict[tuple[str, str], DeferredLock] = {}
         self._readers = Readers(self._database, reactor, options.reader_threads)
         self._writer = Writer(
             clock,
@@ -165,6 +152,10 @@ class EmbeddedStore(TenantsFace, Service):
     def healthy(self) -> bool:
         return self._connection is not None and self._writer.healthy
 
+    @property
+    def closing(self) -> bool:
+        return self._connection is None or self._writer.closing
+
     def _transaction(self, cursor: sqlite3.Cursor) -> Transaction:
         return Transaction(cursor, self._names, self.node_id, self._options, self._account_ids)
 
@@ -227,123 +218,7 @@ class EmbeddedStore(TenantsFace, Service):
     async def unpark_account(self, pk: int) -> None:
         await self._write(accounts.UNPARK, pk)
 
-    # --- intake ----------------------------------------------------------------------------------
-
-    async def enqueue(
-        self, messages: Sequence[NewMessage], now: float, deadline: float
-    ) -> list[Enqueued]:
-        ends = self._clock.seconds() + deadline
-        written: dict[int, int] = {}
-        for n, message in enumerate(messages):
-            if sum(map(len, message.parts)) > self._options.large_body_bytes:
-                written[n] = await self._written(message, now, ends)
-        call = intake.Submission(messages, now, written)
-        return await self._write(intake.ENQUEUE, call, ends - self._clock.seconds())
-
-    async def _written(self, message: NewMessage, now: float, ends: float) -> int:
-        """Write the parts of a large message ahead of it, piece by piece."""
-        body = 0
-        for part, data in enumerate(message.parts, 1):
-            for n, piece in pieces(data, self._options.chunk_bytes):
-                call = intake.Piece(body, part, n, piece, now)
-                body = await self._write(intake.PIECE, call, ends - self._clock.seconds())
-        return body
-
-    async def suspend(self, tenant_id: str | None, batch: str | None, now: float) -> Suspension:
-        scope = suspensions.Scope(tenant_id, batch, now)
-        return await self._write(suspensions.SUSPEND, scope, DEADLINE)
-
-    async def activate(self, tenant_id: str | None, batch: str | None, now: float) -> Suspension:
-        scope = suspensions.Scope(tenant_id, batch, now)
-        return await self._write(suspensions.ACTIVATE, scope, DEADLINE)
-
-    # --- queue -----------------------------------------------------------------------------------
-
-    async def due_accounts(self, now: float) -> tuple[list[int], float | None]:
-        return await self._read(listing.due_accounts, now)
-
-    async def claim(
-        self, account_pk: int, limit: int, now: float, *, oldest: bool = False, urgent: bool = False
-    ) -> list[Claimed]:
-        return await self._write(queue.CLAIM, queue.Claim(account_pk, limit, now, oldest, urgent))
-
-    async def contents(self, pks: Sequence[int]) -> dict[int, Stored]:
-        found = await self._read(bodies.contents, pks)
-        if found.damaged:
-            call = bodies.Damage(found.damaged, self._clock.now())
-            for pk in await self._write(bodies.QUARANTINE, call):
-                self._metrics.quarantined.inc()
-                _log.error(
-                    "message {pk} is held: its body is damaged: {reason}",
-                    pk=pk,
-                    reason=found.damaged[pk],
-                )
-        return found.stored
-
-    async def begin(
-        self, intents: Sequence[tuple[int, int]], account: str, now: float
-    ) -> list[bool]:
-        return await self._write(queue.BEGIN, queue.Intents(intents, account, now))
-
-    async def record(self, records: Sequence[Record]) -> list[bool]:
-        return await self._write(outcomes.RECORD, records)
-
-    async def release(self, leases: Sequence[tuple[int, int]]) -> None:
-        await self._write(queue.RELEASE, leases)
-
-    async def abandoned(self, now: float) -> list[Claimed]:
-        """All leases of other nodes: the lock file says that they are dead."""
-        if self._swept:
-            return []
-        idle, begun = await self._read(leased, self.node_id)
-        claimed: list[Claimed] = []
-        if idle or begun:
-            claimed = await self._write(queue.TAKE_OVER, queue.TakeOver(begun, idle, now))
-        self._swept = True
-        return claimed
-
-    async def heartbeat(self, now: float) -> None:
-        await self._write(queue.HEARTBEAT, now)
-
-    # --- reports ---------------------------------------------------------------------------------
-
-    async def unreported(self, tenant_id: str, limit: int) -> list[ReportItem]:
-        return await self._read(reports.unreported, tenant_id, limit)
-
-    async def acked(self, event_pks: Sequence[int], now: float) -> None:
-        await self._write(reports.ACK, reports.Ack(event_pks, now))
-
-    async def park_event(self, event_pks: Sequence[int], reason: str, now: float) -> None:
-        await self._write(reports.PARK, reports.Ack(event_pks, now, reason))
-
-    async def ack_all(self, tenant_id: str, now: float) -> int:
-        acked, step = 0, reports.STEP
-        while step == reports.STEP:
-            step = await self._write(reports.ACK_ALL, reports.AckAll(tenant_id, now))
-            acked += step
-        return acked
-
-    async def waiting_tenants(self) -> list[str]:
-        return await self._read(reports.waiting_tenants)
-
-    async def report_lag(self, now: float) -> float:
-        oldest = await self._read(reports.oldest)
-        return 0.0 if oldest is None else max(0.0, now - oldest)
-
-    # --- status ----------------------------------------------------------------------------------
-
-    async def counts(self, now: float) -> Counts:
-        return await self._read(listing.counts, now)
-
-    async def suspension(self, tenant_id: str | None) -> Suspension:
-        key = suspensions.SERVICE if tenant_id is None else tenant_id
-        return await self._read(suspensions.suspension, key)
-
-    async def messages(self, query: ListQuery) -> list[MessageRecord]:
-        return await self._read(listing.page, query)
-
-    async def timeline(self, tenant_id: str, message_id: str) -> list[dict[str, Any]]:
-        return await self._read(listing.timeline, tenant_id, message_id)
+    # --- upkeep ----------------------------------------------------------------------------------
 
     async def upkeep(self, now: float) -> int:
         for step in upkeep.STEPS:

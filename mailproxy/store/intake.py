@@ -7,17 +7,26 @@ An id that is known already is the business of :mod:`mailproxy.store.again`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
+from twisted.python.failure import Failure
 
 from mailproxy.model import Enqueued, NewMessage
 from mailproxy.states import EventKind, Verdict
-from mailproxy.store import again
+from mailproxy.store import again, answers
 from mailproxy.store import statements as sql
 from mailproxy.store.directory import Directory, Owner
 from mailproxy.store.elements import Element, Rows, add_body, arrived, notes
 from mailproxy.store.transaction import NewEvent, Transaction
 from mailproxy.store.works import Kind, alone
+from mailproxy.tenancy import Once
+
+#: What one transaction takes of a large submission, as :func:`weight` counts it.
+PIECE_ROWS = 250
+
+#: Bytes of content that cost the writer as much as the rows of a usual message.
+BYTES_OF_A_ROW = 8192
 
 _QUEUED = Enqueued(Verdict.QUEUED)
 
@@ -25,23 +34,66 @@ _QUEUED = Enqueued(Verdict.QUEUED)
 @attrs.frozen
 class Submission:
     """
+    The messages of one request, or a piece of them.
+
     :param bodies: where the parts of a large message were written already: body by its index.
+    :param once: whose answer was kept before, if it was; then the messages are not taken.
+    :param before: what became of the pieces before this one.
+    :param last: whether this is the last piece: its transaction keeps the answer.
     """
 
     messages: Sequence[NewMessage]
     now: float
     bodies: Mapping[int, int] = attrs.Factory(dict)
+    once: Once | None = None
+    before: Sequence[Enqueued] = ()
+    last: bool = True
 
 
-def enqueue(tx: Transaction, calls: Sequence[Submission]) -> list[list[Enqueued]]:
-    """Take all submissions, as if they came one after the other."""
+def weight(message: NewMessage) -> int:
+    """How much the writer has to do for *message*, in rows of a usual one."""
+    size = len(message.payload) + sum(map(len, message.parts))
+    return 1 + len(message.recipients) // 4 + size // BYTES_OF_A_ROW
+
+
+def cut(messages: Sequence[NewMessage]) -> Iterator[tuple[int, int]]:
+    """Where to cut *messages* into pieces of one transaction each; one piece if there are none."""
+    start, filled = 0, 0
+    for n, message in enumerate(messages):
+        heavy = weight(message)
+        if filled and filled + heavy > PIECE_ROWS:
+            yield start, n
+            start, filled = n, 0
+        filled += heavy
+    yield start, len(messages)
+
+
+def enqueue(tx: Transaction, calls: Sequence[Submission]) -> list[Any]:
+    """
+    Take all submissions, as if they came one after the other.
+
+    :return: for each its verdicts; a Failure for one whose key was used before.
+    """
+    if answers.repeated(calls):
+        return [answer for call in calls for answer in enqueue(tx, [call])]
+    objections = [answers.objection(tx, call) for call in calls]
     elements = [
         Element(message, call.now, call.bodies.get(n, 0))
-        for call in calls
+        for call, objection in zip(calls, objections, strict=True)
+        if objection is None
         for n, message in enumerate(call.messages)
     ]
     verdicts: Iterator[Enqueued] = iter(_all(tx, elements))
-    return [[next(verdicts) for _ in call.messages] for call in calls]
+    results: list[Any] = []
+    for call, objection in zip(calls, objections, strict=True):
+        if objection is not None:
+            results.append(Failure(objection))
+            continue
+        taken = [next(verdicts) for _ in call.messages]
+        if call.once is not None and call.last:
+            answers.keep(tx, call.once, [*call.before, *taken], call.now)
+        results.append(taken)
+    return results
 
 
 def _all(tx: Transaction, elements: Sequence[Element]) -> list[Enqueued]:
@@ -117,13 +169,14 @@ def _add(tx: Transaction, directory: Directory, rows: Rows, element: Element, ow
             message.size,
             len(message.parts),
             body,
+            message.test,
         )
     )
     for n, recipient in enumerate(message.recipients):
         rows.recipient(pk, n, recipient)
     add_body(tx, rows, element, body)
     rows.events.append(NewEvent(pk, 1, EventKind.ACCEPTED, now, data=notes(message)))
-    arrived(tx, lane, owner, start)
+    arrived(tx, rows, lane, owner, pk, element, start)
 
 
 @attrs.frozen
@@ -152,6 +205,6 @@ def write_piece(tx: Transaction, piece: Piece) -> int:
 
 
 ENQUEUE: Kind[Submission, list[Enqueued]] = Kind(
-    enqueue, "enqueue-commit", lambda call: len(call.messages)
+    enqueue, "enqueue-commit", lambda call: sum(map(weight, call.messages))
 )
 PIECE = alone(write_piece)

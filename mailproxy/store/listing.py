@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from mailproxy.states import MessageState, Priority
 from mailproxy.store.compiling import LIMIT, compiled, const, indexed, p
 from mailproxy.store.reports import recipients_of
 from mailproxy.store.schema import NEVER, accounts, events, lanes, messages, payloads, texts
+from mailproxy.store.schema_tenants import tenants
 from mailproxy.store.texts import joined
 from mailproxy.store.transaction import COUNTED, numbers
 
@@ -104,6 +106,12 @@ _DONE = compiled(
     *_TWICE,
     "limit",
 )
+_ONE = compiled(
+    select(*_SHOWN).select_from(_JOINED).where(_m.tenant_id == p("tenant"), _m.id == p("id")),
+    "tenant",
+    "id",
+)
+_TENANTS = compiled(select(tenants.c.id))
 _TIMELINE = compiled(
     select(_e.event_id, _e.kind, _e.at, _e.generation, _e.final, _e.data)
     .select_from(messages.join(events, _e.message_pk == _m.pk))
@@ -291,6 +299,16 @@ def _record(row: Any, recipients: tuple[Any, ...]) -> MessageRecord:
     payload = None if head is None else joined(head, text)
     cursor = f"u:{priority}:{pk}" if finished_at is None else f"f:{finished_at!r}:{pk}"
     return MessageRecord(*(*row[:_PAYLOAD], payload, recipients, cursor))
+
+
+def message(cursor: Any, tenant_id: str | None, message_id: str) -> MessageRecord | None:
+    """One message; where no tenant is given, of those that have the id the oldest."""
+    asked = [(tenant_id,)] if tenant_id is not None else cursor.execute(_TENANTS.sql).fetchall()
+    rows = [row for (tenant,) in asked for row in cursor.execute(_ONE.sql, (tenant, message_id))]
+    if not rows:
+        return None
+    row = min(rows, key=itemgetter(0))
+    return _record(row, tuple(recipients_of(cursor, numbers([row[0]])).get(row[0], ())))
 
 
 def timeline(cursor: Any, tenant_id: str, message_id: str) -> list[dict[str, Any]]:

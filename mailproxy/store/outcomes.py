@@ -17,9 +17,9 @@ from mailproxy.model import RecipientChange, Record
 from mailproxy.states import EventKind, MessageState, RecipientState, message_state
 from mailproxy.store import statements as sql
 from mailproxy.store import statements_outcomes as sqo
-from mailproxy.store import statements_outcomes as sqo
 from mailproxy.store import wording
 from mailproxy.store.doom import OF_ACCOUNT, Doom, doom
+from mailproxy.store.dropping import drop_bodies as drop_bodies
 from mailproxy.store.dropping import drop_texts
 from mailproxy.store.suppressions import enter, refused_for_good
 from mailproxy.store.transaction import NewEvent, Transaction, numbers

@@ -158,6 +158,7 @@ def _claimed(
         recipients=tuple(recipients[row[0]]),
         payload=payloads.get(row[16]),
         account_version=version,
+        fetches=row[17],
     )
 
 

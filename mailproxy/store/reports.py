@@ -41,10 +41,10 @@ _OLDEST = indexed(
     events,
     _UNREPORTED_INDEX,
 )
+#: What an item is made of, beside its message.
+EVENT = (_e.message_pk, _e.pk, _e.event_id, _e.generation, _e.at, _e.final, _e.report)
 _EVENTS = compiled(
-    select(_e.message_pk, _e.pk, _e.event_id, _e.generation, _e.at, _e.final, _e.report)
-    .where(_e.message_pk.in_(listed()), *_UNREPORTED)
-    .order_by(_e.pk),
+    select(*EVENT).where(_e.message_pk.in_(listed()), *_UNREPORTED).order_by(_e.pk),
     "pks",
 )
 _MESSAGES = compiled(
@@ -127,6 +127,18 @@ def _items(cursor: Any, pks: Sequence[int]) -> list[ReportItem]:
     ]
 
 
+def items_of(cursor: Any, rows: Sequence[Any]) -> list[ReportItem]:
+    """One item for each of these events (rows of :data:`EVENT`), in order."""
+    if not rows:
+        return []
+    wanted = numbers({row[0] for row in rows})
+    found = {row[0]: row for row in cursor.execute(_MESSAGES.sql, (wanted,))}
+    said = recipients_of(cursor, wanted)
+    return [
+        _item(found[row[0]], [row], tuple(said.get(row[0], ()))) for row in rows if row[0] in found
+    ]
+
+
 def recipients_of(cursor: Any, wanted: str) -> dict[int, list[RecipientReport]]:
     """The recipients of the messages *wanted* (a JSON list of pks), as reports show them."""
     said: dict[int, list[RecipientReport]] = {}
@@ -137,7 +149,8 @@ def recipients_of(cursor: Any, wanted: str) -> dict[int, list[RecipientReport]]:
 
 def _item(row: Any, waiting: Sequence[Any], said: tuple[RecipientReport, ...]) -> ReportItem:
     _, tenant_id, name, account_id, priority, message_id, _ = row
-    _, _, event_id, generation, at, final, report = waiting[-1]
+    # Of several it is the newest, which need not be the last: one may have been offered again.
+    _, _, event_id, generation, at, final, report = max(waiting, key=_age)
     told = wording.load(report)
     sent = bool(final) and told.error is None
     return ReportItem(
@@ -157,7 +170,14 @@ def _item(row: Any, waiting: Sequence[Any], said: tuple[RecipientReport, ...]) -
         uncertain=told.uncertain,
         message_id=message_id,
         recipients=said,
+        test=told.test,
     )
+
+
+def _age(event: Any) -> tuple[Any, ...]:
+    """By what the events of one message follow each other: a generation ends with its final one."""
+    _, pk, _, generation, at, final, _ = event
+    return generation, final, at, pk
 
 
 @attrs.frozen

@@ -170,6 +170,12 @@ messages = Table(
     Index("messages_open", "priority", "pk", **partial("finished_at IS NULL")),
     Index("messages_done", "finished_at", "pk", **partial("finished_at IS NOT NULL")),
     Index(
+        "messages_fetching",
+        "tenant_id",
+        "pk",
+        **partial("fetches > 0 AND finished_at IS NULL"),
+    ),
+    Index(
         "messages_destination",
         "tenant_id",
         "destination",

@@ -7,12 +7,11 @@ one JSON list, so that a group of messages costs a few steps of the database.
 
 from __future__ import annotations
 
-from sqlalchemy import and_, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from mailproxy.store.compiling import (
     LIMIT,
-    bulk,
     compiled,
     const,
     indexed,
@@ -182,6 +181,7 @@ _CLAIMED = (
     "lane",
     "parts",
     "body_pk",
+    "fetches",
 )
 LEASE = compiled(
     update(messages)
@@ -240,6 +240,7 @@ RELEASE = compiled(
     "pairs",
 )
 
+ACCOUNT_ID = compiled(select(a.id).where(a.pk == p("account")), "account")
 ACCOUNT_VERSION = compiled(
     select(a.version, a.blocked_until).where(a.pk == p("account"), a.deleted_at.is_(None)),
     "account",
@@ -284,114 +285,4 @@ ALIVE = compiled(
     "node",
     "now",
     "until",
-)
-
-# --- outcomes ------------------------------------------------------------------------------------
-
-#: What :mod:`mailproxy.store.outcomes` looks at.
-ATTEMPTED = tuple(
-    messages.c[name]
-    for name in (
-        "pk",
-        "tenant_id",
-        "generation",
-        "lane",
-        "account_pk",
-        "attempts",
-        "uncertain",
-        "intent",
-        "state",
-        "hold",
-        "lease_token",
-        "report_key",
-        "parts",
-        "body_pk",
-        "size",
-        "next_at",
-        "finished_at",
-    )
-)
-ATTEMPTED_BY_PK = compiled(select(*ATTEMPTED).where(m.pk.in_(listed())), "pks")
-SET_RECIPIENT = bulk(
-    compiled(
-        update(recipients)
-        .values(
-            state=p("state"),
-            code=p("code"),
-            enhanced=p("enhanced"),
-            reply=p("reply"),
-            done_at=p("done"),
-            attempts=r.attempts + p("tried"),
-        )
-        .where(r.message_pk == p("message"), r.n == p("number")),
-        "state",
-        "code",
-        "enhanced",
-        "reply",
-        "tried",
-        "done",
-        "message",
-        "number",
-    )
-)
-SET_OUTCOME = bulk(
-    compiled(
-        update(attempts)
-        .values(outcome_at=p("at"), outcome=p("said"))
-        .where(
-            and_(
-                attempts.c.message_pk == p("message"),
-                attempts.c.generation == p("gen"),
-                attempts.c.n == p("number"),
-            )
-        ),
-        "at",
-        "said",
-        "message",
-        "gen",
-        "number",
-    )
-)
-ACCOUNT_ID = compiled(select(a.id).where(a.pk == p("account")), "account")
-ATTEMPT_TOKEN = compiled(
-    select(attempts.c.token).where(
-        attempts.c.message_pk == p("message"),
-        attempts.c.generation == p("gen"),
-        attempts.c.n == p("number"),
-    ),
-    "message",
-    "gen",
-    "number",
-)
-SET_STATE_NAMES = (
-    "state",
-    "next_at",
-    "claim_at",
-    "uncertain",
-    "hold",
-    "held_at",
-    "deferred_reason",
-    "report_key",
-    "updated_at",
-    "finished_at",
-    "sent_ts",
-    "error_ts",
-    "error",
-    "final_event",
-)
-SET_STATE = bulk(
-    compiled(
-        update(messages)
-        .values(
-            {name: p(f"v_{name}") for name in SET_STATE_NAMES}
-            | {
-                "intent": const("0"),
-                "lease_owner": const("NULL"),
-                "lease_token": const("NULL"),
-            }
-        )
-        .where(m.pk == p("message")),
-        *(f"v_{column.name}" for column in messages.columns if column.name in SET_STATE_NAMES),
-        "message",
-    )
 )

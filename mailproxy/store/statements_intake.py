@@ -31,6 +31,7 @@ _NEW = (
     "size",
     "parts",
     "body_pk",
+    "test",
 )
 #: What a message is when no attempt of it has begun.
 _FRESH = {
@@ -56,6 +57,7 @@ _EMPTY = (
     "report_key",
     "final_event",
     "reported_at",
+    "destination",
 )
 REFILL = compiled(
     update(messages)
@@ -63,6 +65,7 @@ REFILL = compiled(
         {name: p(f"v_{name}") for name in _REFILLED}
         | _FRESH
         | {name: const("NULL") for name in _EMPTY}
+        | {"fetches": const("0")}
     )
     .where(m.pk == p("message")),
     *(f"v_{name}" for name in _REFILLED),
@@ -98,6 +101,10 @@ DROP_RECIPIENTS = compiled(
         recipients.c.state.not_in((const("'sent'"), const("'uncertain'"))),
     ),
     "message",
+)
+#: Where none of them has the message, because it was a test.
+DROP_ALL_RECIPIENTS = compiled(
+    delete(recipients).where(recipients.c.message_pk == p("message")), "message"
 )
 OFFER_AGAIN = compiled(
     update(events)
@@ -208,6 +215,7 @@ STORED = tuple(
         "size",
         "body_pk",
         "final_event",
+        "test",
     )
 )
 STORED_BY_ID = compiled(

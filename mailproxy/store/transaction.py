@@ -74,6 +74,7 @@ class Transaction:
     :param reportable: tenants the reporter is to look at after the commit.
     :param stale: lanes a message left other than by a claim: their due time has to be looked up.
     :param account_ids: of account pks, kept over transactions: an account never changes its id.
+    :param suppressing: whether a tenant, as far as it was looked up, has a suppression list.
     :param finished: the messages that ended here otherwise than cancelled, for the metrics.
     """
 
@@ -86,6 +87,7 @@ class Transaction:
     reportable: set[str] = attrs.Factory(set)
     stale: set[int] = attrs.Factory(set)
     finished: list[Finished] = attrs.Factory(list)
+    suppressing: dict[str, bool] = attrs.Factory(dict)
     _counts: dict[int, list[int]] = attrs.Factory(dict)
     _dues: dict[int, float] = attrs.Factory(dict)
 
@@ -168,6 +170,7 @@ class Transaction:
         self.reportable.clear()
         self.finished.clear()
         self.stale.clear()
+        self.suppressing.clear()
 
     def append(self, events: Sequence[NewEvent]) -> list[int]:
         """Append *events*, in order. :return: their pks."""

@@ -9,18 +9,24 @@ import msgspec
 from mailproxy.model import Record
 from mailproxy.states import RecipientState
 
+#: The reply of a test's recipients.
+TESTED = "test: not sent"
+
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     What a report's item says beside the message's rows.
 
     Of a message that was sent there is nothing to say; ``None`` stands for it.
+
+    :param test: it was a test, and counts as sent.
     """
 
     error: str | None = None
     deferred_ts: float | None = None
     deferred_reason: str | None = None
     uncertain: bool = False
+    test: bool = False
 
 
 class _Announced(msgspec.Struct):

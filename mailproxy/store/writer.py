@@ -99,6 +99,11 @@ class Writer:
         self._stopped = stopped
         return stopped
 
+    @property
+    def closing(self) -> bool:
+        """Whether it takes no more works."""
+        return self._closing
+
     def submit(self, kind: Kind[C, R], call: C, deadline: float | None = None) -> Deferred[R]:
         """
         Have *call* done in the next transaction.

@@ -59,6 +59,12 @@ def _indexes() -> None:
             ["tenant_id", "destination"],
             "destination IS NOT NULL",
         ),
+        (
+            "messages_fetching",
+            "messages",
+            ["tenant_id", "pk"],
+            "fetches > 0 AND finished_at IS NULL",
+        ),
         ("events_stream", "events", ["stream", "pk"], "stream IS NOT NULL"),
     ):
         where = sa.text(condition)
@@ -110,6 +116,7 @@ def downgrade() -> None:
     for table in ("files", "answers", "suppressions", "destinations"):
         op.drop_table(table)
     op.drop_index("events_stream", "events")
+    op.drop_index("messages_fetching", "messages")
     op.drop_index("messages_destination", "messages")
     for table, names in (
         ("bulk_jobs", ["detail"]),

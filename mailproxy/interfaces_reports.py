@@ -1,0 +1,65 @@
+"""
+The seams towards those who tell and show what became of mail: a part of
+:mod:`mailproxy.interfaces`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from zope.interface import Interface
+
+from mailproxy.records import Counts, ListQuery, MessageRecord, ReportItem, Suspension
+
+
+class IReports(Interface):
+    """What the reporter asks of the store."""
+
+    async def unreported(tenant_id: str, limit: int) -> list[ReportItem]:
+        """The oldest unreported, unparked messages of a tenant, one item each, newest state."""
+
+    async def acked(event_pks: Sequence[int], now: float) -> None:
+        """Mark exactly these events as reported; later ones of the same messages are not."""
+
+    async def park_event(event_pks: Sequence[int], reason: str, now: float) -> None:
+        """The receiver will never take these; keep and count them, do not offer them again."""
+
+    async def ack_all(tenant_id: str, now: float) -> int:
+        """There is no URL for the tenant: all its events count as reported."""
+
+    async def waiting_tenants() -> list[str]:
+        """Tenants with unreported events."""
+
+    async def report_lag(now: float) -> float:
+        """Age in seconds of the oldest unreported event; 0.0 if there is none."""
+
+
+class IStatus(Interface):
+    async def counts(now: float) -> Counts:
+        """Messages by unfinished state, from the lanes."""
+
+    async def suspension(tenant_id: str | None) -> Suspension:
+        """What is suspended now."""
+
+    async def messages(query: ListQuery) -> list[MessageRecord]:
+        """
+        One page of messages: unfinished by priority and age, then finished, newest first.
+
+        A page may be shorter than asked for; only an empty one is the end. ``since`` is about
+        when a message was last updated. Of a message that was sent or cancelled the payload is
+        without its text, and a cancelled one has no error.
+        """
+
+    async def timeline(tenant_id: str, message_id: str) -> list[dict[str, Any]]:
+        """Every event of a message in order: ``{event_id, kind, at, generation, final, data}``."""
+
+    async def upkeep(now: float) -> int:
+        """
+        One step of background work (bulk acts, retention, orphans), at most 500 rows.
+
+        :return: rows touched; 0 when there is nothing left to do.
+        """
+
+    def healthy() -> bool:
+        """Whether the last write went through (readyz)."""
