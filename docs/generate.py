@@ -62,13 +62,13 @@ one is lost, the start stops, because the passwords of the accounts cannot be re
 
 To **change the key**, make a new one with
 `python -c "from mailproxy.crypto import new_key; print(new_key())"`, and put it before the old one
-with a comma, a space or a line's end between them. Passwords are sealed with the first key from then on; those sealed before
-are still opened with the second, until they are declared again.
+with a comma, a space or a line's end between them. Passwords are sealed with the first key from
+then on; those sealed before are still opened with the second, until they are declared again.
 
 ## Declared accounts
 
-Accounts can be declared here instead of by `POST /account`: as sections of the ini file, or in a file
-of their own that `GMP_ACCOUNTS_FILE` names.
+Accounts can be declared here instead of by `POST /account`: as sections of the ini file, or in a
+file of their own that `GMP_ACCOUNTS_FILE` names.
 
 ```ini
 [account smtp-main]
@@ -85,9 +85,9 @@ password_env = NEWSLETTER_PASSWORD
 max_sessions = 2
 ```
 
-The fields are those of `POST /account`, and `tenant` (else `default`). The section's name is the id;
-where two tenants have an account of the same id, `id` says it. Lists are separated by commas. A file
-whose name ends in `.json` holds the same as a list of objects, each with its `id`.
+The fields are those of `POST /account`, and `tenant` (else `default`). The section's name is the
+id; where two tenants have an account of the same id, `id` says it. Lists are separated by commas. A
+file whose name ends in `.json` holds the same as a list of objects, each with its `id`.
 
 A password never stands in the file: `password_env` names the environment variable that holds it,
 `password_file` the file. Private certificate authorities of an account are named by `ca_pem_file`.
@@ -99,8 +99,9 @@ stays, and can be changed and deleted through the API.
 
 ## Roots of attachments
 
-`GMP_ATTACHMENT_ROOTS=/srv/public,shop=/srv/shop` lets every tenant attach files below `/srv/public`,
-and the tenant `shop` also those below `/srv/shop`. Without roots no file of the machine can be attached.
+`GMP_ATTACHMENT_ROOTS=/srv/public,shop=/srv/shop` lets every tenant attach files below
+`/srv/public`, and the tenant `shop` also those below `/srv/shop`. Without roots no file of the
+machine can be attached.
 
 ## Not in force yet
 

@@ -34,6 +34,7 @@ from mailproxy.interfaces import IClock, IReportSink
 from mailproxy.records import ReportItem
 from mailproxy.report.answer import Taken, plain, read_answer, refused, retry_after
 from mailproxy.report.encoding import MOST_BYTES, encode
+from mailproxy.report.signing import key_of, signature_headers
 from mailproxy.report.target import parse_url
 
 #: Bytes of an answer's body; a longer one is no acknowledgement.
@@ -57,6 +58,7 @@ class HttpSink:
     :param agent: connects; see :func:`mailproxy.report.agent.make_agent`.
     :param clock: for the deadline and for dates in answers.
     :param url: ``http`` or ``https``; user info is taken out of it and used for basic.
+    :param signing_secret: reports are signed with it, see :mod:`mailproxy.report.signing`.
     :param timeout: seconds for the whole call: connecting, sending and the whole answer.
     :param most_bytes: a report of several events is split rather than made larger than this.
     :raises ValueError: the URL or a credential cannot be used; the text names no secret.
@@ -71,6 +73,7 @@ class HttpSink:
         token: str | None = None,
         user: str | None = None,
         password: str | None = None,
+        signing_secret: str | None = None,
         timeout: float = 300.0,
         most_bytes: int = MOST_BYTES,
     ) -> None:
@@ -82,7 +85,10 @@ class HttpSink:
         self._clock = clock
         self._timeout = timeout
         self._most_bytes = most_bytes
-        self._secrets = tuple(each for each in (token, password) if each)
+        if signing_secret is not None:
+            key_of(signing_secret)  # or the first report would find that it is none
+        self._signing_secret = signing_secret
+        self._secrets = tuple(each for each in (token, password, signing_secret) if each)
         self._headers = Headers({"Content-Type": ["application/json"], "User-Agent": [_USER_AGENT]})
         authorization = _authorization(token, user, password)
         if authorization:
@@ -98,7 +104,7 @@ class HttpSink:
         """:meth:`mailproxy.interfaces.IReportSink.send`; cancelling it ends the connection."""
         body = encode(items, self._most_bytes)
         started = self._clock.seconds()
-        response, answer = await self._exchange(body)
+        response, answer = await self._exchange(body, self._headers_for(items, body))
         _log.debug(
             "POST {url}: {items} items, {bytes} bytes, HTTP {status} after {seconds:.3f} s",
             url=self.name,
@@ -114,7 +120,17 @@ class HttpSink:
         except SinkUnavailable as error:
             raise type(error)(self._without_secrets(error.reason), self._asked(response)) from None
 
-    async def _exchange(self, body: bytes) -> tuple[IResponse, bytes]:
+    def _headers_for(self, items: Sequence[ReportItem], body: bytes) -> Headers:
+        headers = self._headers.copy()
+        if self._signing_secret is not None:
+            event_ids = (item.event_id for item in items)
+            now = self._clock.now()
+            signed = signature_headers(self._signing_secret, event_ids, now, body)
+            for name, value in signed.items():
+                headers.setRawHeaders(name, [value])
+        return headers
+
+    async def _exchange(self, body: bytes, headers: Headers) -> tuple[IResponse, bytes]:
         """The answer's head and, of a 2xx, its body; everything else is an error."""
 
         def late(_: object, timeout: float) -> None:
@@ -125,7 +141,7 @@ class HttpSink:
                 "POST",
                 _SOMEWHERE,
                 data=body,
-                headers=self._headers,
+                headers=headers,
                 allow_redirects=False,
                 unbuffered=True,
                 reactor=self._clock,  # type: ignore[arg-type]  # or treq takes the global one

@@ -30,6 +30,7 @@ from mailproxy.interfaces import IReportSink
 from mailproxy.records import RecipientReport
 from mailproxy.report.answer import Taken
 from mailproxy.report.http import MOST_ANSWER, HttpSink
+from mailproxy.report.signing import ID, SIGNATURE, TIMESTAMP, verify
 from tests.fakes import FakeClock
 from tests.report.fakes import item
 
@@ -86,6 +87,56 @@ class HttpCase(SynchronousTestCase):
     def header(self, name: str) -> list[str] | None:
         values = self.receiver.requests[-1].requestHeaders.getRawHeaders(name)
         return None if values is None else list(values)
+
+
+class SignedTests(HttpCase):
+    SECRET = "whsec_" + b64encode(b"0123456789abcdef0123456789abcdef").decode()
+
+    def signed(self, *items: Any) -> str:
+        """The id of the last report, whose signature must be good."""
+        self.send(self.sink(signing_secret=self.SECRET), *items)
+        self.agent.flush()
+        request, body = self.receiver.requests[-1], self.receiver.bodies[-1]
+        headers = {
+            name.decode(): values[0].decode()
+            for name, values in request.requestHeaders.getAllRawHeaders()
+        }
+        return verify(body, headers, self.SECRET, self.clock.now())
+
+    def test_reports_are_signed(self) -> None:
+        """S23: each report is signed, time and id included; an empty one too."""
+        self.signed(item(1), item(2))
+        self.clock.advance(1000.0)
+        self.signed()
+
+    def test_the_id_stays(self) -> None:
+        """S23: the same events have the same id when they are offered again; others have not."""
+        first = self.signed(item(1), item(2))
+        self.clock.advance(1000.0)
+        self.assertEqual(first, self.signed(item(1), item(2)))
+        self.assertNotEqual(first, self.signed(item(1)))
+        empty = self.signed()
+        self.clock.advance(1.0)
+        self.assertNotEqual(empty, self.signed())
+
+    def test_unsigned(self) -> None:
+        """Without a secret nothing is signed."""
+        self.send(self.sink(), item())
+        self.agent.flush()
+        headers = self.receiver.requests[-1].requestHeaders
+        self.assertFalse(any(headers.hasHeader(name) for name in (ID, TIMESTAMP, SIGNATURE)))
+
+    def test_the_secret_does_not_show(self) -> None:
+        """The secret stands in no header, no repr, no refusal and no reason."""
+        error = json.dumps({"error": f"bad signature, expected {self.SECRET}"}).encode()
+        self.render = status(200, error)
+        sink = self.sink(signing_secret=self.SECRET)
+        failure = self.failureResultOf(self.send(sink, item()), SinkUnavailable)
+        told = [repr(sink), str(failure.value), repr(self.receiver.requests[-1].requestHeaders)]
+        self.assertNotIn(self.SECRET, " ".join(told))
+        with self.assertRaises(ValueError) as caught:
+            self.sink(signing_secret="hunter2")
+        self.assertNotIn("hunter2", str(caught.exception))
 
 
 class RequestTests(HttpCase):
