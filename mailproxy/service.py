@@ -1,8 +1,8 @@
 """
-The composition root: puts the parts together, starts them in order, and stops them in order.
+The composition root: has the parts put together, starts them in order, and stops them in order.
 
-The only module that knows all stages. Nothing is opened, locked or started before
-``startService``, which comes after a daemon's fork and change of user.
+With :mod:`mailproxy.service_parts` the only module that knows all stages. Nothing is opened, locked
+or started before ``startService``, which comes after a daemon's fork and change of user.
 """
 
 from __future__ import annotations
@@ -13,51 +13,25 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import attrs
-from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailproxy import __version__
-from mailproxy.api.messages import IntakeRules
-from mailproxy.api.root import Api, ApiOptions
-from mailproxy.api.site import ApiSite, SiteLimits
-from mailproxy.book import TenantBook
-from mailproxy.clock import Names, SystemClock, seeded
+from mailproxy.clock import SystemClock
 from mailproxy.config import Settings
-from mailproxy.config_secrets import Secrets, obtain
-from mailproxy.crypto import Sealer
-from mailproxy.delivery.connect import Connector
-from mailproxy.delivery.courier import Courier
-from mailproxy.delivery.pool import Pool
-from mailproxy.dispatch.caretaker import Caretaker
-from mailproxy.dispatch.dispatcher import Dispatcher, DispatchOptions
+from mailproxy.config_secrets import obtain
 from mailproxy.errors import ConfigurationError, StoreRefused
-from mailproxy.interfaces import IClock, IControl, IReportSink, IStore
-from mailproxy.metrics import Metrics
-from mailproxy.model import DEFAULT_TENANT
+from mailproxy.interfaces import IClock, IControl
 from mailproxy.records import AccountSpec
 from mailproxy.reload import Reload
-from mailproxy.report.agent import make_agent
-from mailproxy.report.http import HttpSink
-from mailproxy.report.reporter import Reporter
+from mailproxy.service_parts import Builder, Parts
 from mailproxy.signals import Signals
-from mailproxy.store.embedded import EmbeddedStore
-from mailproxy.store.options import StoreOptions
 from mailproxy.tenancy import SyncState, SyncTest
-from mailproxy.threads import Threads
 
 _log = Logger()
-
-#: Threads for what would keep the reactor busy: large requests and answers, large messages.
-HELPERS = 4
-
-#: Connections that may wait to be accepted.
-BACKLOG = 1024
 
 #: New objects, net, after which the collector looks at the youngest.
 COLLECT_AFTER = 20_000
@@ -75,21 +49,6 @@ LAST_REPORT = 5.0
 def assemble(reactor: Any, settings: Settings, read: Callable[[], Settings]) -> IService:
     """The service, ready to be started; *read* reads its settings again, for SIGHUP."""
     return MailProxy(reactor, settings, read)
-
-
-@attrs.define
-class Parts:
-    """What runs while the service runs, in the order of its start."""
-
-    helpers: Threads
-    store: EmbeddedStore
-    book: TenantBook
-    courier: Courier
-    dispatcher: Dispatcher
-    reporter: Reporter
-    caretaker: Caretaker
-    site: ApiSite
-    listener: StreamServerEndpointService
 
 
 @implementer(IControl)
@@ -125,7 +84,8 @@ class MailProxy(Service):
         self._draining = False
         try:
             secrets = obtain(self._settings)
-            self._parts = parts = self._build(secrets)
+            builder = Builder(self._reactor, self._settings, secrets, self._clock)
+            self._parts = parts = builder.build(self)
             parts.helpers.startService()
             parts.store.startService()
             parts.book.startService()
@@ -155,112 +115,6 @@ class MailProxy(Service):
         """Half a service would be worse than none."""
         _log.failure("cannot start", failure)
         self._reactor.stop()
-
-    def _build(self, secrets: Secrets) -> Parts:
-        settings, clock, metrics = self._settings, self._clock, Metrics()
-        helpers = Threads(self._reactor, "helpers", HELPERS)
-        store = EmbeddedStore(
-            settings.db_path,
-            clock=clock,
-            names=Names(),
-            sealer=Sealer(secrets.keys),
-            metrics=metrics,
-            reactor=self._reactor,
-            options=StoreOptions(
-                max_age_seconds=settings.max_age_seconds,
-                retention_seconds=settings.delivery_report_retention_seconds,
-                idempotency_seconds=settings.idempotency_seconds,
-                report_max_age_seconds=settings.report_max_age_seconds,
-            ),
-        )
-        courier = self._courier(store, metrics, helpers)
-        dispatcher = Dispatcher(store, courier, clock, seeded(), metrics, self._dispatch_options())
-        reporter = Reporter(
-            store,
-            self._sinks(),
-            clock,
-            metrics,
-            rng=seeded(),
-            interval=settings.client_sync_interval,
-            log_activity=settings.log_delivery_activity,
-        )
-        book = TenantBook(store, clock)
-        options = self._api_options(secrets)
-        api = Api(store, self, clock, Names(), metrics, helpers, options, book)
-        endpoint = serverFromString(self._reactor, settings.listen)
-        site = api.site()
-        return Parts(
-            helpers,
-            store,
-            book,
-            courier,
-            dispatcher,
-            reporter,
-            Caretaker(store, clock),
-            site,
-            StreamServerEndpointService(endpoint, site),
-        )
-
-    def _courier(self, store: IStore, metrics: Metrics, helpers: Threads) -> Courier:
-        settings = self._settings
-        pool = Pool(
-            Connector(self._reactor),
-            self._clock,
-            settings.helo_name,
-            metrics,
-            extra_ca=settings.ca_file.read_text() if settings.ca_file else None,
-            trace=settings.log_level == "DEBUG",
-        )
-        return Courier(pool, self._clock, store.contents, helpers, metrics)
-
-    def _dispatch_options(self) -> DispatchOptions:
-        settings = self._settings
-        return DispatchOptions(
-            interval=settings.send_loop_interval,
-            batch_size=settings.batch_size_per_account,
-            retry_delays=settings.retry_delays,
-            fault_max_age=settings.account_fault_max_age_seconds,
-            test_mode=settings.test_mode,
-            log_activity=settings.log_delivery_activity,
-        )
-
-    def _sinks(self) -> Callable[[str], IReportSink | None]:
-        """The seed's one tenant reports to the global URL; without one, nothing is told."""
-        settings = self._settings
-        if settings.client_sync_url is None:
-            return lambda tenant_id: None
-        ca_file = str(settings.ca_file) if settings.ca_file else None
-        try:
-            sink = HttpSink(
-                make_agent(self._reactor, ca_file),
-                self._clock,
-                settings.client_sync_url,
-                token=settings.client_sync_token,
-                user=settings.client_sync_user,
-                password=settings.client_sync_password,
-                timeout=settings.client_sync_timeout,
-            )
-        except ValueError as error:
-            raise ConfigurationError("GMP_CLIENT_SYNC_URL", str(error)) from None
-        return lambda tenant_id: sink if tenant_id == DEFAULT_TENANT else None
-
-    def _api_options(self, secrets: Secrets) -> ApiOptions:
-        settings = self._settings
-        return ApiOptions(
-            admin_token=secrets.api_token,
-            metrics_token=settings.metrics_token,
-            allow_no_token=settings.allow_no_token,
-            rules=IntakeRules(
-                max_batch=settings.max_batch,
-                max_message_bytes=settings.max_message_bytes,
-                max_recipients=settings.max_recipients,
-                default_priority=settings.default_priority,
-                helo_name=settings.helo_name,
-            ),
-            limits=SiteLimits(max_request_bytes=settings.max_request_bytes),
-            trusted_proxies=settings.trusted_proxies,
-            sync_interval=settings.client_sync_interval,
-        )
 
     def _listen(self, parts: Parts) -> None:
         """Open the front door last. :raises SystemExit: the address is taken."""

@@ -13,7 +13,12 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mailproxy"
 
 #: The only modules outside a stage that know stages: they put the program together.
-COMPOSERS = {"mailproxy.service", "mailproxy.tap", "mailproxy.__main__"}
+COMPOSERS = {
+    "mailproxy.service",
+    "mailproxy.service_parts",
+    "mailproxy.tap",
+    "mailproxy.__main__",
+}
 
 #: The most lines a module may have.
 LONGEST = 400

@@ -1,0 +1,182 @@
+"""
+What the service is made of: every part, built from the settings and connected to the others.
+
+Together with :mod:`mailproxy.service` the only module that knows all stages. Nothing is opened,
+locked or started here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.application.internet import StreamServerEndpointService
+from twisted.internet.endpoints import serverFromString
+
+from mailproxy.api.messages import IntakeRules
+from mailproxy.api.root import Api, ApiOptions
+from mailproxy.api.site import ApiSite, SiteLimits
+from mailproxy.book import TenantBook
+from mailproxy.clock import Names, seeded
+from mailproxy.config import Settings
+from mailproxy.config_secrets import Secrets
+from mailproxy.crypto import Sealer
+from mailproxy.delivery.connect import Connector
+from mailproxy.delivery.courier import Courier
+from mailproxy.delivery.pool import Pool
+from mailproxy.dispatch.caretaker import Caretaker
+from mailproxy.dispatch.dispatcher import Dispatcher, DispatchOptions
+from mailproxy.errors import ConfigurationError
+from mailproxy.interfaces import IClock, IControl, IReportSink, IStore
+from mailproxy.metrics import Metrics
+from mailproxy.model import DEFAULT_TENANT
+from mailproxy.report.agent import make_agent
+from mailproxy.report.http import HttpSink
+from mailproxy.report.reporter import Reporter
+from mailproxy.store.embedded import EmbeddedStore
+from mailproxy.store.options import StoreOptions
+from mailproxy.threads import Threads
+
+#: Threads for what would keep the reactor busy: large requests and answers, large messages.
+HELPERS = 4
+
+
+@attrs.define
+class Parts:
+    """What runs while the service runs, in the order of its start."""
+
+    helpers: Threads
+    store: EmbeddedStore
+    book: TenantBook
+    courier: Courier
+    dispatcher: Dispatcher
+    reporter: Reporter
+    caretaker: Caretaker
+    site: ApiSite
+    listener: StreamServerEndpointService
+
+
+class Builder:
+    """
+    :param settings: as loaded.
+    :param secrets: those that the settings name, or that lie in the data directory.
+    """
+
+    def __init__(self, reactor: Any, settings: Settings, secrets: Secrets, clock: IClock) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._secrets = secrets
+        self._clock = clock
+
+    def build(self, control: IControl) -> Parts:
+        """
+        Everything, nothing of it started.
+
+        :param control: what the front door may ask of it all.
+        :raises ConfigurationError: a setting is wrong.
+        """
+        settings, clock, metrics = self._settings, self._clock, Metrics()
+        helpers = Threads(self._reactor, "helpers", HELPERS)
+        store = EmbeddedStore(
+            settings.db_path,
+            clock=clock,
+            names=Names(),
+            sealer=Sealer(self._secrets.keys),
+            metrics=metrics,
+            reactor=self._reactor,
+            options=StoreOptions(
+                max_age_seconds=settings.max_age_seconds,
+                retention_seconds=settings.delivery_report_retention_seconds,
+                idempotency_seconds=settings.idempotency_seconds,
+                report_max_age_seconds=settings.report_max_age_seconds,
+            ),
+        )
+        courier = self._courier(store, metrics, helpers)
+        dispatcher = Dispatcher(store, courier, clock, seeded(), metrics, self._dispatch_options())
+        reporter = Reporter(
+            store,
+            self._sinks(),
+            clock,
+            metrics,
+            rng=seeded(),
+            interval=settings.client_sync_interval,
+            log_activity=settings.log_delivery_activity,
+        )
+        book = TenantBook(store, clock)
+        options = self._api_options()
+        api = Api(store, control, clock, Names(), metrics, helpers, options, book)
+        endpoint = serverFromString(self._reactor, settings.listen)
+        site = api.site()
+        return Parts(
+            helpers,
+            store,
+            book,
+            courier,
+            dispatcher,
+            reporter,
+            Caretaker(store, clock),
+            site,
+            StreamServerEndpointService(endpoint, site),
+        )
+
+    def _courier(self, store: IStore, metrics: Metrics, helpers: Threads) -> Courier:
+        settings = self._settings
+        pool = Pool(
+            Connector(self._reactor),
+            self._clock,
+            settings.helo_name,
+            metrics,
+            extra_ca=settings.ca_file.read_text() if settings.ca_file else None,
+            trace=settings.log_level == "DEBUG",
+        )
+        return Courier(pool, self._clock, store.contents, helpers, metrics)
+
+    def _dispatch_options(self) -> DispatchOptions:
+        settings = self._settings
+        return DispatchOptions(
+            interval=settings.send_loop_interval,
+            batch_size=settings.batch_size_per_account,
+            retry_delays=settings.retry_delays,
+            fault_max_age=settings.account_fault_max_age_seconds,
+            test_mode=settings.test_mode,
+            log_activity=settings.log_delivery_activity,
+        )
+
+    def _sinks(self) -> Callable[[str], IReportSink | None]:
+        """The seed's one tenant reports to the global URL; without one, nothing is told."""
+        settings = self._settings
+        if settings.client_sync_url is None:
+            return lambda tenant_id: None
+        ca_file = str(settings.ca_file) if settings.ca_file else None
+        try:
+            sink = HttpSink(
+                make_agent(self._reactor, ca_file),
+                self._clock,
+                settings.client_sync_url,
+                token=settings.client_sync_token,
+                user=settings.client_sync_user,
+                password=settings.client_sync_password,
+                timeout=settings.client_sync_timeout,
+            )
+        except ValueError as error:
+            raise ConfigurationError("GMP_CLIENT_SYNC_URL", str(error)) from None
+        return lambda tenant_id: sink if tenant_id == DEFAULT_TENANT else None
+
+    def _api_options(self) -> ApiOptions:
+        settings = self._settings
+        return ApiOptions(
+            admin_token=self._secrets.api_token,
+            metrics_token=settings.metrics_token,
+            allow_no_token=settings.allow_no_token,
+            rules=IntakeRules(
+                max_batch=settings.max_batch,
+                max_message_bytes=settings.max_message_bytes,
+                max_recipients=settings.max_recipients,
+                default_priority=settings.default_priority,
+                helo_name=settings.helo_name,
+            ),
+            limits=SiteLimits(max_request_bytes=settings.max_request_bytes),
+            trusted_proxies=settings.trusted_proxies,
+            sync_interval=settings.client_sync_interval,
+        )
