@@ -46,16 +46,24 @@ from tests.contracts_accounts import (
     ParkingContract,
 )
 from tests.contracts_base import StoreContract, StoreFactory
+from tests.contracts_declared import DeclaredContract
 from tests.contracts_deleted import DeletedAccountContract
 from tests.contracts_ended import EndedAgainContract, RemovedAgainContract
 from tests.contracts_intake import AgeContract, ClaimedContract, IntakeContract
 from tests.contracts_items import DeferralItemContract, FinalItemContract
+from tests.contracts_keys import CommandLogContract, KeysContract
 from tests.contracts_outcomes import OutcomeContract
 from tests.contracts_queue import ClaimOrderContract, DueContract, IntentContract, LeaseContract
 from tests.contracts_reports import AckContract
 from tests.contracts_same_id import WaitingAgainContract
 from tests.contracts_status import CountsContract, ListingContract, RetentionContract
 from tests.contracts_suspension import SuspensionContract
+from tests.contracts_tenants import (
+    InactiveTenantContract,
+    TenantRetentionContract,
+    TenantsContract,
+)
+from tests.contracts_tenants_deleted import DeletedTenantContract
 from tests.contracts_uncertain import LateContract, UncertainContract
 
 #: Every part of the contract.
@@ -84,6 +92,13 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     CountsContract,
     ListingContract,
     RetentionContract,
+    TenantsContract,
+    InactiveTenantContract,
+    TenantRetentionContract,
+    DeletedTenantContract,
+    KeysContract,
+    CommandLogContract,
+    DeclaredContract,
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -11,6 +11,7 @@ import msgspec
 from mailproxy import payload as payloads
 from mailproxy.model import Claimed, Recipient, RecipientChange, Record, Stored
 from mailproxy.states import EventKind, MessageState, RecipientState
+from mailproxy.tenancy import Suppression
 from tests.fake_store_intake import Change
 from tests.fake_store_rows import Disk, Lease, MessageRow
 
@@ -30,6 +31,8 @@ def due_accounts(disk: Disk, now: float) -> tuple[list[int], float | None]:
     for row in disk.messages.values():
         account = disk.live_account(row.account_pk)
         if row.lease is not None or row.next_at is None or account is None:
+            continue
+        if not disk.servable(row):
             continue
         if disk.may_be_sent(row, now):
             if row.next_at <= now:
@@ -51,6 +54,7 @@ def claim(change: Change, account_pk: int, limit: int, oldest: bool, urgent: boo
         and row.next_at <= change.now
         and (row.priority == 0 or not urgent)
         and change.disk.may_be_sent(row, change.now)
+        and change.disk.servable(row)
     ]
     ready.sort(key=lambda row: (0 if oldest else row.priority, row.next_at or 0.0, row.pk))
     taken = ready[:limit]
@@ -60,6 +64,9 @@ def claim(change: Change, account_pk: int, limit: int, oldest: bool, urgent: boo
 
 def _lease(change: Change, row: MessageRow) -> Claimed:
     row.lease = Lease(change.node_id, change.names.token())
+    opened = {n for n, rcpt in enumerate(row.recipients) if rcpt.state.open}
+    if not row.open_attempt:
+        row.left_out = opened.difference(change.disk.servable(row))
     account = change.disk.live_account(row.account_pk)
     small = row.size <= INLINE_BYTES and not row.parts
     return Claimed(
@@ -81,10 +88,11 @@ def _lease(change: Change, row: MessageRow) -> Claimed:
         recipients=tuple(
             Recipient(n, rcpt.address, rcpt.state)
             for n, rcpt in enumerate(row.recipients)
-            if rcpt.state.open
+            if n in opened - row.left_out
         ),
         payload=row.payload if small else None,
         account_version=account.version if account is not None else 0,
+        fetches=row.fetches,
     )
 
 
@@ -98,7 +106,7 @@ def contents(disk: Disk, pks: Sequence[int]) -> dict[int, Stored]:
             content = payloads.load(row.payload)
         except ValueError:
             continue
-        found[pk] = Stored(content, dict(enumerate(row.parts, start=1)))
+        found[pk] = Stored(content, dict(row.parts))
     return found
 
 
@@ -117,6 +125,9 @@ def begin(change: Change, intents: Sequence[tuple[int, int]], account: str) -> l
 def _begin(change: Change, pk: int, token: int, account: str) -> bool:
     row = _held_by(change, pk, token)
     if row is None or not change.disk.may_be_sent(row, change.now):
+        return False
+    opened = {n for n, rcpt in enumerate(row.recipients) if rcpt.state.open}
+    if any(change.disk.is_paused(row, n) for n in opened - row.left_out):
         return False
     row.attempts += 1
     row.open_attempt = row.attempts
@@ -144,7 +155,11 @@ def _record(change: Change, item: Record) -> bool:
     row.reason = item.reason
     if item.kind is EventKind.UNCERTAIN:
         row.uncertain += 1
+    row.fetches += item.fetched_in_vain
     _apply(row, item.changes)
+    if row.open and row.next_at is None and not row.hold:
+        row.next_at = item.at  # for those that were left out
+    _list_refused(change, row, item)
     news = item.report and item.reason_key != row.reason_key
     if news:
         row.reason_key = item.reason_key
@@ -175,7 +190,7 @@ def _settle(
         row.next_at = None
         row.finished_at = item.at
         if row.state in _TEXTLESS:
-            row.payload, row.parts = _without_text(row.payload), ()
+            row.payload, row.parts = without_text(row.payload), {}
     data = _data(item)
     deferred_ts = row.next_at
     if not item.attempt and isinstance(data, dict):
@@ -185,13 +200,52 @@ def _settle(
         change.reportable.add(row.tenant_id)
 
 
-def _without_text(payload: bytes | None) -> bytes | None:
+def without_text(payload: bytes | None) -> bytes | None:
     """A payload as it is kept of a message that was sent."""
     try:
         content = payloads.load(payload or b"")
     except ValueError:
         return None
     return payloads.dump(attrs.evolve(content, plain=None, html=None))
+
+
+def _list_refused(change: Change, row: MessageRow, item: Record) -> None:
+    """Who was refused for good enters the suppression list, where the tenant wants that."""
+    tenant = change.disk.tenants[row.tenant_id]
+    for new in item.changes if tenant.suppress_refused else ():
+        status = new.enhanced or ""
+        senders = status in ("5.1.7", "5.1.8")
+        if status.startswith("5.1.") and not senders and 500 <= (new.code or 0) <= 599:
+            address = row.recipients[new.n].address
+            entry = Suppression(row.tenant_id, address, new.reply, "refused", item.at)
+            change.disk.suppressed.setdefault((row.tenant_id, address), entry)
+
+
+def prepared(
+    change: Change, pk: int, token: int, payload: bytes, parts: Mapping[int, bytes], size: int
+) -> bool:
+    row = _held_by(change, pk, token)
+    if row is None or row.open_attempt:
+        return False
+    content = payloads.load(payload)
+    named = {each.part for each in content.attachments if each.part} | (
+        {1} if content.raw else set()
+    )
+    row.payload, row.size, row.fetches = payload, size, 0
+    row.parts = {n: data for n, data in {**row.parts, **parts}.items() if n in named}
+    return True
+
+
+def refetch(change: Change, tenant_id: str) -> int:
+    found = 0
+    for row in change.disk.messages.values():
+        waits = row.tenant_id == tenant_id and row.lease is None and row.open and not row.hold
+        marked = row.fetches and row.reason.startswith("Attachment fetch failed")
+        if waits and marked and row.next_at is not None and row.next_at > change.now:
+            row.next_at = change.now
+            change.due.add(row.account_pk)
+            found += 1
+    return found
 
 
 def _data(item: Record) -> Any:

@@ -158,10 +158,10 @@ def messages(disk: Disk, query: ListQuery) -> list[MessageRecord]:
         and (query.since is None or row.updated_at >= query.since)
         and (after is None or _rank(row) > after)
     ]
-    return [_listed(row) for row in sorted(rows, key=_rank)[: query.limit]]
+    return [listed(row) for row in sorted(rows, key=_rank)[: query.limit]]
 
 
-def _listed(row: MessageRow) -> MessageRecord:
+def listed(row: MessageRow) -> MessageRecord:
     ended = row.finished_at if row.state.final else None
     sent = row.state is MessageState.SENT
     wrong = ended is not None and not sent and row.state is not MessageState.CANCELLED
@@ -230,21 +230,30 @@ def _bury(change: Change) -> int:
         final = row.final_event
         if final is None or any(event.unreported for event in row.events):
             continue
-        if final.reported_at is not None and final.reported_at + RETENTION <= change.now:
-            old.append((row, final))
-    for row, final in old[:STEP]:
-        disk.tombstones[row.tenant_id, row.id] = Tombstone(
-            row.tenant_id,
-            row.id,
-            row.digest,
-            row.generation,
-            row.message_id,
-            row.accepted_by,
-            final,
-            change.now,
-        )
-        del disk.messages[row.pk]
+        own = disk.tenants[row.tenant_id].retention_seconds
+        kept = RETENTION if own is None else own
+        if final.reported_at is not None and final.reported_at + kept <= change.now:
+            old.append(row)
+    for row in old[:STEP]:
+        bury(change, row)
     return len(old[:STEP])
+
+
+def bury(change: Change, row: MessageRow) -> None:
+    """Only a tombstone stays of a message that ended."""
+    final = row.final_event
+    assert final is not None, "a message that ended has its final event"
+    change.disk.tombstones[row.tenant_id, row.id] = Tombstone(
+        row.tenant_id,
+        row.id,
+        row.digest,
+        row.generation,
+        row.message_id,
+        row.accepted_by,
+        final,
+        change.now,
+    )
+    del change.disk.messages[row.pk]
 
 
 def _forget(change: Change) -> int:

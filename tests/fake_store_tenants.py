@@ -9,10 +9,12 @@ import attrs
 
 from mailproxy.model import DEFAULT_TENANT, Account
 from mailproxy.records import AccountSpec
+from mailproxy.states import EventKind, MessageState, RecipientState
 from mailproxy.tenancy import MAX_KEYS, ApiKey, CommandEntry, Tenant, TooManyKeys
 from tests import fake_store_intake as intake
 from tests import fake_store_reports as reports
 from tests.fake_store_intake import Change
+from tests.fake_store_queue import without_text
 from tests.fake_store_rows import AccountRow, Disk
 from tests.fakes import FakeClock
 
@@ -20,6 +22,12 @@ T = TypeVar("T")
 
 #: Seconds a line of the command log is kept.
 LOG_KEPT = 90 * 86_400.0
+
+#: What the mail of a deleted tenant ends with.
+DELETED = "tenant deleted"
+
+#: Seconds for which its reports are tried.
+GRACE = 86_400.0
 
 #: What a declaration is compared in.
 _FIELDS = tuple(
@@ -215,7 +223,67 @@ def _same(old: Account, spec: AccountSpec) -> bool:
 
 
 def upkeep(change: Change) -> int:
-    """What is old of keys and commands goes."""
+    """Deleted tenants go by and by; what is old of keys and commands goes."""
+    return _cancel(change) or _purge(change) or _forget(change)
+
+
+def _cancel(change: Change) -> int:
+    """The open mail of tenants that are being deleted, but for what is on its way."""
+    disk = change.disk
+    gone = {tenant.id for tenant in disk.tenants.values() if tenant.deleted_at is not None}
+    rows = [
+        row
+        for row in disk.messages.values()
+        if row.tenant_id in gone and row.open and not row.open_attempt
+    ][: reports.STEP]
+    for row in rows:
+        for rcpt in row.recipients:
+            if rcpt.state.open:
+                rcpt.state, rcpt.code, rcpt.reply = RecipientState.CANCELLED, None, DELETED
+        row.lease, row.hold, row.reason, row.next_at = None, "", DELETED, None
+        if final := row.state.final:
+            row.finished_at = change.now
+            change.reportable.add(row.tenant_id)
+        if row.state is MessageState.CANCELLED:
+            row.payload, row.parts = without_text(row.payload), {}
+        row.tell(change.names, EventKind.CANCELLED, change.now, final=final)
+    return len(rows)
+
+
+def _purge(change: Change) -> int:
+    """All of a tenant, a day after its deletion and after the newest event nobody took."""
+    disk, before = change.disk, change.now - GRACE
+    gone = {
+        tenant.id
+        for tenant in disk.tenants.values()
+        if tenant.deleted_at is not None and tenant.deleted_at <= before
+    }
+    rows = [row for row in disk.messages.values() if row.tenant_id in gone]
+    over = [
+        row
+        for row in rows
+        if not row.open_attempt and not any(e.unreported and e.at > before for e in row.events)
+    ][: reports.STEP]
+    for row in over:
+        del disk.messages[row.pk]
+    if over:
+        return len(over)
+    empty = sorted(gone - {row.tenant_id for row in rows})[:1]
+    for tenant_id in empty:
+        _remove(disk, tenant_id)
+    return len(empty)
+
+
+def _remove(disk: Disk, tenant_id: str) -> None:
+    del disk.tenants[tenant_id]
+    disk.tombstones = {key: row for key, row in disk.tombstones.items() if key[0] != tenant_id}
+    disk.suspended = {pair for pair in disk.suspended if pair[0] != tenant_id}
+    disk.accounts = {
+        pk: row for pk, row in disk.accounts.items() if row.value.tenant_id != tenant_id
+    }
+
+
+def _forget(change: Change) -> int:
     disk = change.disk
     good = _good(disk, change.now)
     expired = [key for key in disk.keys if key not in good][: reports.STEP]
