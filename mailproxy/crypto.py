@@ -61,6 +61,10 @@ class Sealer:
         except InvalidToken:
             raise WrongKey(f"the sealed value is damaged (key id {key_id})") from None
 
+    def current(self, sealed: str) -> bool:
+        """Whether *sealed* was sealed with the first key."""
+        return sealed.partition(":")[0] == self._first
+
     def check_value(self) -> str:
         """A value to store beside sealed data, for :meth:`verify` at the next start."""
         return self.seal(_CHECK)

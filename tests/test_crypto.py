@@ -17,6 +17,14 @@ ANY_TEXT = st.text(st.characters(codec=None))
 class SealerTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=50)
     @given(ANY_TEXT)
+    def test_current(self) -> None:
+        """It is known whether something was sealed with the first key or with an older one."""
+        old, new = new_key(), new_key()
+        before, both = Sealer([old]), Sealer([new, old])
+
+        self.assertFalse(both.current(before.seal("secret")))
+        self.assertTrue(both.current(both.seal("secret")))
+
     def test_round_trip(self, secret: str) -> None:
         """What was sealed is opened again, whatever characters it has."""
         sealer = Sealer([NEW])

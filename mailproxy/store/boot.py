@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from mailproxy.crypto import Sealer, WrongKey
 from mailproxy.errors import StoreRefused
+from mailproxy.store import reseal
 from mailproxy.store.compiling import compiled, indexed, p
 from mailproxy.store.database import Database
 from mailproxy.store.schema import messages
@@ -18,7 +19,7 @@ _m = messages.c
 _SETTING = "SELECT value FROM settings WHERE name=?"
 _SET = "INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
 
-_ORDERED = ("messages", "events", "lanes", "accounts")
+_ORDERED = ("messages", "events", "lanes", "accounts", "command_log", "bulk_jobs")
 
 _LEASED = indexed(
     compiled(
@@ -36,18 +37,21 @@ def check_key(connection: sqlite3.Connection, sealer: Sealer) -> None:
     """
     Make sure that what is sealed in this database can be opened; the first start leaves the check.
 
+    Where the key is being changed, some is sealed with the old one and some with the new.
+
     :raises StoreRefused: the key is another one.
     """
-    row = connection.execute(_SETTING, ("key_check",)).fetchone()
+    row = connection.execute(_SETTING, (reseal.CHECK,)).fetchone()
     if row is None:
-        connection.execute(_SET, ("key_check", sealer.check_value()))
+        connection.execute(_SET, (reseal.CHECK, sealer.check_value()))
         return
     try:
         sealer.verify(row[0])
+        reseal.verify(connection, sealer)
     except WrongKey:
         raise StoreRefused(
-            "the encryption key is not the one this database was made with; "
-            "set GMP_ENCRYPTION_KEY to that key"
+            "the encryption key is not the one that secrets in this database are sealed with; "
+            "set GMP_ENCRYPTION_KEY to that key, or add it behind the new one, after a comma"
         ) from None
 
 

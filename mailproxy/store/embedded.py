@@ -38,6 +38,7 @@ from mailproxy.store.face_tenants import TenantsFace
 from mailproxy.store.migrate import migrate
 from mailproxy.store.options import StoreOptions
 from mailproxy.store.readers import Readers
+from mailproxy.store.reseal import Resealing
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.works import Committed, Kind
 from mailproxy.store.writer import Writer
@@ -78,6 +79,7 @@ class EmbeddedStore(TenantsFace, IntakeFace, QueueFace, ReportsFace, RemovalFace
         self._sealer = sealer
         self._metrics = metrics or Metrics()
         self._options = options
+        self._steps = (*upkeep.STEPS, Resealing(sealer).step)
         self._database = Database(Path(path), options.cache_bytes, connect)
         self._connection: sqlite3.Connection | None = None
         self._observers: list[IStoreObserver] = []
@@ -221,7 +223,7 @@ class EmbeddedStore(TenantsFace, IntakeFace, QueueFace, ReportsFace, RemovalFace
     # --- upkeep ----------------------------------------------------------------------------------
 
     async def upkeep(self, now: float) -> int:
-        for step in upkeep.STEPS:
+        for step in self._steps:
             found = await self._read(step.find, now, self._options)
             if found:
                 touched = await self._write(step.kind, found)

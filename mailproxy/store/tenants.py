@@ -90,8 +90,12 @@ def _row(tenant: Tenant, sealer: Sealer) -> tuple[Any, ...]:
 
 def opened(text: str | None, sealer: Sealer) -> ClientAuth:
     """What :func:`sealed_auth` wrote; of a tenant that never said anything, nothing."""
-    auth = ClientAuth() if text is None else _read(text, ClientAuth)
-    return _secrets(auth, sealer.open)
+    return _secrets(written_auth(text), sealer.open)
+
+
+def written_auth(text: str | None) -> ClientAuth:
+    """The same with its secrets as they are in the row."""
+    return ClientAuth() if text is None else _read(text, ClientAuth)
 
 
 def sealed_auth(auth: ClientAuth, sealer: Sealer) -> str:
