@@ -7,7 +7,6 @@ locked or started here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -28,12 +27,11 @@ from mailproxy.delivery.pool import Pool
 from mailproxy.dispatch.caretaker import Caretaker
 from mailproxy.dispatch.dispatcher import Dispatcher, DispatchOptions
 from mailproxy.errors import ConfigurationError
-from mailproxy.interfaces import IClock, IControl, IReportSink, IStore
+from mailproxy.interfaces import IClock, IControl, IStore
 from mailproxy.metrics import Metrics
-from mailproxy.model import DEFAULT_TENANT
 from mailproxy.report.agent import make_agent
-from mailproxy.report.http import HttpSink
 from mailproxy.report.reporter import Reporter
+from mailproxy.report.tenants import TenantSinks, usual_address
 from mailproxy.store.embedded import EmbeddedStore
 from mailproxy.store.options import StoreOptions
 from mailproxy.threads import Threads
@@ -94,16 +92,19 @@ class Builder:
         )
         courier = self._courier(store, metrics, helpers)
         dispatcher = Dispatcher(store, courier, clock, seeded(), metrics, self._dispatch_options())
+        book = TenantBook(store, clock)
+        sinks = self._sinks(book)
         reporter = Reporter(
             store,
-            self._sinks(),
+            sinks,
             clock,
             metrics,
+            tenants=sinks.tenants,
             rng=seeded(),
             interval=settings.client_sync_interval,
             log_activity=settings.log_delivery_activity,
         )
-        book = TenantBook(store, clock)
+        sinks.follow(reporter)
         options = self._api_options()
         api = Api(store, control, clock, Names(), metrics, helpers, options, book)
         endpoint = serverFromString(self._reactor, settings.listen)
@@ -143,25 +144,21 @@ class Builder:
             log_activity=settings.log_delivery_activity,
         )
 
-    def _sinks(self) -> Callable[[str], IReportSink | None]:
-        """The seed's one tenant reports to the global URL; without one, nothing is told."""
+    def _sinks(self, book: TenantBook) -> TenantSinks:
+        """Where each tenant is told; ``default`` at the global URL unless it says otherwise."""
         settings = self._settings
-        if settings.client_sync_url is None:
-            return lambda tenant_id: None
         ca_file = str(settings.ca_file) if settings.ca_file else None
+        usual = usual_address(
+            settings.client_sync_url,
+            settings.client_sync_token,
+            settings.client_sync_user,
+            settings.client_sync_password,
+        )
+        agent, timeout = make_agent(self._reactor, ca_file), settings.client_sync_timeout
         try:
-            sink = HttpSink(
-                make_agent(self._reactor, ca_file),
-                self._clock,
-                settings.client_sync_url,
-                token=settings.client_sync_token,
-                user=settings.client_sync_user,
-                password=settings.client_sync_password,
-                timeout=settings.client_sync_timeout,
-            )
+            return TenantSinks(agent, self._clock, book, usual, timeout)
         except ValueError as error:
             raise ConfigurationError("GMP_CLIENT_SYNC_URL", str(error)) from None
-        return lambda tenant_id: sink if tenant_id == DEFAULT_TENANT else None
 
     def _api_options(self) -> ApiOptions:
         settings = self._settings

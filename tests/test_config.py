@@ -164,7 +164,7 @@ class SourceTests(ConfigCase):
     def test_every_setting_is_in_force(self) -> None:
         """Every setting is read by the program somewhere, not only by its configuration."""
         root = Path(__file__).parent.parent / "mailproxy"
-        text = "".join((root / f"{name}.py").read_text() for name in ("service", "tap", "config",
+        text = "".join((root / f"{name}.py").read_text() for name in ("service", "service_parts", "tap", "config",
                        "config_secrets"))  # fmt: skip
         for variable in VARIABLES:
             if variable.section != "attachments" and variable.field != "accounts_file":

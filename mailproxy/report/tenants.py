@@ -23,7 +23,6 @@ from mailproxy.records import ReportItem
 from mailproxy.report.http import HttpSink
 from mailproxy.tenancy import ClientAuth, Tenant
 
-
 #: How we show ourselves where nothing was said of it.
 _NO_AUTH = ClientAuth()
 
