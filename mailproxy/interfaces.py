@@ -17,7 +17,7 @@ from zope.interface import Attribute, Interface
 from mailproxy.errors import AttachmentFault
 from mailproxy.interfaces_reports import IReports as IReports
 from mailproxy.interfaces_reports import IStatus as IStatus
-from mailproxy.interfaces_tenants import ITenants
+from mailproxy.interfaces_tenants import IEventLog, ITenants
 from mailproxy.model import (
     Account,
     Claimed,
@@ -240,7 +240,7 @@ class IQueue(Interface):
         """Renew this node's leases (all of them, in one statement)."""
 
 
-class IStore(IAccounts, IIntake, IQueue, IReports, IStatus, ITenants):
+class IStore(IAccounts, IIntake, IQueue, IReports, IStatus, ITenants, IEventLog):
     """The durable queue. Opened and closed as a service by whoever assembled it."""
 
     node_id = Attribute("UUID of this process start, in hex.")
@@ -307,6 +307,13 @@ class IAttachments(Interface):
 
 class ICourier(Interface):
     """Carries messages of one account to its upstream."""
+
+    def completes(message: Claimed, feed: IFeed) -> bool:
+        """
+        Whether *message* is seen to lack something: then completing it has begun.
+
+        What cannot be seen of a message yet shows when it is carried, and is begun then.
+        """
 
     async def carry(account: Account, feed: IFeed) -> None:
         """

@@ -49,11 +49,15 @@ from tests.contracts_base import StoreContract, StoreFactory
 from tests.contracts_declared import DeclaredContract
 from tests.contracts_deleted import DeletedAccountContract
 from tests.contracts_ended import EndedAgainContract, RemovedAgainContract
+from tests.contracts_eventlog import EventLogContract
 from tests.contracts_intake import AgeContract, ClaimedContract, IntakeContract
 from tests.contracts_items import DeferralItemContract, FinalItemContract
 from tests.contracts_keys import CommandLogContract, KeysContract
+from tests.contracts_once import MailTestContract, OnceContract
 from tests.contracts_outcomes import OutcomeContract
+from tests.contracts_prepared import FetchedInVainContract, PreparedContract
 from tests.contracts_queue import ClaimOrderContract, DueContract, IntentContract, LeaseContract
+from tests.contracts_removal import CleanupContract, RemoveContract
 from tests.contracts_reports import AckContract
 from tests.contracts_same_id import WaitingAgainContract
 from tests.contracts_status import CountsContract, ListingContract, RetentionContract
@@ -99,6 +103,13 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     KeysContract,
     CommandLogContract,
     DeclaredContract,
+    CleanupContract,
+    RemoveContract,
+    EventLogContract,
+    MailTestContract,
+    OnceContract,
+    FetchedInVainContract,
+    PreparedContract,
 )
 
 

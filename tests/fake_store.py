@@ -10,7 +10,7 @@ Two stores on one disk are two nodes; :meth:`FakeStore.crash` returns the next p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -30,12 +30,13 @@ from mailproxy.records import (
     ReportItem,
     Suspension,
 )
-from mailproxy.tenancy import Declared
+from mailproxy.tenancy import Declared, Once
 from tests import fake_store_intake as intake
 from tests import fake_store_queue as queue
 from tests import fake_store_reports as reports
 from tests import fake_store_tenants as tenants
 from tests.fake_store_intake import Change
+from tests.fake_store_removal import FakeRemoval
 from tests.fake_store_rows import AccountRow, Disk
 from tests.fake_store_tenants import FakeTenants
 from tests.fakes import FakeClock
@@ -53,7 +54,7 @@ class _Waiting:
 
 
 @implementer(IStore)
-class FakeStore(FakeTenants):
+class FakeStore(FakeTenants, FakeRemoval):
     """
     :param clock: gives the wall time for what the interface passes none, and deadlines.
     :param names: pks, uuids and tokens; random if None.
@@ -255,12 +256,15 @@ class FakeStore(FakeTenants):
     # IIntake
 
     async def enqueue(
-        self, messages: Sequence[NewMessage], now: float, deadline: float
+        self,
+        messages: Sequence[NewMessage],
+        now: float,
+        deadline: float,
+        once: Once | None = None,
     ) -> list[Enqueued]:
-        def work(change: Change) -> list[Enqueued]:
-            return [intake.take(change, message) for message in messages]
-
-        return await self._write("enqueue", now, work, deadline)
+        return await self._write(
+            "enqueue", now, lambda c: intake.enqueue(c, messages, once), deadline
+        )
 
     async def suspend(self, tenant_id: str | None, batch: str | None, now: float) -> Suspension:
         return await self._write("suspend", now, lambda c: reports.suspend(c, tenant_id, batch))
@@ -284,6 +288,18 @@ class FakeStore(FakeTenants):
     async def contents(self, pks: Sequence[int]) -> dict[int, Stored]:
         self._check_alive()
         return queue.contents(self.disk, pks)
+
+    async def prepared(
+        self, pk: int, token: int, payload: bytes, parts: Mapping[int, bytes], size: int
+    ) -> bool:
+        return await self._write(
+            "prepared",
+            self.clock.now(),
+            lambda c: queue.prepared(c, pk, token, payload, parts, size),
+        )
+
+    async def refetch(self, tenant_id: str, now: float) -> int:
+        return await self._write("refetch", now, lambda c: queue.refetch(c, tenant_id))
 
     async def begin(
         self, intents: Sequence[tuple[int, int]], account: str, now: float

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 
+from mailproxy import payload as payloads
 from mailproxy.clock import Names
 from mailproxy.model import Account, Enqueued, NewMessage
 from mailproxy.records import AccountSpec, PasswordRequired
 from mailproxy.states import EventKind, MessageState, RecipientState, Verdict
-from mailproxy.tenancy import Declared
+from mailproxy.tenancy import Answered, Declared, KeyReused, Once
 from tests.fake_store_rows import AccountRow, Disk, EventRow, MessageRow, RecipientRow
 
 #: Default age limit in seconds.
 MAX_AGE = 86_400.0
+
+#: Seconds for which the answer to a request with an idempotency key is given again.
+ANSWER_KEPT = 86_400.0
 
 
 @attrs.define
@@ -27,6 +31,26 @@ class Change:
     now: float
     due: set[int] = attrs.Factory(set)
     reportable: set[str] = attrs.Factory(set)
+
+
+def enqueue(change: Change, messages: Sequence[NewMessage], once: Once | None) -> list[Enqueued]:
+    """
+    Take *messages*, unless the key says that they were taken before.
+
+    :raises Answered: with the answer that was kept.
+    :raises KeyReused: the key was used for something else.
+    """
+    if once is None:
+        return [take(change, message) for message in messages]
+    key = (once.tenant_id, once.key)
+    kept = change.disk.answers.get(key)
+    if kept is not None and kept[2] + ANSWER_KEPT > change.now:
+        if kept[0] == once.digest:
+            raise Answered(kept[1])
+        raise KeyReused("used for another request")
+    verdicts = [take(change, message) for message in messages]
+    change.disk.answers[key] = (once.digest, once.answer(verdicts), change.now)
+    return verdicts
 
 
 def put_account(change: Change, spec: AccountSpec) -> Account:
@@ -101,6 +125,11 @@ def _again(change: Change, row: MessageRow, message: NewMessage, account: Accoun
     if not row.open_attempt and change.disk.live_account(row.account_pk) is None:
         fail_with_account(change, row)
     state = row.state
+    if message.test and not row.test:
+        return _told_again(change, row, message) if state.final else Enqueued(Verdict.KEPT)
+    if row.test and not message.test:
+        _new_generation(change, row, message, account)
+        return Enqueued(Verdict.QUEUED)
     if state in (MessageState.UNCERTAIN, MessageState.HELD):
         return Enqueued(Verdict.KEPT)
     if state is MessageState.SENT:
@@ -175,7 +204,8 @@ def _fill(change: Change, row: MessageRow, message: NewMessage, account: Account
     began = max(row.accepted_at, message.not_before or 0.0)
     row.expires_at = began + max_age(change.disk, account.pk)
     row.envelope_from, row.digest, row.size = message.envelope_from, message.digest, message.size
-    row.payload, row.parts = message.payload, message.parts
+    row.payload, row.parts = message.payload, dict(enumerate(message.parts, 1))
+    row.test, row.fetches, row.left_out = message.test, 0, set()
     row.lease = None
     row.recipients = list(_recipients(message, row.accepted_by, row.recipients))
     change.due.add(account.pk)
@@ -221,19 +251,41 @@ def _insert(
         digest=message.digest,
         size=message.size,
         payload=message.payload,
-        parts=message.parts,
+        parts={},
         recipients=[],
         accepted_by=set(accepted_by),
     )
     _fill(change, row, message, account)
     change.disk.messages[row.pk] = row
     row.tell(change.names, EventKind.ACCEPTED, change.now, {"notes": list(message.notes)})
+    _decide(change, row)
     return row
+
+
+def _decide(change: Change, row: MessageRow) -> None:
+    """A test ends as sent at once; who is on the suppression list fails at once."""
+    opened = [rcpt for rcpt in row.recipients if rcpt.state.open]
+    for rcpt in opened:
+        if row.test:
+            rcpt.state, rcpt.reply = RecipientState.SENT, "test: not sent"
+        elif (row.tenant_id, rcpt.address) in change.disk.suppressed:
+            rcpt.state, rcpt.reply = RecipientState.FAILED, "suppressed"
+    if row.state.final:
+        row.reason = "" if row.test else "suppressed"
+        row.next_at, row.finished_at = None, change.now
+        if row.test:
+            row.parts = {}
+            content = payloads.load(row.payload or b"")
+            row.payload = payloads.dump(attrs.evolve(content, plain=None, html=None))
+        kind = EventKind.OUTCOME if row.test else EventKind.FAILED
+        row.tell(change.names, kind, change.now, final=True)
+        change.reportable.add(row.tenant_id)
 
 
 def _replace(change: Change, row: MessageRow, message: NewMessage, account: Account) -> None:
     _fill(change, row, message, account)
     row.tell(change.names, EventKind.REPLACED, change.now, {"notes": list(message.notes)})
+    _decide(change, row)
 
 
 def _new_generation(change: Change, row: MessageRow, message: NewMessage, account: Account) -> None:
@@ -243,12 +295,17 @@ def _new_generation(change: Change, row: MessageRow, message: NewMessage, accoun
     row.accepted_at, row.finished_at = change.now, None
     _fill(change, row, message, account)
     row.tell(change.names, EventKind.GENERATION, change.now, {"notes": list(message.notes)})
+    _decide(change, row)
 
 
 def _risen(change: Change, message: NewMessage, account: Account) -> Enqueued:
     """(tenant, id) was removed within the idempotency window."""
     key = (message.tenant_id, message.id)
     tombstone = change.disk.tombstones[key]
+    ended = tombstone.final_event.item
+    if message.test and not (ended is not None and ended.test):
+        same = tombstone.digest == message.digest
+        return Enqueued(Verdict.DUPLICATE, "" if same else "differs")
     if all(rcpt.address in tombstone.accepted_by for rcpt in message.recipients):
         offer_again(change, tombstone.final_event, message.tenant_id)
         same = tombstone.digest == message.digest

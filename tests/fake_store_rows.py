@@ -16,10 +16,14 @@ from mailproxy.clock import Names
 from mailproxy.model import Account
 from mailproxy.records import RecipientReport, ReportItem
 from mailproxy.states import EventKind, MessageState, RecipientKind, RecipientState, message_state
-from mailproxy.tenancy import ApiKey, CommandEntry, Tenant
+from mailproxy.tenancy import ApiKey, CommandEntry, Suppression, Tenant
 
 #: Stands for all batches of a tenant, or all of the service.
 ALL = "*"
+
+
+def domain_of(address: str) -> str:
+    return address.rpartition("@")[2]
 
 
 @attrs.define
@@ -76,6 +80,7 @@ class MessageRow:
     :param intent_token: of the lease under which the last intent was stored.
     :param accepted_by: addresses that some attempt of some generation reached.
     :param reason_key: of the last deferral that was reported.
+    :param left_out: recipients that the last claim left out, their domain being paused.
     """
 
     pk: int
@@ -94,7 +99,7 @@ class MessageRow:
     digest: bytes
     size: int
     payload: bytes | None
-    parts: tuple[bytes, ...]
+    parts: dict[int, bytes]
     recipients: list[RecipientRow]
     generation: int = 1
     attempts: int = 0
@@ -107,6 +112,9 @@ class MessageRow:
     reason_key: str = ""
     updated_at: float = 0.0
     finished_at: float | None = None
+    test: bool = False
+    fetches: int = 0
+    left_out: set[int] = attrs.Factory(set)
     accepted_by: set[str] = attrs.Factory(set)
     events: list[EventRow] = attrs.Factory(list)
 
@@ -168,6 +176,7 @@ class MessageRow:
             uncertain=any(rcpt.state is RecipientState.UNCERTAIN for rcpt in self.recipients),
             message_id=self.message_id,
             recipients=tuple(rcpt.report() for rcpt in self.recipients),
+            test=self.test,
         )
 
     def tell(
@@ -213,6 +222,8 @@ class Disk:
     Everything that outlives a process.
 
     :param suspended: (tenant or None, batch or ``*``) pairs.
+    :param paused: since when, by tenant and domain.
+    :param answers: digest, answer and time, by tenant and idempotency key.
     :param settled_at: until when suspended time has been added to the age limits.
     """
 
@@ -225,6 +236,9 @@ class Disk:
     tombstones: dict[tuple[str, str], Tombstone] = attrs.Factory(dict)
     suspended: set[tuple[str | None, str]] = attrs.Factory(set)
     settled_at: float = 0.0
+    paused: dict[tuple[str, str], float] = attrs.Factory(dict)
+    suppressed: dict[tuple[str, str], Suppression] = attrs.Factory(dict)
+    answers: dict[tuple[str, str], tuple[bytes, bytes, float]] = attrs.Factory(dict)
     nodes: set[str] = attrs.Factory(set)
 
     def find(self, tenant_id: str, message_id: str) -> MessageRow | None:
@@ -262,6 +276,15 @@ class Disk:
             return False
         parked = bool(account.parked_reason) and (account.probe_at or 0.0) > now
         return not parked and not self.is_stopped(row)
+
+    def is_paused(self, row: MessageRow, n: int) -> bool:
+        """Whether the domain of recipient *n* is paused."""
+        return (row.tenant_id, domain_of(row.recipients[n].address)) in self.paused
+
+    def servable(self, row: MessageRow) -> list[int]:
+        """The open recipients whose domain is not paused."""
+        opened = (n for n, rcpt in enumerate(row.recipients) if rcpt.state.open)
+        return [n for n in opened if not self.is_paused(row, n)]
 
     def all_events(self) -> Iterator[tuple[tuple[str, str], EventRow]]:
         """Every event with the (tenant, id) it belongs to, oldest first for each message."""
