@@ -17,6 +17,7 @@ from mailproxy.tenancy import (
     ApiKey,
     CommandEntry,
     Destination,
+    LargeFile,
     Removed,
     Suppression,
     Tenant,
@@ -161,3 +162,19 @@ class IEventLog(Interface):
 
     async def message(tenant_id: str | None, message_id: str) -> MessageRecord | None:
         """One message (tenant None: of whichever tenant, the oldest first)."""
+
+
+class ILargeFiles(Interface):
+    """What was put away in place of being sent, so that it is found again, and removed in time."""
+
+    async def keep_file(file: LargeFile) -> None:
+        """Write it down; in place of what was known by its ``pk``."""
+
+    async def file(pk: int) -> LargeFile | None:
+        """What is known by that number."""
+
+    async def expired_files(now: float, limit: int) -> list[LargeFile]:
+        """Those whose time is over, the oldest first."""
+
+    async def forget_files(pks: Sequence[int]) -> None:
+        """They were removed."""

@@ -163,6 +163,12 @@ class Metrics:
             ("tenant_id", "result"),
             registry=registry,
         )
+        self.attachments = Counter(
+            "mailproxy_attachments",
+            "Attachments that had to be fetched, by source and by what became of it.",
+            ("mode", "result"),
+            registry=registry,
+        )
         self.reported = Counter(
             "mailproxy_reported_events",
             "Events acknowledged by the application.",

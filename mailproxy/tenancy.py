@@ -76,6 +76,25 @@ class LargeFiles:
 
 
 @attrs.frozen
+class LargeFile:
+    """
+    A large attachment that was put away, and a link to it sent instead.
+
+    :param pk: in the link, if the service itself gives the file out; not to be guessed.
+    :param url: where it is, as fsspec has it.
+    :param name: as its sender called it.
+    :param expires_at: when it is removed, Unix seconds.
+    """
+
+    pk: int
+    tenant_id: str
+    url: str
+    name: str
+    size: int
+    expires_at: float
+
+
+@attrs.frozen
 class Tenant:
     """
     One application that hands mail over. Secrets are in the clear here and sealed in the store.

@@ -22,7 +22,7 @@ from mailproxy.delivery.budget import Budget
 from mailproxy.delivery.pool import Pool
 from mailproxy.delivery.session import Session
 from mailproxy.errors import AccountFault, SessionLost, StoreError, Withdrawn
-from mailproxy.interfaces import IFeed, InThread, ITransaction
+from mailproxy.interfaces import IAttachments, IFeed, InThread, ITransaction
 from mailproxy.metrics import Metrics
 from mailproxy.model import Account, Claimed, Content, Envelope, Outcome, Stored
 from mailproxy.payload import load
@@ -52,6 +52,7 @@ class Means:
     in_thread: InThread
     metrics: Metrics
     budget: Budget
+    attachments: IAttachments | None = None
 
 
 @implementer(ITransaction)
@@ -124,6 +125,18 @@ class Carry:
 
     # -- sending ------------------------------------------------------------------------------
 
+    def _left(self, message: Claimed, content: Content) -> bool:
+        """Whether *message* was left to be completed; it comes again when it is."""
+        attachments = self._means.attachments
+        if attachments is None or not attachments.lacks(message, content):
+            return False
+        attachments.complete(message, self._feed)
+        return True
+
+    def _notes(self, message: Claimed, content: Content) -> Sequence[str]:
+        attachments = self._means.attachments
+        return () if attachments is None else attachments.notes(message, content)
+
     def _pump(self) -> None:
         """Send what may be sent now; end when nothing is on its way and nothing comes."""
         if self._pumping:
@@ -149,18 +162,25 @@ class Carry:
             slow.addErrback(self._stumbled)
             return
         try:
-            body = _compose(message, load(message.payload), {})
+            content = load(message.payload)
+            body = None if self._left(message, content) else _compose(message, content, {})
         except Exception as error:
             self._budget.give(size)
             self._broken(message, error)
         else:
-            self._send(message, body)
+            if body is None:
+                self._budget.give(size)
+            else:
+                self._send(message, body)
 
     async def _prepare_slowly(self, message: Claimed) -> None:
         await self._budget.wait(message.size)
         body = None
         try:
-            body = await self._body(message)
+            stored = await self._stored_content(message)
+            if not self._left(message, stored.content):
+                body = await self._body(message, stored)
+                notes = self._notes(message, stored.content)
         except StoreError as error:
             _log.warn("content of {pk} cannot be read: {error}", pk=message.pk, error=error)
             await self._pause()
@@ -169,36 +189,39 @@ class Carry:
             self._broken(message, error)
         self._preparing = False
         if body is not None and self._session.usable:
-            self._send(message, body)
+            self._send(message, body, notes)
         else:
             self._budget.give(message.size)
             if body is not None:
                 self._feed.put_back(message)
         self._pump()
 
-    async def _body(self, message: Claimed) -> bytes:
+    async def _stored_content(self, message: Claimed) -> Stored:
         if message.payload is not None:
-            stored = Stored(load(message.payload))
-        else:
-            found = await self._means.contents([message.pk])
-            if message.pk not in found:
-                raise ValueError("the stored content is damaged")
-            stored = found[message.pk]
+            return Stored(load(message.payload))
+        found = await self._means.contents([message.pk])
+        if message.pk not in found:
+            raise ValueError("the stored content is damaged")
+        return found[message.pk]
+
+    async def _body(self, message: Claimed, stored: Stored) -> bytes:
         if message.size <= INLINE:
             return _compose(message, stored.content, stored.parts)
         return await self._means.in_thread(_compose, message, stored.content, stored.parts)
 
-    def _send(self, message: Claimed, body: bytes) -> None:
+    def _send(self, message: Claimed, body: bytes, notes: Sequence[str] = ()) -> None:
         self._flying += 1
         parcel = Parcel(message, body, self._feed)
         self._session.deliver(parcel).addCallbacks(
-            self._came_to, self._failed, (message,), {}, (message,)
+            self._came_to, self._failed, (message, notes), {}, (message,)
         ).addErrback(self._stumbled)
 
     # -- what became of it --------------------------------------------------------------------
 
-    def _came_to(self, outcome: Outcome, message: Claimed) -> None:
+    def _came_to(self, outcome: Outcome, message: Claimed, notes: Sequence[str]) -> None:
         self._flying -= 1
+        if notes:
+            outcome = attrs.evolve(outcome, notes=(*outcome.notes, *notes))
         self._budget.give(message.size)
         if self._session.usable or outcome.final is not None:
             self._ended += 1

@@ -16,12 +16,16 @@ from zope.interface import implementer
 from mailproxy.delivery.budget import Budget
 from mailproxy.delivery.carry import Carry, Means
 from mailproxy.delivery.pool import Pool
-from mailproxy.interfaces import ICourier, IFeed, InThread
+from mailproxy.interfaces import IAttachments, ICourier, IFeed, InThread
 from mailproxy.metrics import Metrics
-from mailproxy.model import Account, Stored
+from mailproxy.model import Account, Claimed, Stored
+from mailproxy.payload import load
 
 #: Bytes of bodies in memory at once.
 MAX_BODY_BYTES = 64 * 1024 * 1024
+
+#: In the payload of a message that has no attachments.
+_BARE = b'"attachments":[]'
 
 Contents = Callable[[Sequence[int]], Awaitable[dict[int, Stored]]]
 
@@ -32,6 +36,7 @@ class Courier:
     :param contents: fetches what a claim did not bring: ``IQueue.contents`` of the store.
     :param in_thread: where large messages are composed.
     :param max_body_bytes: bodies in memory at once, over all accounts; one is always let in.
+    :param attachments: completes messages that lack some; None: nothing is ever lacking.
     """
 
     def __init__(
@@ -42,9 +47,26 @@ class Courier:
         in_thread: InThread,
         metrics: Metrics,
         max_body_bytes: int = MAX_BODY_BYTES,
+        attachments: IAttachments | None = None,
     ) -> None:
         self._pool = pool
-        self._means = Means(pool, clock, contents, in_thread, metrics, Budget(max_body_bytes))
+        self._attachments = attachments
+        self._means = Means(
+            pool, clock, contents, in_thread, metrics, Budget(max_body_bytes), attachments
+        )
+
+    def completes(self, message: Claimed, feed: IFeed) -> bool:
+        """See :meth:`mailproxy.interfaces.ICourier.completes`."""
+        if self._attachments is None or message.payload is None or _BARE in message.payload:
+            return False
+        try:
+            content = load(message.payload)
+        except ValueError:
+            return False  # to be told when it is to be sent
+        if not self._attachments.lacks(message, content):
+            return False
+        self._attachments.complete(message, feed)
+        return True
 
     async def carry(self, account: Account, feed: IFeed) -> None:
         """See :meth:`mailproxy.interfaces.ICourier.carry`."""
@@ -52,4 +74,6 @@ class Courier:
 
     async def close(self, deadline: float) -> None:
         """See :meth:`mailproxy.interfaces.ICourier.close`."""
+        if self._attachments is not None:
+            await self._attachments.close()
         await self._pool.close(deadline)

@@ -153,6 +153,10 @@ class TlsClients:
         """
         return TlsClient(self._context(account.ca_pem), account.host, lenient(account))
 
+    def verified(self, host: str) -> TlsClient:
+        """For a connection to *host* that must be what it says."""
+        return TlsClient(self._context(None), host, lenient=False)
+
     def _make_context(self, ca_pem: str | None) -> SSL.Context:
         roots = trustRootFromCertificates(certificates(ca_pem)) if ca_pem else platformTrust()
         options = CertificateOptions(trustRoot=roots, raiseMinimumTo=TLSVersion.TLSv1_2)

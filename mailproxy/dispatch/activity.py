@@ -36,6 +36,25 @@ class Activity:
         if self.log:
             self._line(account, message, outcome, record)
 
+    def unprepared(self, account: Account, message: Claimed, record: Record) -> None:
+        """*message* cannot be completed, and *record* is what follows from it."""
+        if record.kind is EventKind.DEFERRED:
+            self.metrics.deferred.labels(account.tenant_id, account.id).inc()
+        else:
+            self.metrics.time_in_queue.observe(max(0.0, record.at - message.accepted_at))
+        for change in record.changes:
+            self._counter(change.state).inc()
+        if self.log:
+            _log.info(
+                "no attempt tenant={tenant} account={account} id={id} reason={reason!r} "
+                "next in {wait}",
+                tenant=account.tenant_id,
+                account=account.id,
+                id=message.id,
+                reason=record.reason,
+                wait="-" if record.next_at is None else f"{record.next_at - record.at:.1f} s",
+            )
+
     def _counter(self, state: RecipientState) -> Counter:
         """Looking a label up costs more than counting."""
         counter = self._recipients.get(state)

@@ -121,7 +121,7 @@ def _delivered(message: Claimed, outcome: Outcome, now: float) -> Record:
         changes=changes,
         next_at=None,
         at=now,
-        data=_data(changes, None, outcome.notes),
+        data=event_data(changes, None, outcome.notes),
         outcome=_trace(outcome),
     )
 
@@ -254,7 +254,7 @@ def _record(
         report=bool(waiting) and not outcome.stale,
         reason_key=reason_key(waiting, outcome.phase),
         reason=_reason(waiting, kind),
-        data=_data(changes, next_at, outcome.notes),
+        data=event_data(changes, next_at, outcome.notes),
         outcome=_trace(outcome),
     )
 
@@ -277,7 +277,7 @@ def _reason(waiting: Sequence[RecipientChange], kind: EventKind) -> str:
     return f"uncertain: {text}" if kind is EventKind.UNCERTAIN and text else text
 
 
-def _data(
+def event_data(
     changes: Sequence[RecipientChange], next_at: float | None, notes: Sequence[str] = ()
 ) -> bytes:
     """The event's own data: what each recipient was told, and what else there is to know."""
@@ -312,36 +312,6 @@ def _trace(outcome: Outcome) -> bytes:
 
 def _short(reply: Reply | None) -> str | None:
     return None if reply is None else str(reply)
-
-
-def not_reached(
-    message: Claimed, reason: str, phase: str, probe_at: float, now: float, rules: Rules
-) -> Record:
-    """
-    The record for a claimed message whose account could not be reached: no attempt was begun.
-
-    It stays due: its lane is closed until the account's next probe, and open at once when the
-    account is changed. It waits up to the account-fault limit, then expires.
-    """
-    limit = max(message.expires_at, message.accepted_at + rules.fault_max_age)
-    expired = probe_at >= limit
-    state = RecipientState.EXPIRED if expired else RecipientState.DEFERRED
-    changes = tuple(
-        RecipientChange(recipient.n, state, None, None, reason) for recipient in message.recipients
-    )
-    return Record(
-        pk=message.pk,
-        token=message.token,
-        attempt=0,
-        kind=EventKind.EXPIRED if expired else EventKind.DEFERRED,
-        changes=changes,
-        next_at=None if expired else now,
-        at=now,
-        report=not expired,
-        reason_key=reason_key(changes, phase),
-        reason=reason,
-        data=_data(changes, None if expired else probe_at),
-    )
 
 
 def after_crash(

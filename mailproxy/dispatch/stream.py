@@ -11,19 +11,20 @@ import heapq
 import random
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from mailproxy.dispatch.activity import Activity
-from mailproxy.dispatch.judge import Rules, judge, not_reached
+from mailproxy.dispatch.judge import Rules, judge
+from mailproxy.dispatch.leases import Leases
 from mailproxy.dispatch.recorder import Intents, Recorder
 from mailproxy.dispatch.retry import probe_delay
-from mailproxy.errors import AccountFault, StoreError
+from mailproxy.dispatch.unbegun import not_reached, quarantined, unprepared
+from mailproxy.errors import AccountFault, AttachmentFault, StoreError
 from mailproxy.interfaces import IClock, ICourier, IFeed, IStore
 from mailproxy.metrics import Metrics
-from mailproxy.model import Account, Claimed, Outcome, Record
-from mailproxy.states import EventKind
+from mailproxy.model import Account, Claimed, Outcome
 
 _log = Logger()
 
@@ -41,6 +42,9 @@ REGAIN = 64
 
 #: Times a message may raise while it is handled before it is held.
 TRIES = 3
+
+#: Messages of one account that may be completed at once before nothing but priority 0 is claimed.
+MOST_ASIDE = 1000
 
 
 @attrs.define
@@ -91,18 +95,19 @@ class Stream:
         self._finished = 0
         self._raised: dict[int, int] = {}
         self._version = 0
-        self._owed: list[Claimed] = []
+        self._leases = Leases(shared.store)
+        self._aside: dict[int, Claimed] = {}
 
     @property
     def stranded(self) -> bool:
         """Whether a failure of the store left leases here that nothing moves any more."""
         idle = not self._carrying and not self._claiming
-        return bool(self._owed) or bool(self._ready and idle)
+        return self._leases.owed or bool(self._ready and idle)
 
     @property
     def busy(self) -> bool:
         """Whether anything of this account is claimed or on its way."""
-        return bool(self._carrying or self._claiming or self._ready)
+        return bool(self._carrying or self._claiming or self._ready or self._aside)
 
     # -- claiming --------------------------------------------------------------------------
 
@@ -123,7 +128,8 @@ class Stream:
         if self._probing and (self._carrying or self._ready):
             self._start()
             return
-        if len(self._ready) < self._limit() or self._asked:
+        room = len(self._ready) < self._limit() and len(self._aside) < MOST_ASIDE
+        if room or self._asked:
             self._claiming = True
             Deferred.fromCoroutine(self._claim())
 
@@ -131,17 +137,18 @@ class Stream:
         try:
             while (self._more or self._asked) and not self._shared.stopping:
                 limit = self._limit()
-                full = len(self._ready) >= limit
+                full = len(self._ready) >= limit or len(self._aside) >= MOST_ASIDE
                 if full and not self._asked:
                     break
                 self._asked = False
-                if self._owed:
-                    await self._release([])
+                if self._leases.owed:
+                    await self._leases.give()
                 took = await self._claim_once(limit, urgent=full)
                 if took:
                     self._version = took[-1].account_version
                 if self._ready:
                     await self._refresh(self._version)
+                    self._sift({message.pk for message in took})
                 self._start()
                 if self._probing:
                     break
@@ -170,6 +177,15 @@ class Stream:
         for message in took:
             self._push(message, min(message.priority, 1) if aged else message.priority)
         return took
+
+    def _sift(self, took: set[int]) -> None:
+        """Have those completed first, of the messages just taken, that are seen to need it."""
+        if self._account is None:
+            return
+        entries, self._ready = self._ready, []
+        for entry in entries:
+            if entry[2].pk not in took or not self._shared.courier.completes(entry[2], self):
+                heapq.heappush(self._ready, entry)
 
     async def _refresh(self, version: int) -> None:
         if self._account is not None and self._account.version == version:
@@ -296,7 +312,7 @@ class Stream:
 
     def _begun(self, granted: bool, message: Claimed) -> bool:
         if not granted:
-            Deferred.fromCoroutine(self._release([message]))
+            Deferred.fromCoroutine(self._leases.give([message]))
         return granted
 
     def finish(self, message: Claimed, outcome: Outcome) -> Deferred[bool]:
@@ -318,48 +334,63 @@ class Stream:
         self._push(message, message.priority)
 
     async def broken(self, message: Claimed, error: Exception) -> None:
+        was_aside = self._aside.pop(message.pk, None) is not None
         tries = self._raised[message.pk] = self._raised.get(message.pk, 0) + 1
         if tries < TRIES:
             self._push(message, message.priority)
+            if was_aside:
+                self._start()
             return
         del self._raised[message.pk]
         self._shared.metrics.quarantined.inc()
-        reason = f"quarantined: {type(error).__name__}: {error}"[:500]
+        record = quarantined(message, error, self._shared.clock.now())
         _log.error(
             "message {tenant}/{id} is held, {reason}",
             tenant=message.tenant_id,
             id=message.id,
-            reason=reason,
+            reason=record.reason,
         )
-        await self._shared.recorder.add(
-            Record(
-                pk=message.pk,
-                token=message.token,
-                attempt=0,
-                kind=EventKind.HELD,
-                changes=(),
-                next_at=None,
-                at=self._shared.clock.now(),
-                hold=reason,
-                reason=reason,
-            )
-        )
+        await self._shared.recorder.add(record)
+
+    def aside(self, message: Claimed) -> None:
+        self._aside[message.pk] = message
+
+    def ready(self, message: Claimed) -> None:
+        if self._aside.pop(message.pk, None) is None:
+            return  # it was given back meanwhile
+        if self._probing:
+            # It is for the store to say when a parked account is tried.
+            Deferred.fromCoroutine(self._leases.give([message]))
+            return
+        self._push(message, message.priority)
+        self._start()
+        self._fill()
+
+    def dropped(self, message: Claimed) -> None:
+        if self._aside.pop(message.pk, None) is not None:
+            Deferred.fromCoroutine(self._leases.give([message]))
+        self._fill()
+
+    def unprepared(self, message: Claimed, fault: AttachmentFault) -> Deferred[bool]:
+        if self._aside.pop(message.pk, None) is None:
+            return succeed(False)
+        account, shared = self._account, self._shared
+        if account is None:  # it was deleted; so will be the message
+            Deferred.fromCoroutine(self._leases.give([message]))
+            return succeed(False)
+        jitter = shared.rng.uniform(-1.0, 1.0)
+        record = unprepared(message, account, fault, shared.clock.now(), shared.rules, jitter)
+        shared.activity.unprepared(account, message, record)
+        self._raised.pop(message.pk, None)
+        stored = shared.recorder.add(record)
+        self._fill()
+        return stored
 
     # -- ending ----------------------------------------------------------------------------
 
     async def give_back(self) -> None:
         """Release everything claimed and not begun."""
-        taken = [message for _, _, message in self._ready]
+        taken = [message for _, _, message in self._ready] + list(self._aside.values())
         self._ready.clear()
-        await self._release(taken)
-
-    async def _release(self, messages: list[Claimed]) -> None:
-        """Give leases back, with those that the store did not take back before."""
-        messages, self._owed = messages + self._owed, []
-        if not messages:
-            return
-        try:
-            await self._shared.store.release([(each.pk, each.token) for each in messages])
-        except StoreError as error:
-            _log.warn("releasing {count} leases: {error}", count=len(messages), error=error)
-            self._owed += messages
+        self._aside.clear()
+        await self._leases.give(taken)

@@ -13,7 +13,7 @@ from mailproxy import payload
 from mailproxy.compose import compose
 from mailproxy.delivery.courier import Courier
 from mailproxy.delivery.pool import Pool
-from mailproxy.errors import AccountFault, StoreBusy
+from mailproxy.errors import AccountFault, AttachmentFault, StoreBusy
 from mailproxy.interfaces import IFeed
 from mailproxy.metrics import Metrics
 from mailproxy.model import Account, Claimed, Content, Outcome, Recipient, Stored
@@ -88,6 +88,21 @@ class Feed:
     async def broken(self, message: Claimed, error: Exception) -> None:
         self.log.append(("broken", message.pk))
         self.errors[message.pk] = error
+
+    def aside(self, message: Claimed) -> None:
+        self.log.append(("aside", message.pk))
+
+    def ready(self, message: Claimed) -> None:
+        self.log.append(("ready", message.pk))
+        self.waiting.append(message)
+
+    def dropped(self, message: Claimed) -> None:
+        self.log.append(("dropped", message.pk))
+
+    def unprepared(self, message: Claimed, fault: AttachmentFault) -> Deferred[None]:
+        self.log.append(("unprepared", message.pk))
+        self.errors[message.pk] = fault
+        return succeed(None)
 
     def codes(self, number: int) -> list[int | None]:
         return [o.final.code if o.final else None for o in self.outcomes.get(number, [])]

@@ -46,6 +46,9 @@ class ScriptedCourier:
         self.raises: dict[str, Exception] = {}
         self.closed: list[float] = []
 
+    def completes(self, message: Claimed, feed: IFeed) -> bool:
+        return False
+
     async def carry(self, account: Account, feed: IFeed) -> None:
         self.carries.append(account.id)
         if (fault := self.fault) is not None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.dispatch.judge import Rules, after_crash, judge, not_reached
+from mailproxy.dispatch.judge import Rules, after_crash, judge
+from mailproxy.dispatch.unbegun import not_reached
 from mailproxy.model import Account, Claimed, Outcome, Recipient, Record, Reply
 from mailproxy.states import EventKind, OnUncertain, Phase, RecipientState, TlsMode
 
