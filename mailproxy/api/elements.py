@@ -2,46 +2,37 @@
 From one submitted element to a message the store can take, or the reason why not.
 
 What cannot be composed is refused here, so that nothing accepted fails for its own form later.
-The digest by which a repeated id is compared is made here too.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import attrs
 import msgspec
 
-from mailproxy import payload
-from mailproxy.address import envelope_address, parse_mailbox, parse_mailboxes
-from mailproxy.api.attachments import take_attachments
+from mailproxy import payload, raw
+from mailproxy.api import fields
+from mailproxy.api.attachments import AttachmentRules, take_attachments
+from mailproxy.api.digest import content_digest, raw_digest
 from mailproxy.api.wire import Element, Rejected, read_element, usable_id
-from mailproxy.compose import compose, is_reserved_header
-from mailproxy.errors import BadAddress, BadMessage
-from mailproxy.headers import check_header
-from mailproxy.model import DEFAULT_TENANT, Content, Mailbox, NewMessage, NewRecipient
-from mailproxy.states import Priority, RecipientKind
-
-#: Words for priorities.
-LABELS = {priority.name.lower(): int(priority) for priority in Priority}
-
-#: The last second of the year 9999.
-MAX_TIME = 253_402_300_799
-
-#: Header fields of the client's own in one message.
-MAX_HEADERS = 200
+from mailproxy.compose import compose
+from mailproxy.errors import BadMessage
+from mailproxy.model import (
+    DEFAULT_TENANT,
+    Attachment,
+    Content,
+    Mailbox,
+    NewMessage,
+    NewRecipient,
+)
+from mailproxy.states import RecipientKind
 
 _KINDS = (RecipientKind.TO, RecipientKind.CC, RecipientKind.BCC)
-#: Headers that fill the field of the same name.
-_FILLS = {"message-id": "message_id", "reply-to": "reply_to", "return-path": "return_path"}
-_CONTENT_TYPES = ("html", "plain")
 
-_control = re.compile(r"[\x00-\x1f\x7f]").search
-_digits = re.compile(r"[+-]?[0-9]{1,20}").fullmatch
-_encode = msgspec.json.Encoder().encode
+#: Stands for contents that are not here yet: what is fetched later has part 0.
+_TO_BE_FETCHED = {0: b""}
 
 
 @attrs.frozen
@@ -55,6 +46,8 @@ class Judge:
     :param new_id: makes the left part of a Message-ID.
     :param max_bytes: of one composed message.
     :param max_recipients: of one message.
+    :param test: whether all of it is a test, whatever the elements say.
+    :param attachments: what attachments may name.
     """
 
     tenant_id: str | None
@@ -65,15 +58,30 @@ class Judge:
     helo_name: str
     max_bytes: int
     max_recipients: int
+    test: bool = False
+    attachments: AttachmentRules = attrs.field(factory=AttachmentRules)
 
-    def judge(self, raw: msgspec.Raw | bytes) -> NewMessage:
+    def judge(self, source: msgspec.Raw | bytes) -> NewMessage:
         """:raises Rejected: the element is not accepted; the reason names the field at fault."""
-        element = read_element(raw)
+        element = read_element(source)
+        return self._guarded(element, self._accept)
+
+    def judge_raw(self, element: Element, data: bytes) -> NewMessage:
+        """
+        The same for RFC 5322 bytes; *element* is the envelope.
+
+        :raises Rejected: likewise.
+        """
+        return self._guarded(element, partial(self._accept_raw, data))
+
+    def _guarded(
+        self, element: Element, accept: Callable[[Element, str], NewMessage]
+    ) -> NewMessage:
         id = element.id
         if not usable_id(id):
-            raise Rejected(_bad_id(id))
+            raise Rejected(fields.bad_id(id))
         try:
-            return self._accept(element, id)
+            return accept(element, id)
         except Rejected as rejected:
             raise Rejected(rejected.reason, id) from None
         except BadMessage as error:
@@ -82,52 +90,117 @@ class Judge:
 
     def _accept(self, element: Element, id: str) -> NewMessage:
         tenant_id = self._tenant(element.tenant_id)
-        notes = _take_headers(element) if element.headers else ((), ())
+        headers, notes = fields.take_headers(element) if element.headers else ((), ())
         if not element.sender or element.sender.isspace():
             raise Rejected("missing from")
         (to, cc, bcc), recipients = self._recipients(element)
-        attachments, parts = take_attachments(element.attachments or [])
-        plain, html = _texts(element)
+        attachments, parts = self._attachments(element, tenant_id)
+        plain, html = fields.texts(element)
         content = Content(
-            sender=_mailbox("from", element.sender),
+            sender=fields.mailbox("from", element.sender),
             to=to,
             cc=cc,
             bcc=bcc,
-            reply_to=_mailboxes("reply_to", element.reply_to) if element.reply_to else (),
+            reply_to=fields.mailboxes("reply_to", element.reply_to) if element.reply_to else (),
             subject=element.subject or "",
             plain=plain,
             html=html,
-            headers=notes[0],
+            headers=headers,
             attachments=attachments,
             return_path=element.return_path or "",
         )
-        given = _message_id(element.message_id) if element.message_id else None
-        message_id = given or f"<{self.new_id()}@{self.helo_name}>"
-        composed = compose(
+        given = fields.message_id(element.message_id) if element.message_id else None
+        return self._message(
+            element,
+            id,
             content,
-            mail_id=id,
-            message_id=message_id,
-            date=self.now,
-            parts=dict(enumerate(parts, 1)),
+            tenant_id=tenant_id,
+            envelope_from=fields.envelope_from(content),
+            recipients=tuple(recipients),
+            digest=content_digest(content, element.account_id, given, self._test(element)),
+            message_id=given,
+            parts=parts,
+            notes=notes,
         )
-        if len(composed) > self.max_bytes:
+
+    def _accept_raw(self, data: bytes, element: Element, id: str) -> NewMessage:
+        tenant_id = self._tenant(element.tenant_id)
+        sender = fields.bare(element.sender)
+        (to, *_), recipients = self._recipients(element)
+        if len(data) > self.max_bytes:
             raise Rejected(f"invalid message: larger than {self.max_bytes} bytes")
+        read = raw.read(data)
+        shown = read.sender or (fields.mailbox("from", sender) if sender else None)
+        if shown is None:
+            raise Rejected("invalid message: its From is not an address")
+        test = self._test(element)
+        return self._message(
+            element,
+            id,
+            Content(shown, to, subject=read.subject, return_path=sender, raw=True),
+            tenant_id=tenant_id,
+            envelope_from=sender,
+            recipients=tuple(recipients),
+            digest=raw_digest(read.data, sender, recipients, element.account_id, test),
+            message_id=read.message_id,
+            parts=(read.data,),
+            notes=tuple(f"header cut: {name}" for name in read.cut),
+        )
+
+    def _message(
+        self,
+        element: Element,
+        id: str,
+        content: Content,
+        *,
+        tenant_id: str,
+        envelope_from: str,
+        recipients: tuple[NewRecipient, ...],
+        digest: bytes,
+        message_id: str | None,
+        parts: tuple[bytes, ...],
+        notes: tuple[str, ...],
+    ) -> NewMessage:
+        """What is the same for elements and for bytes. :param message_id: the client's own."""
+        message_id = message_id or f"<{self.new_id()}@{self.helo_name}>"
+        deferred_ts = element.deferred_ts
         return NewMessage(
             tenant_id=tenant_id,
             id=id,
             account_id=element.account_id or None,
             priority=self._priority(element.priority),
-            batch=_batch(element.batch_code) if element.batch_code else "",
-            not_before=None if element.deferred_ts is None else _instant(element.deferred_ts),
-            envelope_from=_envelope_from(content),
-            recipients=tuple(recipients),
+            batch=fields.batch(element.batch_code) if element.batch_code else "",
+            not_before=None if deferred_ts is None else fields.instant(deferred_ts),
+            envelope_from=envelope_from,
+            recipients=recipients,
             payload=payload.dump(content),
-            digest=_digest(content, element.account_id, given),
-            size=len(composed),
+            digest=digest,
+            size=self._size(content, id, message_id, parts),
             message_id=message_id,
             parts=parts,
-            notes=notes[1],
+            notes=notes,
+            test=self._test(element),
         )
+
+    def _attachments(
+        self, element: Element, tenant_id: str
+    ) -> tuple[tuple[Attachment, ...], tuple[bytes, ...]]:
+        if not element.attachments:
+            return (), ()
+        return take_attachments(element.attachments, tenant_id, self.attachments)
+
+    def _test(self, element: Element) -> bool:
+        return self.test or bool(element.test)
+
+    def _size(self, content: Content, id: str, message_id: str, parts: tuple[bytes, ...]) -> int:
+        """Bytes of the message as it goes out, as far as its contents are here."""
+        contents = _TO_BE_FETCHED | dict(enumerate(parts, 1))
+        size = len(
+            compose(content, mail_id=id, message_id=message_id, date=self.now, parts=contents)
+        )
+        if size > self.max_bytes:
+            raise Rejected(f"invalid message: larger than {self.max_bytes} bytes")
+        return size
 
     def _tenant(self, named: str | None) -> str:
         if named and self.tenant_id is not None and named != self.tenant_id:
@@ -148,7 +221,7 @@ class Judge:
         envelope: list[NewRecipient] = []
         for kind, value in zip(_KINDS, (element.to, element.cc, element.bcc), strict=True):
             mine: list[Mailbox] = []
-            for mailbox in _mailboxes(kind.value, value) if value else ():
+            for mailbox in fields.mailboxes(kind.value, value) if value else ():
                 addr = mailbox.addr
                 if addr not in seen:
                     seen.add(addr)
@@ -164,155 +237,6 @@ class Judge:
     def _priority(self, value: int | str | None) -> int:
         if value is None:
             return self.default_priority
-        if (number := priority(value)) is None:
+        if (number := fields.priority(value)) is None:
             raise Rejected("invalid priority: expected 0 to 3, immediate, high, medium or low")
         return number
-
-
-def priority(value: int | str) -> int | None:
-    """The priority that *value* stands for, clamped to 0..3; None if it stands for none."""
-    if isinstance(value, str):
-        text = value.strip().lower()
-        if text in LABELS:
-            return LABELS[text]
-        if not _digits(text):
-            return None
-        value = int(text)
-    return max(0, min(3, value))
-
-
-def _bad_id(id: object) -> str:
-    if id is None or (isinstance(id, str) and (not id or id.isspace())):
-        return "missing id"
-    if not isinstance(id, str):
-        return "invalid id: expected str"
-    if len(id) > 255:
-        return "invalid id: longer than 255 characters"
-    return "invalid id: a control character"
-
-
-def _mailbox(field: str, text: str) -> Mailbox:
-    try:
-        return parse_mailbox(text)
-    except BadAddress as error:
-        raise Rejected(f"invalid {field}: {error}") from None
-
-
-def _mailboxes(field: str, value: str | list[str]) -> tuple[Mailbox, ...]:
-    try:
-        return parse_mailboxes(value)
-    except BadAddress as error:
-        raise Rejected(f"invalid {field}: {error}") from None
-
-
-def _texts(element: Element) -> tuple[str | None, str | None]:
-    """The plain and the HTML text; ``body`` is the one that ``content_type`` says."""
-    kind = element.content_type or "plain"
-    if kind not in _CONTENT_TYPES:
-        raise Rejected("invalid content_type: expected html or plain")
-    plain, html = element.body_plain, element.body_html
-    if element.body or (plain is None and html is None):
-        body = element.body or ""
-        if kind == "html":
-            html = body if html is None else html
-        else:
-            plain = body if plain is None else plain
-    return plain, html
-
-
-def _take_headers(
-    element: Element,
-) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """The headers to set, and notes of those that are not the client's to set."""
-    headers = element.headers or {}
-    if len(headers) > MAX_HEADERS:
-        raise Rejected(f"invalid headers: more than {MAX_HEADERS}")
-    kept: list[tuple[str, str]] = []
-    notes: list[str] = []
-    for name, value in headers.items():
-        text = value if isinstance(value, str) else _scalar(value)
-        if not is_reserved_header(name):
-            kept.append((name, text))
-            continue
-        check_header(name, text)
-        field = _FILLS.get(name.lower())
-        if field is not None and text and not getattr(element, field):
-            setattr(element, field, text)
-        elif field is None:
-            notes.append(f"header dropped: {name}")
-    return tuple(kept), tuple(notes)
-
-
-def _scalar(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _message_id(text: str) -> str:
-    """The client's own Message-ID, in the angle brackets it may lack; composing checks it."""
-    text = text.strip(" ")
-    return text if text.startswith("<") else f"<{text}>"
-
-
-def _batch(text: str) -> str:
-    if len(text) > 64:
-        raise Rejected("invalid batch_code: longer than 64 characters")
-    if _control(text):
-        raise Rejected("invalid batch_code: a control character")
-    if text == "*":
-        raise Rejected("invalid batch_code: * means all batches")
-    return text
-
-
-def _instant(value: int | float | str) -> float:
-    if isinstance(value, str):
-        if not _digits(value):
-            raise Rejected("invalid deferred_ts: expected Unix seconds")
-        value = int(value)
-    if not -MAX_TIME <= value <= MAX_TIME:
-        raise Rejected("invalid deferred_ts: out of range")
-    return float(value)
-
-
-def _envelope_from(content: Content) -> str:
-    if not content.return_path or content.return_path.isspace():
-        return content.sender.addr
-    try:
-        return envelope_address(content.return_path)
-    except BadAddress as error:
-        raise Rejected(f"invalid return_path: {error}") from None
-
-
-def _digest(content: Content, account_id: str | None, message_id: str | None) -> bytes:
-    """
-    SHA-256 of what the client wrote, without priority, deferred_ts and batch_code.
-
-    Keys in order, absent ones left out, so that a field added later changes no digest. Recipients
-    are their parsed addresses.
-    """
-    fields: dict[str, Any] = {}
-    if account_id:
-        fields["account_id"] = account_id
-    if content.attachments:
-        fields["attachments"] = [(a.filename, a.mime_type, a.sha256) for a in content.attachments]
-    if content.bcc:
-        fields["bcc"] = [mailbox.addr for mailbox in content.bcc]
-    if content.html is not None:
-        fields["body_html"] = content.html
-    if content.plain is not None:
-        fields["body_plain"] = content.plain
-    if content.cc:
-        fields["cc"] = [mailbox.addr for mailbox in content.cc]
-    fields["from"] = (content.sender.display, content.sender.addr)
-    if content.headers:
-        fields["headers"] = sorted(content.headers)
-    if message_id:
-        fields["message_id"] = message_id
-    if content.reply_to:
-        fields["reply_to"] = [mailbox.addr for mailbox in content.reply_to]
-    if content.return_path:
-        fields["return_path"] = content.return_path
-    if content.subject:
-        fields["subject"] = content.subject
-    if content.to:
-        fields["to"] = [mailbox.addr for mailbox in content.to]
-    return hashlib.sha256(_encode(fields)).digest()

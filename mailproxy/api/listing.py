@@ -234,7 +234,9 @@ def _message(record: MessageRecord) -> dict[str, Any]:
     if content.reply_to:
         message["reply_to"] = ", ".join(map(format_mailbox, content.reply_to))
     message["subject"] = content.subject
-    if record.state not in _TEXTLESS:
+    if content.raw:
+        message["raw"] = True
+    elif record.state not in _TEXTLESS:
         message |= _bodies(content)
     if content.return_path:
         message["return_path"] = content.return_path

@@ -1,46 +1,54 @@
 """
 ``POST /commands/add-messages``: a batch is read, judged element by element, and made durable.
 
-Every element has its own verdict; the answer comes after the commit.
+Every element has its own verdict; the answer comes after the commit. The way from a request's body
+to the answer, :meth:`Intake.take`, is the same for messages that come as bytes.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import BinaryIO
 
 import attrs
 import msgspec
 from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
 
+from mailproxy.api import once
 from mailproxy.api.answers import (
     DRAINING,
     Answer,
     Problem,
     Refused,
-    answer,
     error,
     invalid,
-    ok,
     unavailable,
 )
+from mailproxy.api.attachments import AttachmentRules
 from mailproxy.api.call import SMALL_BYTES, Call, Need, Route
-from mailproxy.api.elements import Judge, priority
-from mailproxy.api.shapes_messages import ADD_MESSAGES
-from mailproxy.api.wire import Rejected, Submission, check_weight, read_envelope
+from mailproxy.api.doc import Doc, Param
+from mailproxy.api.elements import Judge
+from mailproxy.api.fields import priority
+from mailproxy.api.verdicts import Accepted, AllRejected, Batch, Refusal, all_verdicts, told
+from mailproxy.api.wire import Rejected, Submission, Submitted, check_weight, read_envelope
 from mailproxy.clock import Names
+from mailproxy.errors import PartlyStored
 from mailproxy.interfaces import IClock, IControl, IIntake, InThread
 from mailproxy.metrics import Metrics
 from mailproxy.model import Enqueued, NewMessage
-from mailproxy.states import Verdict
+from mailproxy.tenancy import Answered, KeyReused
 
 #: Bodies up to this size, with up to so many objects and addresses, are judged in the reactor:
 #: a few milliseconds.
 INLINE_BYTES = SMALL_BYTES
 INLINE_THINGS = 1000
+
+#: Elements of a larger request that are judged in one go; then the reactor has its turn.
+SLICE = 50
 
 #: Larger requests that are worked on at the same time; what waits lies in a file.
 LARGE_AT_ONCE = 2
@@ -51,7 +59,32 @@ LARGE_WAITING = 20
 #: Seconds a batch waits for the store's writer.
 STORE_SECONDS = 5.0
 
+PARTLY = error(500, "not all could be stored; submit all of it again, with the same ids")
+
 _log = Logger()
+
+VERBOSE = Param("verbose", bool, "Tell of every element what became of it, in `items`.")
+
+DOC = Doc(
+    about="Hand messages over. Each is judged on its own; the answer comes when those that are "
+    "accepted are stored for good.",
+    takes=Submitted,
+    gives=Accepted,
+    query=(VERBOSE,),
+    headers=(once.HEADER,),
+    refuses={400: AllRejected, 409: None, 500: None},
+    example={
+        "messages": [
+            {
+                "id": "order-1",
+                "from": "Shop <shop@example.com>",
+                "to": ["customer@example.org"],
+                "subject": "Thank you",
+                "body": "It is on its way.",
+            }
+        ]
+    },
+)
 
 
 @attrs.frozen
@@ -62,6 +95,7 @@ class IntakeRules:
     :param max_recipients: of one message.
     :param default_priority: 0..3, for what names none.
     :param helo_name: right part of the Message-IDs made here.
+    :param attachments: what attachments may name.
     """
 
     max_batch: int = 10_000
@@ -69,21 +103,14 @@ class IntakeRules:
     max_recipients: int = 1000
     default_priority: int = 2
     helo_name: str = "localhost"
+    attachments: AttachmentRules = attrs.field(factory=AttachmentRules)
 
 
-@attrs.frozen
-class _Refusal:
-    """An element that was not accepted. :param id: its id, if it has a usable one."""
+#: Judges an element, or as many as it is made of, one by one; what it reads, it was given.
+Judging = Iterator[NewMessage | Refusal]
 
-    id: str | None
-    reason: str
-
-    def verdict(self) -> Enqueued:
-        return Enqueued(Verdict.REJECTED, self.reason)
-
-
-#: A judged request: for each element the message to be stored, or why there is none.
-_Batch = list[NewMessage | _Refusal]
+#: Begins to judge a body; runs in a thread when that is large. :raises Refused: the whole of it.
+Read = Callable[[bytes], Judging]
 
 
 class Intake:
@@ -109,52 +136,79 @@ class Intake:
         self._large = DeferredSemaphore(LARGE_AT_ONCE)
 
     def routes(self) -> Iterable[Route]:
-        yield Route("POST", "/commands/add-messages", self.add, Need.SEND, ADD_MESSAGES)
+        yield Route("POST", "/commands/add-messages", self.add, Need.SEND, DOC)
 
     async def add(self, call: Call) -> Answer:
+        judge = self.judge(call)
+
+        def read(body: bytes) -> Judging:
+            submission = self.read(body)
+            mine = attrs.evolve(judge, default_priority=self._default_priority(submission))
+            return (judged(mine, each) for each in submission.elements)
+
+        return await self.take(call, read, once.key_of(call))
+
+    def judge(self, call: Call) -> Judge:
+        """What judges the elements of *call*. :raises Refused: token and query do not agree."""
+        return Judge(
+            tenant_id=call.asked_tenant(),
+            tenant_exists=call.tenant_exists,
+            now=self._clock.now(),
+            default_priority=self._rules.default_priority,
+            new_id=lambda: f"{self._names.rng.getrandbits(128):032x}",
+            helo_name=self._rules.helo_name,
+            max_bytes=self._rules.max_message_bytes,
+            max_recipients=self._rules.max_recipients,
+            test=call.caller.test,
+            attachments=self._rules.attachments,
+        )
+
+    def read(self, body: bytes) -> Submission:
+        """
+        Take a batch apart.
+
+        :raises Refused: 422, it is not one; 413, it is too large.
+        """
+        if len(body) > INLINE_BYTES:
+            check_weight(body)
+        submission = read_envelope(body)
+        if len(submission.elements) > self._rules.max_batch:
+            raise Refused(error(413, f"more than {self._rules.max_batch} messages"))
+        return submission
+
+    async def take(self, call: Call, read: Read, key: once.Key | None) -> Answer:
+        """Judge the body of *call* and store what is accepted of it."""
         verbose = call.flag("verbose")
-        tenant_id = call.asked_tenant()
         if self._control.draining():
             return DRAINING
         content, size = call.take_body()
-        judge = partial(self._judge, tenant_id, call.tenant_exists, self._clock.now())
         if size <= INLINE_BYTES:
             body = content.read()
             if max(body.count(b"{"), body.count(b"@")) <= INLINE_THINGS:
                 content.close()
-                return await self._store_all(judge(body), verbose)
+                digest = hashlib.sha256(body).digest() if key else b""
+                return await self._store_all(list(read(body)), verbose, key, digest)
             content.seek(0)
         if len(self._large.waiting) >= LARGE_WAITING:
             content.close()
             return unavailable("too many large requests at once, nothing was stored")
         await self._large.acquire()
         try:
-            batch = await self._in_thread(_read_and, judge, content)
-            return await self._store_all(batch, verbose)
+            batch, digest = await self._judge_slowly(content, read, key is not None)
+            return await self._store_all(batch, verbose, key, digest)
         finally:
             content.close()
             self._large.release()
 
-    def _judge(
-        self, tenant_id: str | None, tenant_exists: Callable[[str], bool], now: float, body: bytes
-    ) -> _Batch:
-        """Runs in a thread when the body is large, so it only reads what it is given."""
-        if len(body) > INLINE_BYTES:
-            check_weight(body)
-        submission = read_envelope(body)
-        if len(submission.elements) > self._rules.max_batch:
-            raise Refused(error(413, f"more than {self._rules.max_batch} messages"))
-        judge = Judge(
-            tenant_id=tenant_id,
-            tenant_exists=tenant_exists,
-            now=now,
-            default_priority=self._default_priority(submission),
-            new_id=lambda: f"{self._names.rng.getrandbits(128):032x}",
-            helo_name=self._rules.helo_name,
-            max_bytes=self._rules.max_message_bytes,
-            max_recipients=self._rules.max_recipients,
-        )
-        return [_judged(judge, raw) for raw in submission.elements]
+    async def _judge_slowly(
+        self, content: BinaryIO, read: Read, hashing: bool
+    ) -> tuple[Batch, bytes]:
+        """In a thread, slice by slice. :return: the judged batch, and the digest of the body."""
+        judging, digest = await self._in_thread(_begin, content, read, hashing)
+        batch: Batch = []
+        while judged := await self._in_thread(_slice, judging):
+            batch += judged
+        return batch, digest
 
     def _default_priority(self, submission: Submission) -> int:
         given = submission.default_priority
@@ -164,19 +218,32 @@ class Intake:
             raise invalid([Problem(("body", "default_priority"), "not a priority")])
         return number
 
-    async def _store_all(self, batch: _Batch, verbose: bool) -> Answer:
+    async def _store_all(
+        self, batch: Batch, verbose: bool, key: once.Key | None, digest: bytes
+    ) -> Answer:
         if self._control.draining():  # it may have begun while a large request was read
             return DRAINING
+
+        def tell(verdicts: Sequence[Enqueued]) -> Answer:
+            return told(batch, verdicts, verbose)
+
         messages = [one for one in batch if isinstance(one, NewMessage)]
         stored: list[Enqueued] = []
-        if messages:
-            stored = await self._store.enqueue(messages, self._clock.now(), STORE_SECONDS)
-        enqueued = iter(stored)
-        verdicts = [
-            next(enqueued) if isinstance(one, NewMessage) else one.verdict() for one in batch
-        ]
-        self._count(verdicts)
-        return _answer([one.id for one in batch], verdicts, verbose)
+        if messages or key:
+            promise = key.once(digest, tell) if key else None
+            try:
+                stored = await self._store.enqueue(
+                    messages, self._clock.now(), STORE_SECONDS, promise
+                )
+            except Answered as before:
+                return once.from_bytes(before.answer)
+            except KeyReused:
+                return once.REUSED
+            except PartlyStored as problem:
+                _log.error("a submission is stored in part: {problem}", problem=str(problem))
+                return PARTLY
+        self._count(all_verdicts(batch, stored))
+        return tell(stored)
 
     def _count(self, verdicts: Sequence[Enqueued]) -> None:
         for verdict, count in Counter([one.verdict for one in verdicts]).items():
@@ -189,45 +256,22 @@ class Intake:
             )
 
 
-def _read_and(judge: Callable[[bytes], _Batch], content: BinaryIO) -> _Batch:
+def _begin(content: BinaryIO, read: Read, hashing: bool) -> tuple[Judging, bytes]:
     with content:
-        return judge(content.read())
+        body = content.read()
+    digest = hashlib.sha256(body).digest() if hashing else b""
+    return read(body), digest
 
 
-def _judged(judge: Judge, raw: msgspec.Raw | bytes | Rejected) -> NewMessage | _Refusal:
+def _slice(judging: Judging) -> Batch:
+    return list(islice(judging, SLICE))
+
+
+def judged(judge: Judge, source: msgspec.Raw | bytes | Rejected) -> NewMessage | Refusal:
+    """What becomes of one element of a batch."""
     try:
-        if isinstance(raw, Rejected):
-            raise raw
-        return judge.judge(raw)
+        if isinstance(source, Rejected):
+            raise source
+        return judge.judge(source)
     except Rejected as rejected:
-        return _Refusal(rejected.id, rejected.reason)
-
-
-def _item(index: int, id: str | None, reason: str) -> dict[str, Any]:
-    """What is told of one element; one without a usable id is told by its place."""
-    item: dict[str, Any] = {"id": id}
-    if id is None:
-        item["index"] = index
-    if reason:
-        item["reason"] = reason
-    return item
-
-
-def _answer(ids: Sequence[str | None], verdicts: Sequence[Enqueued], verbose: bool) -> Answer:
-    rejected = [
-        _item(index, ids[index], one.reason)
-        for index, one in enumerate(verdicts)
-        if one.verdict is Verdict.REJECTED
-    ]
-    extra: dict[str, Any] = {}
-    if verbose:
-        extra["items"] = [
-            {**_item(index, ids[index], one.reason), "state": one.verdict.value}
-            for index, one in enumerate(verdicts)
-        ]
-    if verdicts and len(rejected) == len(verdicts):
-        reason = "all messages rejected"
-        detail = {"error": reason, "rejected": rejected}
-        fields = {"ok": False, "error": reason, "rejected": rejected, "detail": detail}
-        return answer({**fields, **extra}, 400)
-    return ok(queued=len(verdicts) - len(rejected), rejected=rejected, **extra)
+        return Refusal(rejected.id, rejected.reason)

@@ -34,12 +34,11 @@ from mailproxy.api.audit import Audit
 from mailproxy.api.auth import NOT_READ_YET, Caller, Gate, Proxies
 from mailproxy.api.call import Call, Need, Route, shielded
 from mailproxy.api.command_log import CommandLog
-from mailproxy.api.commands import Commands
 from mailproxy.api.description import Description
 from mailproxy.api.instance import Instance
 from mailproxy.api.keys import Keys
-from mailproxy.api.listing import Listing
-from mailproxy.api.messages import Intake, IntakeRules
+from mailproxy.api.mail import mail_routes
+from mailproxy.api.messages import IntakeRules
 from mailproxy.api.site import ApiSite, SiteLimits
 from mailproxy.api.status import Status
 from mailproxy.api.tenants import Tenants
@@ -95,10 +94,8 @@ class Api:
         self._metrics = metrics
         self._options = options
         routes: tuple[Route, ...] = (
-            *Intake(store, control, clock, names, metrics, in_thread, options.rules).routes(),
-            *Commands(store, control, clock).routes(),
+            *mail_routes(store, control, clock, names, metrics, in_thread, options.rules, book),
             *Accounts(store, clock, metrics).routes(),
-            *Listing(store, clock, in_thread).routes(),
             *Status(store, control, clock, metrics, in_thread).routes(),
             *Tenants(store, control, clock, book, options.sync_interval).routes(),
             *Keys(store, clock, book).routes(),

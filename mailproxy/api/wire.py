@@ -50,12 +50,20 @@ class Element(msgspec.Struct):
     priority: int | str | None = None
     deferred_ts: int | float | str | None = None
     batch_code: str | None = None
+    test: bool | None = None
 
 
 class Envelope(msgspec.Struct):
     """The body of ``add-messages``."""
 
     messages: list[msgspec.Raw]
+    default_priority: int | str | None = None
+
+
+class Submitted(msgspec.Struct):
+    """The body of ``add-messages`` with what stands in it, for the description."""
+
+    messages: list[Element]
     default_priority: int | str | None = None
 
 
@@ -123,7 +131,7 @@ def read_envelope(body: bytes) -> Submission:
     try:
         envelope = _envelope.decode(body)
     except msgspec.ValidationError as problem:
-        where, what = _judge(str(problem))
+        where, what = whats_wrong(str(problem))
         raise _bad_envelope(what, *where) from None
     except RecursionError:
         raise _bad_envelope("nested too deep") from None
@@ -140,7 +148,7 @@ def read_element(raw: msgspec.Raw | bytes) -> Element:
     try:
         return _element.decode(raw)
     except msgspec.ValidationError as problem:
-        where, what = _judge(str(problem))
+        where, what = whats_wrong(str(problem))
         raise _rejected("".join(where), what, raw) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _rejected(*_blame(raw), raw) from None
@@ -173,7 +181,7 @@ def _bad_envelope(what: str, *where: str) -> Refused:
     return invalid([Problem(("body", *where), what, kind)])
 
 
-def _judge(text: str) -> tuple[list[str], str]:
+def whats_wrong(text: str) -> tuple[list[str], str]:
     """Where and what, from the text of a validation error; no value or key of the input in it."""
     match = _WHERE.fullmatch(text)
     assert match is not None  # matches every text

@@ -144,6 +144,15 @@ class AcceptedTests(SynchronousTestCase):
         for text in ("<a@b.c>", "a@b.c", " <a@b.c> "):
             self.assertEqual("<a@b.c>", accept(message_id=text).message_id)
 
+    def test_tests(self) -> None:
+        """A test says so; it and the same mail in earnest are not taken for each other."""
+        earnest, absent, test = accept(test=False), accept(), accept(test=True)
+        self.assertEqual((False, False, True), (earnest.test, absent.test, test.test))
+        self.assertEqual(earnest.digest, absent.digest)
+        self.assertNotEqual(earnest.digest, test.digest)
+        raw = msgspec.json.encode(message(test=False))
+        self.assertEqual(test, judge(test=True).judge(raw))
+
     def test_times(self) -> None:
         """deferred_ts is in Unix seconds, past or future, also as a string of digits."""
         for ts, expected in ((0, 0.0), (1.5, 1.5), (-5, -5.0), ("1750000000", 1.75e9)):
@@ -313,11 +322,17 @@ class RejectedTests(SynchronousTestCase):
             for value in ({"a": [CANARY]}, [[CANARY]], True, [1], [None], [True]):
                 if name == "headers" and isinstance(value, dict):
                     continue
-                if name in ("deferred_ts", "id") and value is True:
+                if name in ("deferred_ts", "id", "test") and value is True:
                     continue
                 got = reason(message(**{"id": "m1", name: value}))
                 self.assertTrue(got.startswith(f"invalid {name}"), (name, value, got))
                 self.assertNotIn(CANARY, got)
+
+    def test_test(self) -> None:
+        """Only true makes a test of an element, unless all of it is one."""
+        for value in ("true", 1, 0, "x"):
+            got = reason(message(test=value))
+            self.assertTrue(got.startswith("invalid test: expected bool"), got)
 
     def test_control_characters(self) -> None:
         """No control character gets through in any field but the text of the body."""

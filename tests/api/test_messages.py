@@ -10,7 +10,14 @@ from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy import payload
-from mailproxy.api.messages import INLINE_BYTES, LARGE_AT_ONCE, LARGE_WAITING, IntakeRules
+from mailproxy.api.messages import (
+    INLINE_BYTES,
+    INLINE_THINGS,
+    LARGE_AT_ONCE,
+    LARGE_WAITING,
+    SLICE,
+    IntakeRules,
+)
 from mailproxy.api.wire import MAX_VALUES
 from mailproxy.errors import StoreBusy, StoreError, StoreUnavailable
 from mailproxy.model import Content
@@ -324,6 +331,11 @@ class _Later:
         else:
             call.callback(value)
 
+    def go_on(self) -> None:
+        """Let go what waits, and what it leads to."""
+        while self.waiting:
+            self.go()
+
 
 class LargeTests(SynchronousTestCase):
     def setUp(self) -> None:
@@ -345,7 +357,7 @@ class LargeTests(SynchronousTestCase):
         large = self.send(self.large("large"), message("bad", to=[]))
         self.assertEqual(([200], []), ([r.status for r in small.replies], large.replies))
 
-        self.threads.go()
+        self.threads.go_on()
 
         (reply,) = large.replies
         self.assertEqual([{"id": "bad", "reason": "missing to"}], reply.json["rejected"])
@@ -364,10 +376,22 @@ class LargeTests(SynchronousTestCase):
 
         self.threads.go()
         self.assertEqual(LARGE_AT_ONCE, len(self.threads.waiting))
-        while self.threads.waiting:
-            self.threads.go()
+        self.threads.go_on()
 
         self.assertEqual([[200]] * 3, [[r.status for r in c.replies] for c in clients])
+
+    def test_slice_by_slice(self) -> None:
+        """Between slices of a large batch the reactor has its turn: small ones pass it."""
+        large = self.send(*(message(f"l{n}") for n in range(INLINE_THINGS + 1)))
+        turns = 0
+        while self.threads.waiting:
+            self.threads.go()
+            turns += 1
+            small = self.send(message(f"s{turns}", priority=0))
+            self.assertEqual([200], [reply.status for reply in small.replies])
+
+        self.assertGreater(turns, INLINE_THINGS // SLICE)
+        self.assertEqual([INLINE_THINGS + 1], [reply.json["queued"] for reply in large.replies])
 
     def test_threads_stopped(self) -> None:
         """Once the threads are stopped, a large request is known not to be stored."""
@@ -387,8 +411,7 @@ class LargeTests(SynchronousTestCase):
 
         self.assertEqual([503], [reply.status for reply in last.replies])
         self.assertIn("retry-after", last.replies[0].headers)
-        while self.threads.waiting:
-            self.threads.go()
+        self.threads.go_on()
         self.assertEqual({200}, {client.replies[0].status for client in clients})
 
     def test_too_many_values(self) -> None:
@@ -404,7 +427,7 @@ class LargeTests(SynchronousTestCase):
         ):
             client = self.door.connect()
             client.send(request("POST", ADD, body))
-            self.threads.go()
+            self.threads.go_on()
             self.assertEqual([status], [reply.status for reply in client.replies], body[:40])
 
     def test_bad_envelope(self) -> None:
@@ -412,7 +435,7 @@ class LargeTests(SynchronousTestCase):
         for _ in range(LARGE_AT_ONCE + 1):
             client = self.door.connect()
             client.send(request("POST", ADD, b"[" * INLINE_BYTES * 2))
-            self.threads.go()
+            self.threads.go_on()
             self.assertEqual([422], [reply.status for reply in client.replies])
 
     def test_draining_meanwhile(self) -> None:
@@ -420,7 +443,7 @@ class LargeTests(SynchronousTestCase):
         client = self.send(self.large("m1"))
         self.door.control.stopping = True
 
-        self.threads.go()
+        self.threads.go_on()
 
         self.assertEqual([503], [reply.status for reply in client.replies])
         self.assertEqual({}, self.door.store.states())
@@ -430,6 +453,6 @@ class LargeTests(SynchronousTestCase):
         client = self.send(self.large("m1"))
         client.transport.loseConnection()
 
-        self.threads.go()
+        self.threads.go_on()
 
         self.assertEqual({"m1": "queued"}, self.door.store.states())

@@ -1,0 +1,36 @@
+"""All endpoints about mail, put together: what goes in, what is there, what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mailproxy.api.call import Route
+from mailproxy.api.commands import Commands
+from mailproxy.api.listing import Listing
+from mailproxy.api.messages import Intake, IntakeRules
+from mailproxy.api.raw import RawIntake
+from mailproxy.book import TenantBook
+from mailproxy.clock import Names
+from mailproxy.interfaces import IClock, IControl, InThread, IStore
+from mailproxy.metrics import Metrics
+
+
+def mail_routes(
+    store: IStore,
+    control: IControl,
+    clock: IClock,
+    names: Names,
+    metrics: Metrics,
+    in_thread: InThread,
+    rules: IntakeRules,
+    book: TenantBook,
+) -> Iterator[Route]:
+    """
+    :param in_thread: where large requests are read, and large answers made.
+    :param book: the tenants, as far as their mail depends on what they say.
+    """
+    intake = Intake(store, control, clock, names, metrics, in_thread, rules)
+    yield from intake.routes()
+    yield from RawIntake(intake).routes()
+    yield from Commands(store, control, clock).routes()
+    yield from Listing(store, clock, in_thread).routes()
