@@ -72,23 +72,32 @@ class Audit:
         """The *call* was a success. It stays one whatever becomes of its line."""
         if route.method == "GET" or route.path in UNLOGGED:
             return
-        values = _values(call)
-        entry = CommandEntry(
-            at=self._clock.now(),
-            tenant_id=_tenant(call, values),
-            command=f"{route.method} {route.path}",
-            who=call.caller.who,
-            detail=msgspec.json.encode(_masked(values)).decode(),
-        )
+        command, who = f"{route.method} {route.path}", call.caller.who
         try:
-            await self._store.log_command(entry)
+            await self._write(call, command, who)
         except StoreError as error:
             _log.error(
                 "{command} by {who} is missing in the command log: {error}",
-                command=entry.command,
-                who=entry.who,
+                command=command,
+                who=who,
                 error=str(error),
             )
+        except Exception:
+            _log.failure(
+                "{command} by {who} is missing in the command log", command=command, who=who
+            )
+
+    async def _write(self, call: Call, command: str, who: str) -> None:
+        values = _values(call)
+        await self._store.log_command(
+            CommandEntry(
+                at=self._clock.now(),
+                tenant_id=_tenant(call, values),
+                command=command,
+                who=who,
+                detail=msgspec.json.encode(_masked(values)).decode(),
+            )
+        )
 
 
 def _tenant(call: Call, values: Mapping[str, Any]) -> str | None:

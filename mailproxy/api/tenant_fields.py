@@ -12,11 +12,10 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import attrs
 
-from mailproxy.account_fields import Wrong, flag, host, limit, text, whole, word
+from mailproxy.account_fields import Wrong, flag, limit, text, whole, word
 from mailproxy.api.answers import Problem, invalid
 from mailproxy.api.bodies import Fields, mapping
 from mailproxy.api.shapes_tenants import (
@@ -28,6 +27,7 @@ from mailproxy.api.shapes_tenants import (
 )
 from mailproxy.api.times import iso
 from mailproxy.tenancy import ClientAuth, LargeFiles, RateLimits, Tenant
+from mailproxy.urls import parse
 
 #: What stands for a secret that is there.
 MASK = "********"
@@ -55,22 +55,14 @@ def url(value: Any) -> str | None:
     """Where we may call; "" is none."""
     if value == "":
         return None
-    whole_url = str(text(1, 2000, strip=True)(value))
+    found = str(text(1, 2000, strip=True)(value))
     try:
-        parts = urlsplit(whole_url)
-        port = parts.port
-    except ValueError:
-        raise Wrong("not a URL") from None
-    if _blank(whole_url) or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Wrong("expected a URL that begins with http:// or https:// and names a host")
-    host(parts.hostname)
-    if port == 0:
-        raise Wrong("not a port")
-    if "@" in parts.netloc:
-        raise Wrong("user and password belong into client_auth")
-    if parts.fragment:
+        parse(found)
+    except ValueError as error:
+        raise Wrong(str(error)) from None
+    if "#" in found:
         raise Wrong("a fragment")
-    return whole_url
+    return found
 
 
 def base_url(value: Any) -> str | None:
