@@ -39,7 +39,7 @@ _SEVEN_BIT = "Content-Transfer-Encoding: 7bit\r\n"
 
 _ASCII = bytes(range(128))
 _TOKEN = r"[A-Za-z0-9!#$&^_.+-]{1,127}"
-_PARAMETER = rf"{_TOKEN}=(?:[A-Za-z0-9!#$&^_.+:/-]+|\"[^\"\\]*\")"
+_PARAMETER = rf"{_TOKEN}=(?:[A-Za-z0-9!#$&^_.+:/-]+|\"[^\"\\\x00-\x1f\x7f]*\")"
 _TYPE = re.compile(rf"(?P<type>{_TOKEN}/{_TOKEN})(?P<parameters>(?:[ ]*;[ ]*{_PARAMETER})*)[ ]*;?")
 _CHARSET = re.compile(r";[ ]*charset=\"?([A-Za-z0-9][A-Za-z0-9_.:-]{0,39})\"?", re.IGNORECASE)
 
