@@ -17,7 +17,7 @@ from zope.interface import Attribute, Interface
 from mailproxy.errors import AttachmentFault
 from mailproxy.interfaces_reports import IReports as IReports
 from mailproxy.interfaces_reports import IStatus as IStatus
-from mailproxy.interfaces_tenants import IEventLog, ITenants
+from mailproxy.interfaces_tenants import IEventLog, ILargeFiles, IRemoval, ITenants
 from mailproxy.model import (
     Account,
     Claimed,
@@ -240,7 +240,9 @@ class IQueue(Interface):
         """Renew this node's leases (all of them, in one statement)."""
 
 
-class IStore(IAccounts, IIntake, IQueue, IReports, IStatus, ITenants, IEventLog):
+class IStore(
+    IAccounts, IIntake, IQueue, IReports, IStatus, ITenants, IRemoval, IEventLog, ILargeFiles
+):
     """The durable queue. Opened and closed as a service by whoever assembled it."""
 
     node_id = Attribute("UUID of this process start, in hex.")

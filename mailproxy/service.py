@@ -87,6 +87,7 @@ class MailProxy(Service):
             builder = Builder(self._reactor, self._settings, secrets, self._clock)
             self._parts = parts = builder.build(self)
             parts.helpers.startService()
+            parts.attachments.threads.startService()
             parts.store.startService()
             parts.book.startService()
         except (ConfigurationError, StoreRefused) as error:
@@ -109,6 +110,7 @@ class MailProxy(Service):
         parts.store.subscribe(parts.reporter)
         parts.dispatcher.startService()
         parts.caretaker.startService()
+        parts.attachments.sweeper.startService()
         parts.reporter.startService()
 
     def _stumbled(self, failure: Failure) -> None:
@@ -125,6 +127,7 @@ class MailProxy(Service):
         except Exception as error:
             parts.book.stopService()
             parts.store.stopService()
+            parts.attachments.threads.stopService()
             parts.helpers.stopService()
             problem = f"cannot listen on {self._settings.listen}: {error}"
             _log.critical("{problem}", problem=problem)
@@ -180,11 +183,13 @@ class MailProxy(Service):
             await _quietly("the last report", parts.reporter.flush(LAST_REPORT))
             await _quietly("closing the front door", _stopped(parts.listener))
             await _quietly("the last answers", parts.site.finish(LAST_ANSWERS))
-            for service in (parts.reporter, parts.dispatcher, parts.caretaker, parts.book):
+            background = (parts.caretaker, parts.attachments.sweeper, parts.book)
+            for service in (parts.reporter, parts.dispatcher, *background):
                 if service.running:
                     await _quietly("stopping", _stopped(service))
         finally:
             await _quietly("closing the store", _stopped(parts.store))
+            await _quietly("stopping the helpers", _stopped(parts.attachments.threads))
             await _quietly("stopping the helpers", _stopped(parts.helpers))
             self._signals.restore()
         _log.info("stopped")

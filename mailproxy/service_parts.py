@@ -27,11 +27,13 @@ from mailproxy.delivery.pool import Pool
 from mailproxy.dispatch.caretaker import Caretaker
 from mailproxy.dispatch.dispatcher import Dispatcher, DispatchOptions
 from mailproxy.errors import ConfigurationError
-from mailproxy.interfaces import IClock, IControl, IStore
+from mailproxy.filelinks import FileLinks
+from mailproxy.interfaces import IAttachments, IClock, IControl, IStore
 from mailproxy.metrics import Metrics
 from mailproxy.report.agent import make_agent
 from mailproxy.report.reporter import Reporter
 from mailproxy.report.tenants import TenantSinks, usual_address
+from mailproxy.service_attachments import Attachments, attachments
 from mailproxy.store.embedded import EmbeddedStore
 from mailproxy.store.options import StoreOptions
 from mailproxy.threads import Threads
@@ -45,6 +47,7 @@ class Parts:
     """What runs while the service runs, in the order of its start."""
 
     helpers: Threads
+    attachments: Attachments
     store: EmbeddedStore
     book: TenantBook
     courier: Courier
@@ -76,11 +79,12 @@ class Builder:
         """
         settings, clock, metrics = self._settings, self._clock, Metrics()
         helpers = Threads(self._reactor, "helpers", HELPERS)
+        sealer = Sealer(self._secrets.keys)
         store = EmbeddedStore(
             settings.db_path,
             clock=clock,
             names=Names(),
-            sealer=Sealer(self._secrets.keys),
+            sealer=sealer,
             metrics=metrics,
             reactor=self._reactor,
             options=StoreOptions(
@@ -90,9 +94,11 @@ class Builder:
                 report_max_age_seconds=settings.report_max_age_seconds,
             ),
         )
-        courier = self._courier(store, metrics, helpers)
-        dispatcher = Dispatcher(store, courier, clock, seeded(), metrics, self._dispatch_options())
         book = TenantBook(store, clock)
+        links = FileLinks([key.encode() for key in self._secrets.keys])
+        fetching = attachments(self._reactor, settings, sealer, links, clock, store, book, metrics)
+        courier = self._courier(store, metrics, helpers, fetching.completion)
+        dispatcher = Dispatcher(store, courier, clock, seeded(), metrics, self._dispatch_options())
         sinks = self._sinks(book)
         reporter = Reporter(
             store,
@@ -105,12 +111,13 @@ class Builder:
             log_activity=settings.log_delivery_activity,
         )
         sinks.follow(reporter)
-        options = self._api_options()
+        options = self._api_options(fetching)
         api = Api(store, control, clock, Names(), metrics, helpers, options, book)
         endpoint = serverFromString(self._reactor, settings.listen)
         site = api.site()
         return Parts(
             helpers,
+            fetching,
             store,
             book,
             courier,
@@ -121,7 +128,9 @@ class Builder:
             StreamServerEndpointService(endpoint, site),
         )
 
-    def _courier(self, store: IStore, metrics: Metrics, helpers: Threads) -> Courier:
+    def _courier(
+        self, store: IStore, metrics: Metrics, helpers: Threads, completion: IAttachments
+    ) -> Courier:
         settings = self._settings
         pool = Pool(
             Connector(self._reactor),
@@ -131,7 +140,7 @@ class Builder:
             extra_ca=settings.ca_file.read_text() if settings.ca_file else None,
             trace=settings.log_level == "DEBUG",
         )
-        return Courier(pool, self._clock, store.contents, helpers, metrics)
+        return Courier(pool, self._clock, store.contents, helpers, metrics, attachments=completion)
 
     def _dispatch_options(self) -> DispatchOptions:
         settings = self._settings
@@ -160,7 +169,7 @@ class Builder:
         except ValueError as error:
             raise ConfigurationError("GMP_CLIENT_SYNC_URL", str(error)) from None
 
-    def _api_options(self) -> ApiOptions:
+    def _api_options(self, fetching: Attachments) -> ApiOptions:
         settings = self._settings
         return ApiOptions(
             admin_token=self._secrets.api_token,
@@ -172,7 +181,9 @@ class Builder:
                 max_recipients=settings.max_recipients,
                 default_priority=settings.default_priority,
                 helo_name=settings.helo_name,
+                attachments=fetching.rules,
             ),
+            links=fetching.links,
             limits=SiteLimits(max_request_bytes=settings.max_request_bytes),
             trusted_proxies=settings.trusted_proxies,
             sync_interval=settings.client_sync_interval,

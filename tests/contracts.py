@@ -48,8 +48,10 @@ from tests.contracts_accounts import (
 from tests.contracts_base import StoreContract, StoreFactory
 from tests.contracts_declared import DeclaredContract
 from tests.contracts_deleted import DeletedAccountContract
+from tests.contracts_destinations import DestinationContract
 from tests.contracts_ended import EndedAgainContract, RemovedAgainContract
 from tests.contracts_eventlog import EventLogContract
+from tests.contracts_files import FilesContract
 from tests.contracts_intake import AgeContract, ClaimedContract, IntakeContract
 from tests.contracts_items import DeferralItemContract, FinalItemContract
 from tests.contracts_keys import CommandLogContract, KeysContract
@@ -110,6 +112,11 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     OnceContract,
     FetchedInVainContract,
     PreparedContract,
+    FilesContract,
+    DestinationContract,
+    RefusedContract,
+    SuppressedContract,
+    SuppressionListContract,
 )
 
 

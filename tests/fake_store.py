@@ -35,6 +35,7 @@ from tests import fake_store_intake as intake
 from tests import fake_store_queue as queue
 from tests import fake_store_reports as reports
 from tests import fake_store_tenants as tenants
+from tests.fake_store_files import FakeFiles
 from tests.fake_store_intake import Change
 from tests.fake_store_removal import FakeRemoval
 from tests.fake_store_rows import AccountRow, Disk
@@ -54,7 +55,7 @@ class _Waiting:
 
 
 @implementer(IStore)
-class FakeStore(FakeTenants, FakeRemoval):
+class FakeStore(FakeTenants, FakeRemoval, FakeFiles):
     """
     :param clock: gives the wall time for what the interface passes none, and deadlines.
     :param names: pks, uuids and tokens; random if None.

@@ -16,7 +16,7 @@ from mailproxy.clock import Names
 from mailproxy.model import Account
 from mailproxy.records import RecipientReport, ReportItem
 from mailproxy.states import EventKind, MessageState, RecipientKind, RecipientState, message_state
-from mailproxy.tenancy import ApiKey, CommandEntry, Suppression, Tenant
+from mailproxy.tenancy import ApiKey, CommandEntry, LargeFile, Suppression, Tenant
 
 #: Stands for all batches of a tenant, or all of the service.
 ALL = "*"
@@ -239,6 +239,7 @@ class Disk:
     paused: dict[tuple[str, str], float] = attrs.Factory(dict)
     suppressed: dict[tuple[str, str], Suppression] = attrs.Factory(dict)
     answers: dict[tuple[str, str], tuple[bytes, bytes, float]] = attrs.Factory(dict)
+    files: dict[int, LargeFile] = attrs.Factory(dict)
     nodes: set[str] = attrs.Factory(set)
 
     def find(self, tenant_id: str, message_id: str) -> MessageRow | None:

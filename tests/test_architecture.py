@@ -16,6 +16,7 @@ PACKAGE = ROOT / "mailproxy"
 COMPOSERS = {
     "mailproxy.service",
     "mailproxy.service_parts",
+    "mailproxy.service_attachments",
     "mailproxy.tap",
     "mailproxy.__main__",
 }

@@ -35,6 +35,7 @@ from mailproxy.api.auth import NOT_READ_YET, Caller, Gate, Proxies
 from mailproxy.api.call import Call, Need, Route, shielded
 from mailproxy.api.command_log import CommandLog
 from mailproxy.api.description import Description
+from mailproxy.api.files import Files
 from mailproxy.api.instance import Instance
 from mailproxy.api.keys import Keys
 from mailproxy.api.mail import mail_routes
@@ -45,6 +46,7 @@ from mailproxy.api.tenants import Tenants
 from mailproxy.book import TenantBook
 from mailproxy.clock import Names
 from mailproxy.errors import StoreError
+from mailproxy.filelinks import FileLinks
 from mailproxy.interfaces import IClock, IControl, InThread, IStore
 from mailproxy.metrics import Metrics
 from mailproxy.threads import NotRunning
@@ -61,6 +63,7 @@ class ApiOptions:
     :param metrics_token: what ``/metrics`` then requires; None leaves it open.
     :param allow_no_token: whether, without an admin token, everyone is the admin.
     :param trusted_proxies: addresses or CIDR blocks whose ``X-Forwarded-For`` is believed.
+    :param links: to large files that are given out here; None: there are none.
     :param sync_interval: seconds after which a tenant is called though there is nothing to report.
     """
 
@@ -70,6 +73,7 @@ class ApiOptions:
     rules: IntakeRules = attrs.Factory(IntakeRules)
     limits: SiteLimits = attrs.Factory(SiteLimits)
     trusted_proxies: tuple[str, ...] = ()
+    links: FileLinks | None = None
     sync_interval: float = 300.0
 
 
@@ -101,6 +105,7 @@ class Api:
             *Keys(store, clock, book).routes(),
             *Instance(store, clock).routes(),
             *CommandLog(store).routes(),
+            *Files(store, options.links, clock, in_thread).routes(),
         )
         #: Every endpoint there is.
         self.routes = (*routes, *Description(routes).routes())

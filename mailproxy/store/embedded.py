@@ -35,6 +35,7 @@ from mailproxy.store.face_queue import QueueFace
 from mailproxy.store.face_removal import RemovalFace
 from mailproxy.store.face_reports import ReportsFace
 from mailproxy.store.face_tenants import TenantsFace
+from mailproxy.store.files import FilesFace
 from mailproxy.store.migrate import migrate
 from mailproxy.store.options import StoreOptions
 from mailproxy.store.readers import Readers
@@ -51,7 +52,9 @@ _log = Logger()
 
 
 @implementer(IStore)
-class EmbeddedStore(TenantsFace, IntakeFace, QueueFace, ReportsFace, RemovalFace, Service):
+class EmbeddedStore(
+    TenantsFace, IntakeFace, QueueFace, ReportsFace, RemovalFace, FilesFace, Service
+):
     """
     :param path: of the SQLite file; its directory must exist.
     :param names: new pks, uuids and tokens; this store's own from now on.

@@ -10,7 +10,9 @@ import attrs
 from twisted.internet.interfaces import IPushProducer
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.api.listing import BODY_SHOWN, PAGE, STALLED
+from mailproxy.api.listing import PAGE
+from mailproxy.api.record import BODY_SHOWN
+from mailproxy.api.streaming import STALLED
 from mailproxy.errors import StoreUnavailable
 from mailproxy.records import ListQuery, MessageRecord
 from tests import build
