@@ -63,6 +63,11 @@ from tests.contracts_removal import CleanupContract, RemoveContract
 from tests.contracts_reports import AckContract
 from tests.contracts_same_id import WaitingAgainContract
 from tests.contracts_status import CountsContract, ListingContract, RetentionContract
+from tests.contracts_suppressions import (
+    RefusedContract,
+    SuppressedContract,
+    SuppressionListContract,
+)
 from tests.contracts_suspension import SuspensionContract
 from tests.contracts_tenants import (
     InactiveTenantContract,

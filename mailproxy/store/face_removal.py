@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mailproxy.store import removal, retention, suppressions
+from mailproxy.store import destinations, removal, retention, suppressions
 from mailproxy.store.face import DEADLINE, Face
-from mailproxy.tenancy import Removed, Suppression
+from mailproxy.tenancy import Destination, Removed, Suppression
 
 
 class RemovalFace(Face):
@@ -46,6 +46,17 @@ class RemovalFace(Face):
                 step = retention.Found(found.pks[n : n + retention.PURGED], now)
                 removed += await self._write(removal.FORGET, step)
         return removed
+
+    async def pause_destination(self, tenant_id: str, domain: str, now: float) -> bool:
+        call = destinations.Domain(tenant_id, domain, now)
+        return await self._write(destinations.PAUSE, call, DEADLINE)
+
+    async def resume_destination(self, tenant_id: str, domain: str, now: float) -> bool:
+        call = destinations.Domain(tenant_id, domain, now)
+        return await self._write(destinations.RESUMED, call, DEADLINE)
+
+    async def destinations(self, tenant_id: str | None) -> list[Destination]:
+        return await self._read(destinations.shown, tenant_id)
 
     async def suppress(self, entries: Sequence[Suppression], now: float) -> int:
         steps = [

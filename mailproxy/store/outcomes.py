@@ -15,9 +15,9 @@ import attrs
 
 from mailproxy.model import RecipientChange, Record
 from mailproxy.states import EventKind, MessageState, RecipientState, message_state
+from mailproxy.store import destinations, wording
 from mailproxy.store import statements as sql
 from mailproxy.store import statements_outcomes as sqo
-from mailproxy.store import wording
 from mailproxy.store.doom import OF_ACCOUNT, Doom, doom
 from mailproxy.store.dropping import drop_bodies as drop_bodies
 from mailproxy.store.dropping import drop_texts
@@ -75,6 +75,7 @@ class Changes:
     bodies: list[Subject] = attrs.Factory(list)
     fetches: list[tuple[int, int]] = attrs.Factory(list)
     refused: list[Suppression] = attrs.Factory(list)
+    settled: list[int] = attrs.Factory(list)
 
 
 def subjects(tx: Transaction, pks: Iterable[int]) -> dict[int, Subject]:
@@ -243,12 +244,16 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
             sent = state is MessageState.SENT
             tx.ended(subject.tenant_id, subject.account_pk, sent=sent)
     error = None if told is None or state is MessageState.CANCELLED else told.error
-    waits = state in (MessageState.QUEUED, MessageState.DEFERRED) and each.next_at is not None
-    _place(tx, subject, state, each.next_at if waits else None)
+    waits = state in (MessageState.QUEUED, MessageState.DEFERRED)
+    # Without a next attempt only those are left whom a claim left out: another looks after them.
+    next_at = each.at if waits and each.next_at is None else each.next_at
+    _place(tx, subject, state, next_at if waits else None)
+    if final and subject.destination is not None:
+        changes.settled.append(subject.pk)
     changes.states.append(
         [
-            each.next_at,
-            each.next_at if waits else None,
+            next_at,
+            next_at if waits else None,
             each.at,
             subject.uncertain,
             str(state),
@@ -264,7 +269,7 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
             subject.pk,
         ]
     )
-    subject.lease_token, subject.intent, subject.next_at = None, 0, each.next_at
+    subject.lease_token, subject.intent, subject.next_at = None, 0, next_at
     if state in _GONE:
         changes.bodies.append(subject)
 
@@ -372,6 +377,7 @@ def write(tx: Transaction, changes: Changes) -> None:
             row[-2] = pks[place]
     tx.add(sqo.SET_STATE, changes.states)
     tx.add(sqo.ADD_FETCH, changes.fetches)
+    destinations.forget(tx, changes.settled)
     if changes.refused:
         enter(tx, changes.refused)
     drop_texts(tx, [(each.body_pk, each.parts, each.size) for each in changes.bodies])

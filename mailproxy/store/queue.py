@@ -9,11 +9,15 @@ import attrs
 
 from mailproxy.model import Claimed, Recipient
 from mailproxy.states import EventKind, MessageState, Priority, RecipientState
+from mailproxy.store import destinations
 from mailproxy.store import statements as sql
 from mailproxy.store.schema import ACCOUNT_PARKED
 from mailproxy.store.texts import joined
 from mailproxy.store.transaction import NewEvent, Transaction, numbers
 from mailproxy.store.works import Kind, alone
+
+#: How many messages of paused domains one claim puts aside, roughly.
+ASIDE = 250
 
 _QUEUED = MessageState.QUEUED.value
 _DEFERRED = MessageState.DEFERRED.value
@@ -45,19 +49,36 @@ def claim(tx: Transaction, call: Claim) -> list[Claimed]:
     account = tx.one(sql.ACCOUNT_VERSION, call.account_pk)
     if account is None or call.limit < 1:
         return []
-    version, blocked_until = account
+    version, blocked_until, tenant_id = account
     if blocked_until is not None:
         if blocked_until > call.now:
             return []
         unblock(tx, call.account_pk)  # its probe is due: let this claim be it
-    lanes = _Lanes(tx, call)
-    pks = lanes.oldest() if call.oldest else lanes.most_urgent()
-    claimed = lease(tx, pks, lanes.paused, version) if pks else []
-    for lane in lanes.looked_at:
-        tx.recheck(lane)
+    lanes = _Lanes(tx, call, call.limit)
+    claimed, aside = _claimed_from(tx, lanes, version, destinations.paused(tx, tenant_id))
+    if aside:
+        tx.due.add(call.account_pk)  # there may be more than was looked at
     if call.oldest:
         return sorted(claimed, key=lambda each: (each.due_since, each.pk))
     return sorted(claimed, key=lambda each: (each.priority, each.due_since, each.pk))
+
+
+def _claimed_from(
+    tx: Transaction, lanes: _Lanes, version: int, domains: frozenset[str]
+) -> tuple[list[Claimed], int]:
+    """Claim, past what is put aside because all its domains are paused. :return: with its count."""
+    claimed: list[Claimed] = []
+    aside = 0
+    while pks := lanes.heads():
+        leased = lease(tx, pks, lanes.paused, version, domains)
+        claimed += leased
+        aside += len(pks) - len(leased)
+        lanes.recheck()
+        lanes.limit -= len(leased)
+        if len(leased) == len(pks) or aside >= ASIDE or not lanes.limit:
+            break
+    lanes.recheck()
+    return claimed, aside
 
 
 def unblock(tx: Transaction, account_pk: int) -> None:
@@ -77,16 +98,26 @@ class _Lanes:
 
     tx: Transaction
     call: Claim
+    limit: int
     #: Seconds of pause by lane, for the messages' age.
     paused: dict[int, float] = attrs.Factory(dict)
-    looked_at: list[int] = attrs.Factory(list)
+    looked_at: set[int] = attrs.Factory(set)
+
+    def heads(self) -> list[int]:
+        return self.oldest() if self.call.oldest else self.most_urgent()
+
+    def recheck(self) -> None:
+        """Make the due times of the lanes looked at exact."""
+        for lane in self.looked_at:
+            self.tx.recheck(lane)
+        self.looked_at.clear()
 
     def most_urgent(self) -> list[int]:
         pks: list[int] = []
         for priority in (Priority.IMMEDIATE,) if self.call.urgent else Priority:
             for lane, _ in self._due(priority):
-                pks += (pk for pk, _ in self._heads(lane, self.call.limit - len(pks)))
-                if len(pks) == self.call.limit:
+                pks += (pk for pk, _ in self._heads(lane, self.limit - len(pks)))
+                if len(pks) == self.limit:
                     return pks
         return pks
 
@@ -95,35 +126,50 @@ class _Lanes:
         lanes = sorted(((due, lane) for priority in Priority for lane, due in self._due(priority)))
         best: list[tuple[float, int]] = []
         for due, lane in lanes:
-            if len(best) == self.call.limit and best[-1][0] < due:
+            if len(best) == self.limit and best[-1][0] < due:
                 break
-            best += ((when, pk) for pk, when in self._heads(lane, self.call.limit))
-            best = sorted(best)[: self.call.limit]
+            best += ((when, pk) for pk, when in self._heads(lane, self.limit))
+            best = sorted(best)[: self.limit]
         return [pk for _, pk in best]
 
     def _due(self, priority: int) -> Iterator[tuple[int, float]]:
         # No more lanes than messages: each has one, or its due time is made exact by this look.
         found = self.tx.all(
-            sql.DUE_LANE, self.call.account_pk, int(priority), self.call.now, self.call.limit
+            sql.DUE_LANE, self.call.account_pk, int(priority), self.call.now, self.limit
         )
         for lane, due, paused in found:
             self.paused[lane] = paused
             yield lane, due
 
     def _heads(self, lane: int, limit: int) -> list[tuple[int, float]]:
-        self.looked_at.append(lane)
+        self.looked_at.add(lane)
         return self.tx.all(sql.DUE_MESSAGES, lane, self.call.now, limit)
 
 
 def lease(
-    tx: Transaction, pks: Sequence[int], paused: dict[int, float], version: int
+    tx: Transaction,
+    pks: Sequence[int],
+    paused: dict[int, float],
+    version: int,
+    domains: frozenset[str] | None = None,
 ) -> list[Claimed]:
-    """Give this node a fresh lease on each of *pks*."""
+    """
+    Give this node a fresh lease on each of *pks*.
+
+    :param domains: those that are paused, to be left out; None to leave out who was left out
+        before. What has no other recipient gets no lease.
+    """
     token = tx.names.token()
     wanted = numbers(pks)
     rows = tx.all(sql.LEASE, tx.node_id, token, wanted)
     recipients: dict[int, list[Recipient]] = {pk: [] for pk in pks}
-    for pk, n, address, state in tx.all(sql.OPEN_RECIPIENTS, wanted):
+    opened = tx.all(sql.OPEN_RECIPIENTS, wanted)
+    if domains is None:
+        opened = [row for row in opened if not row[4]]
+    elif domains or any(row[4] for row in opened):
+        opened, aside = destinations.leave_out(tx, opened, domains)
+        rows = [row for row in rows if row[0] not in aside]
+    for pk, n, address, state, _ in opened:
         recipients[pk].append(Recipient(n, address, _RECIPIENT_STATES[state]))
     most = tx.options.inline_payload_bytes
     small = numbers(row[16] for row in rows if row[15] == 0 and row[13] <= most)
@@ -164,7 +210,10 @@ def _claimed(
 
 def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
     """The point of no return, for all the calls that wait, in one fenced statement."""
-    pairs = ",".join(f"[{pk},{token}]" for call in calls for pk, token in call.pairs)
+    refused = destinations.refused(tx, (pk for call in calls for pk, _ in call.pairs))
+    pairs = ",".join(
+        f"[{pk},{token}]" for call in calls for pk, token in call.pairs if pk not in refused
+    )
     now = max(call.now for call in calls)
     begun = {(row[0], row[4]): row for row in tx.all(sql.BEGIN, now, f"[{pairs}]")}
     attempts: list[tuple[Any, ...]] = []

@@ -193,7 +193,7 @@ LEASE = compiled(
     "pks",
 )
 OPEN_RECIPIENTS = compiled(
-    select(r.message_pk, r.n, r.address, r.state)
+    select(r.message_pk, r.n, r.address, r.state, r.paused)
     .where(r.message_pk.in_(listed()), r.state.in_((const("'waiting'"), const("'deferred'"))))
     .order_by(r.message_pk, r.n),
     "pks",
@@ -242,7 +242,9 @@ RELEASE = compiled(
 
 ACCOUNT_ID = compiled(select(a.id).where(a.pk == p("account")), "account")
 ACCOUNT_VERSION = compiled(
-    select(a.version, a.blocked_until).where(a.pk == p("account"), a.deleted_at.is_(None)),
+    select(a.version, a.blocked_until, a.tenant_id).where(
+        a.pk == p("account"), a.deleted_at.is_(None)
+    ),
     "account",
 )
 FLAG_ON = compiled(

@@ -75,6 +75,7 @@ class Transaction:
     :param stale: lanes a message left other than by a claim: their due time has to be looked up.
     :param account_ids: of account pks, kept over transactions: an account never changes its id.
     :param suppressing: whether a tenant, as far as it was looked up, has a suppression list.
+    :param paused: the domains a tenant has paused, as far as it was looked up; None before.
     :param finished: the messages that ended here otherwise than cancelled, for the metrics.
     """
 
@@ -88,6 +89,7 @@ class Transaction:
     stale: set[int] = attrs.Factory(set)
     finished: list[Finished] = attrs.Factory(list)
     suppressing: dict[str, bool] = attrs.Factory(dict)
+    paused: dict[str, frozenset[str]] | None = None
     _counts: dict[int, list[int]] = attrs.Factory(dict)
     _dues: dict[int, float] = attrs.Factory(dict)
 
@@ -171,6 +173,7 @@ class Transaction:
         self.finished.clear()
         self.stale.clear()
         self.suppressing.clear()
+        self.paused = None
 
     def append(self, events: Sequence[NewEvent]) -> list[int]:
         """Append *events*, in order. :return: their pks."""

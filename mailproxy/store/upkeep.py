@@ -12,7 +12,15 @@ from typing import Any
 from sqlalchemy import bindparam, delete, select
 
 from mailproxy.clock import Names
-from mailproxy.store import commands_log, deletion, keys, purge, retention
+from mailproxy.store import (
+    answers,
+    commands_log,
+    deletion,
+    destinations,
+    keys,
+    purge,
+    retention,
+)
 from mailproxy.store import statements as sql
 from mailproxy.store import statements_intake as sqi
 from mailproxy.store.compiling import LIMIT, compiled, const, indexed, listed, p
@@ -168,6 +176,7 @@ def _drop_nodes(tx: Transaction, found: Found) -> int:
 #: What upkeep does, the most urgent first.
 STEPS = (
     Step(deletion.doomed, alone(deletion.end)),
+    Step(destinations.waiting, destinations.BRING_BACK),
     Step(retention.expired, alone(retention.purge)),
     Step(_untaken, alone(_give_up)),
     Step(_forgettable, alone(_forget)),
@@ -177,4 +186,5 @@ STEPS = (
     Step(purge.due, alone(purge.step)),
     Step(keys.expired, keys.DROP),
     Step(commands_log.old, commands_log.DROP),
+    answers.FORGET,
 )
