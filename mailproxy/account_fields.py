@@ -190,6 +190,15 @@ def auth(value: Any) -> str | None:
     return None if method in _PLAIN_AUTH else method
 
 
+def pin(value: Any) -> None:
+    """
+    A certificate to insist on. Kept without effect it would be a promise of safety that is not
+    kept, so it is refused.
+    """
+    if value not in ("", []):
+        raise Wrong("not supported: give the certificate, or its issuer's, as ca_pem")
+
+
 #: Fields that are in force, by name.
 FIELDS: Mapping[str, Reader] = {
     "id": text(1, 255),
@@ -211,6 +220,7 @@ FIELDS: Mapping[str, Reader] = {
     "max_age_seconds": seconds(1, 366 * 86_400),
     "ca_pem": certificates,
     "is_default": flag,
+    "pin": pin,
 }
 
 #: Fields that are checked, kept and shown, but not in force yet.
@@ -221,7 +231,6 @@ NOT_ENFORCED: Mapping[str, Reader] = {
     "limit_behavior": behavior,
     "fallback": names,
     "auth": auth,
-    "pin": names,
 }
 
 _REQUIRED = ("id", "host")

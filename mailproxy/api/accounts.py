@@ -9,13 +9,27 @@ import msgspec
 
 from mailproxy.api import shapes_accounts
 from mailproxy.api.account_fields import NOT_ENFORCED, read_fields, specify
-from mailproxy.api.answers import OTHER_TENANT, Answer, Problem, Refused, invalid, ok, refused
+from mailproxy.api.answers import (
+    OTHER_TENANT,
+    Answer,
+    Problem,
+    Refused,
+    error,
+    invalid,
+    ok,
+    refused,
+)
+from mailproxy.api.bodies import read_object
 from mailproxy.api.call import Call, Need, Route
 from mailproxy.api.times import iso
 from mailproxy.interfaces import IAccounts, IClock
 from mailproxy.metrics import Metrics
 from mailproxy.model import DEFAULT_TENANT, Account
 from mailproxy.records import PasswordRequired
+from mailproxy.tenancy import Declared
+
+#: Said of an account that only the configuration may change.
+DECLARED = error(409, "declared in the configuration")
 
 
 class Accounts:
@@ -39,7 +53,7 @@ class Accounts:
 
     async def put(self, call: Call) -> Answer:
         home, asked = call.home(), call.asked_tenant()
-        body = _object(call.body())
+        body = read_object(call)
         fields = read_fields(body)
         tenant_id = fields.pop("tenant_id", home)
         if tenant_id != home:
@@ -54,6 +68,8 @@ class Accounts:
             await self._store.put_account(spec, self._clock.now())
         except PasswordRequired:
             raise invalid([Problem(("body", "password"), "password required", "missing")]) from None
+        except Declared:
+            raise Refused(DECLARED) from None
         self._metrics.know(tenant_id, spec.id)
         return ok(**_remarks(body, fields))
 
@@ -65,24 +81,15 @@ class Accounts:
         given = call.asked_tenant()
         tenant_id = DEFAULT_TENANT if given is None else given
         now = self._clock.now()
-        deleted = await self._store.delete_account(tenant_id, call.path["id"], now)
+        try:
+            deleted = await self._store.delete_account(tenant_id, call.path["id"], now)
+        except Declared:
+            raise Refused(DECLARED) from None
         if deleted:
             self._metrics.forget(tenant_id, call.path["id"])
         elif given is not None:
             raise refused(404, "account not found")
         return ok()
-
-
-def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        value = msgspec.json.decode(body)
-    except RecursionError:
-        raise invalid([Problem(("body",), "nested too deep")]) from None
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise invalid([Problem(("body",), "not JSON")]) from None
-    if not isinstance(value, dict):
-        raise invalid([Problem(("body",), "expected an object")])
-    return value
 
 
 def _remarks(body: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,6 +128,7 @@ def _shown(account: Account) -> dict[str, Any]:
         "ca_pem": account.ca_pem,
         **{name: options.get(name) for name in NOT_ENFORCED},
         "parked_reason": account.parked_reason or None,
+        "declared": account.declared,
         "created_at": iso(account.created_at),
         "updated_at": iso(account.updated_at),
     }

@@ -63,7 +63,9 @@ class AccountFields(Struct, kw_only=True):
     ] = None
     auth: Any = None
     fallback: list[str] | str | None = None
-    pin: list[str] | str | None = None
+    pin: Annotated[
+        list[str] | str | None, Meta(description="Not supported: anything is refused.")
+    ] = None
 
 
 class AccountTaken(Struct, kw_only=True):
@@ -103,8 +105,10 @@ class Account(Struct, kw_only=True):
     limit_behavior: str | None
     fallback: list[str] | str | None
     auth: str | None
-    pin: list[str] | str | None
     parked_reason: Annotated[str | None, Meta(description="Why it does not work, if so.")]
+    declared: Annotated[
+        bool, Meta(description="Whether the configuration declares it; then it stays as it is.")
+    ]
     created_at: Iso
     updated_at: Iso
 

@@ -70,11 +70,12 @@ CASES: dict[str, Case] = {
     "GET /livez": Case(OPEN, "/livez"),
     "GET /readyz": Case(OPEN, "/readyz"),
     "GET /metrics": Case(OPEN, "/metrics", json=False),
+    "GET /v1/files/<pk>/<name>": Case(OPEN, "/v1/files/7/a.pdf?expires=1&signature=x", status=404),
     "GET /openapi.json": Case(OPEN, "/openapi.json"),
     "GET /docs": Case(OPEN, "/docs", json=False),
 }
 
-#: Where ``rejected`` says what was decided of mail; anywhere else a client would forget mail for it.
+#: Where ``rejected`` tells of mail; anywhere else a client would forget its mail for it.
 INTAKE = ("POST /commands/add-messages", "POST /v1/messages/raw")
 
 #: What is said with which status to whom it is refused.

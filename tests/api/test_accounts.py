@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailproxy.api.account_fields import FIELDS, NOT_ENFORCED, tls
 from mailproxy.errors import StoreUnavailable
 from mailproxy.model import Account
+from mailproxy.records import AccountSpec
 from mailproxy.states import OnUncertain, TlsMode
 from tests.api.door import ACCOUNT, Door, Reply, message
 from tests.fakes import result
@@ -143,16 +144,14 @@ class PutTests(AccountTests):
             limit_behavior="reject",
             fallback="other",
             auth={"method": "xoauth2", "client_secret": CANARY},
-            pin=["sha256//abc"],
         )
-        names = ["limit_per_minute", "limit_behavior", "fallback", "auth", "pin"]
+        names = ["limit_per_minute", "limit_behavior", "fallback", "auth"]
         self.assertEqual({"ok": True, "not_enforced": names}, reply.json)
         shown = self.shown()
         self.assertEqual(
             (10, None, None), tuple(shown[f"limit_per_{u}"] for u in ("minute", "hour", "day"))
         )
         self.assertEqual(("reject", "other", "xoauth2"), _three(shown))
-        self.assertEqual(["sha256//abc"], shown["pin"])
 
     def test_secrets_of_other_logins_are_not_kept(self) -> None:
         """Of a login method that is not in force no secret is stored in the open."""
@@ -248,7 +247,7 @@ class PutTests(AccountTests):
             "limit_behavior": [5, []],
             "fallback": [5, [5], {}, "", "a" * 1001, ["a"] * 101],
             "auth": [5, [x], {"method": 5}, {"method": f"{x}\n"}],
-            "pin": [5, [x, 5]],
+            "pin": ["sha256//abc", ["sha256//abc"], 5],
             "tenant_id": ["", 5, f"{x}\n"],
         }
         for name, values in wrong.items():
@@ -392,7 +391,8 @@ class ListTests(AccountTests):
         self.assertNotIn(CANARY.encode(), reply.body)
         (shown,) = reply.json["accounts"]
         named = set(FIELDS) | set(NOT_ENFORCED)
-        self.assertEqual(named - {"password"}, named & set(shown))
+        self.assertEqual(named - {"password", "pin"}, named & set(shown))
+        self.assertIs(False, shown["declared"])
         self.assertEqual("2025-06-15T15:06:40+00:00", shown["created_at"])
         self.assertEqual("2025-06-15T15:07:40+00:00", shown["updated_at"])
         self.assertEqual(("u", 25, None), (shown["user"], shown["port"], shown["use_tls"]))
@@ -412,6 +412,37 @@ class ListTests(AccountTests):
         """Without accounts the list is empty."""
         reply = self.door.call("GET", "/accounts?tenant_id=default")
         self.assertEqual({"ok": True, "accounts": []}, reply.json)
+
+
+class DeclaredTests(AccountTests):
+    def setUp(self) -> None:
+        super().setUp()
+        spec = AccountSpec(
+            "default", "smtp-main", "fixed.example", 25, TlsMode.PLAIN, declared=True
+        )
+        result(self.door.store.declare_accounts([spec], self.door.clock.now()))
+
+    def test_read_only(self) -> None:
+        """An account that the configuration declares cannot be changed nor deleted from here."""
+        before = self.shown()
+        for reply in (self.door.put_account(), self.door.call("DELETE", "/account/smtp-main")):
+            self.assertEqual(
+                (409, "declared in the configuration"), (reply.status, reply.json["detail"])
+            )
+        self.assertEqual(before, self.shown())
+        self.assertEqual((True, "fixed.example"), (before["declared"], before["host"]))
+
+    def test_sends(self) -> None:
+        """Mail goes through it as through any other."""
+        self.assertEqual(1, self.door.add(message(account_id="smtp-main")).json["queued"])
+
+    def test_not_by_the_api(self) -> None:
+        """That an account is declared cannot be said here."""
+        self.door.put_account(id="b", declared=True)
+        accounts = result(self.door.store.accounts(None))
+        self.assertEqual(
+            [("b", False), ("smtp-main", True)], [(each.id, each.declared) for each in accounts]
+        )
 
 
 class DeleteTests(AccountTests):
