@@ -204,6 +204,12 @@ class InactiveTenantContract(TenantCase):
         await self.activity(True)
         self.assertEqual("m1", (await self.claim_one()).id)
 
+    async def test_it_shows(self) -> None:
+        """A look at what is suspended tells that nothing of an inactive tenant is sent."""
+        await self.activity(False)
+        found = await self.store.suspension("default")
+        self.assertEqual(((), False), (found.batches, found.active))
+
     async def test_reports_go_on(self) -> None:
         """What was on its way keeps its outcome, which is offered though the tenant is inactive."""
         await self.post()

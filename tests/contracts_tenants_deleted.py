@@ -96,6 +96,17 @@ class DeletedTenantContract(TenantCase):
 
         self.assertEqual("ours", (await self.claim_one()).id)
 
+    async def test_suspension(self) -> None:
+        """A tenant that is deleted or unknown can be neither suspended nor activated."""
+        await self.delete()
+
+        for tenant_id in ("acme", "nobody"):
+            for act in (self.store.suspend, self.store.activate):
+                with self.assertRaises(ValueError):
+                    await act(tenant_id, None, self.now)
+            with self.assertRaises(ValueError):
+                await self.store.suspension(tenant_id)
+
     async def test_it_is_still_told(self) -> None:
         """A tenant that is being deleted is listed as such, with what reports to it need."""
         await self.delete()

@@ -10,6 +10,7 @@ import attrs
 
 from mailproxy.records import Counts, ListQuery, MessageRecord, ReportItem, Suspension
 from mailproxy.states import MessageState
+from mailproxy.tenancy import Tenant
 from tests import fake_store_intake as intake
 from tests.fake_store_intake import Change
 from tests.fake_store_rows import ALL, Disk, EventRow, MessageRow, Tombstone
@@ -75,6 +76,8 @@ def report_lag(disk: Disk, now: float) -> float:
 
 
 def suspension(disk: Disk, tenant_id: str | None, batch: str | None = None) -> Suspension:
+    """:raises ValueError: there is no such tenant."""
+    tenant = None if tenant_id is None else _known(disk, tenant_id)
     scope = [
         row
         for row in disk.messages.values()
@@ -88,8 +91,17 @@ def suspension(disk: Disk, tenant_id: str | None, batch: str | None = None) -> S
         batches=(ALL,) if ALL in batches else tuple(batches),
         pending=sum(not row.state.final for row in scope),
         in_flight=sum(row.state is MessageState.IN_FLIGHT for row in scope),
-        active=not stopped and (batch is None or batch not in batches),
+        active=not stopped
+        and (batch is None or batch not in batches)
+        and (tenant is None or tenant.active),
     )
+
+
+def _known(disk: Disk, tenant_id: str) -> Tenant:
+    found = disk.tenant(tenant_id)
+    if found is None:
+        raise ValueError("tenant not found")
+    return found
 
 
 def settle_ages(change: Change) -> None:
@@ -103,14 +115,18 @@ def settle_ages(change: Change) -> None:
 
 
 def suspend(change: Change, tenant_id: str | None, batch: str | None) -> Suspension:
+    if tenant_id is not None:
+        _known(change.disk, tenant_id)
     settle_ages(change)
     change.disk.suspended.add((tenant_id, ALL if batch is None else batch))
     return suspension(change.disk, tenant_id, batch)
 
 
 def activate(change: Change, tenant_id: str | None, batch: str | None) -> Suspension:
-    """:raises ValueError: one batch out of a full suspension."""
+    """:raises ValueError: no such tenant, or one batch out of a full suspension."""
     disk = change.disk
+    if tenant_id is not None:
+        _known(disk, tenant_id)
     if batch is not None and (tenant_id, ALL) in disk.suspended:
         raise ValueError("all batches are suspended; activate all of them")
     settle_ages(change)

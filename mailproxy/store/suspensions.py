@@ -119,8 +119,8 @@ def activate(tx: Transaction, scope: Scope) -> Suspension:
 def _known(tx: Transaction, scope: Scope) -> None:
     if scope.key == SERVICE:
         return
-    found = tx.one(sqi.TENANT_ACTIVE, scope.key)
-    if found is None or found[1] is not None:
+    tenant = tx.one(sqi.TENANT_ACTIVE, scope.key)
+    if tenant is None or tenant[1] is not None:
         raise ValueError("tenant not found")
 
 
@@ -141,7 +141,7 @@ def suspension(cursor: Any, key: str, batch: str | None = None) -> Suspension:
     else:
         active = active and ALL not in _of(cursor, SERVICE)
         tenant = cursor.execute(sqi.TENANT_ACTIVE.sql, (key,)).fetchone()
-        if tenant is None:
+        if tenant is None or tenant[1] is not None:
             raise ValueError("tenant not found")
         active = active and bool(tenant[0])
         if batch is None:
