@@ -107,6 +107,8 @@ class IAccounts(Interface):
 
         :raises mailproxy.records.PasswordRequired: there is a user, no password was given, and
             none can be kept.
+        :raises mailproxy.tenancy.Declared: the configuration declares it, and *spec* is not from
+            there.
         :raises StoreError: nothing was changed.
         """
 
@@ -117,6 +119,7 @@ class IAccounts(Interface):
         When the answer is there no further body of its mail is begun.
 
         :return: whether there was such an account.
+        :raises mailproxy.tenancy.Declared: the configuration declares it.
         """
 
     async def accounts(tenant_id: str | None) -> list[Account]:
@@ -153,10 +156,18 @@ class IIntake(Interface):
         """
 
     async def suspend(tenant_id: str | None, batch: str | None, now: float) -> Suspension:
-        """Stop sending for the service (None, None), a tenant, or one of its batches; stored."""
+        """
+        Stop sending for the service (None, None), a tenant, or one of its batches; stored.
+
+        :raises ValueError: there is no such tenant.
+        """
 
     async def activate(tenant_id: str | None, batch: str | None, now: float) -> Suspension:
-        """Undo :meth:`suspend`. :raises ValueError: one batch out of a full suspension."""
+        """
+        Undo :meth:`suspend`.
+
+        :raises ValueError: there is no such tenant, or one batch out of a full suspension.
+        """
 
 
 class IQueue(Interface):

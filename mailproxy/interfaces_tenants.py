@@ -44,7 +44,8 @@ class ITenants(Interface):
         """
         End its keys and its intake at once; mail not yet begun is cancelled soon after.
 
-        Its reports are tried for another 24 h, then all of it is purged (by ``upkeep``).
+        What is on its way keeps its outcome. Its reports are tried for another 24 h, those that
+        are made later for 24 h from then; then all of it is purged (by ``upkeep``).
 
         :return: whether there was such a tenant. The tenant ``default`` cannot be deleted.
         :raises ValueError: for ``default``.
@@ -58,6 +59,9 @@ class ITenants(Interface):
         Add a key. Of more than :data:`mailproxy.tenancy.MAX_KEYS` the one unused for longest ends.
 
         :param replace: end all others of the tenant.
+        :raises ValueError: there is no such tenant, or it is being deleted.
+        :raises mailproxy.tenancy.TooManyKeys: there is a key with its hash, or the tenant has one
+            with its prefix.
         """
 
     async def revoke_keys(tenant_id: str, prefix: str | None, now: float) -> int:
@@ -75,6 +79,8 @@ class ITenants(Interface):
 
         One that is unchanged keeps its version. One that was declared before and is not among
         *specs* stays, and can be changed through the API again.
+
+        :raises mailproxy.records.PasswordRequired: of one of them; nothing was changed.
         """
 
     async def instance_name() -> str:
