@@ -27,6 +27,15 @@ BUSY_MS = 100
 CHECKPOINT_PAGES = 4000
 
 
+# Values the driver can take as they are. Told so, it does not search for a way to adapt them: by
+# callgrind, 3 300 instructions for each NULL and each bytes, and 6 % of all that a message costs
+# the store.
+_NOTHING: dict[None, None] = {}
+sqlite3.register_adapter(type(None), _NOTHING.get)
+sqlite3.register_adapter(bytes, bytes)
+sqlite3.register_adapter(bool, int)
+
+
 def connect(path: str) -> sqlite3.Connection:
     """A connection that begins and ends its transactions only when told to."""
     return sqlite3.connect(
