@@ -65,6 +65,10 @@ class Sealer:
         """Whether *sealed* was sealed with the first key."""
         return sealed.partition(":")[0] == self._first
 
+    def knows(self, sealed: str) -> bool:
+        """Whether the key that *sealed* was sealed with is at hand."""
+        return sealed.partition(":")[0] in self._keys
+
     def check_value(self) -> str:
         """A value to store beside sealed data, for :meth:`verify` at the next start."""
         return self.seal(_CHECK)

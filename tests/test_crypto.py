@@ -41,12 +41,14 @@ class SealerTests(SynchronousTestCase):
             old.open(both.seal("pw"))
 
     def test_current(self) -> None:
-        """It is known whether something was sealed with the first key or with an older one."""
+        """It is known whether something was sealed with the first key, an older one, or neither."""
         old, new = new_key(), new_key()
         before, both = Sealer([old]), Sealer([new, old])
 
         self.assertFalse(both.current(before.seal("secret")))
         self.assertTrue(both.current(both.seal("secret")))
+        self.assertTrue(both.knows(before.seal("secret")))
+        self.assertFalse(before.knows(both.seal("secret")))
 
     def test_key_id_is_visible(self) -> None:
         """The id of the key stands before the colon, so that a missing key is told as one."""

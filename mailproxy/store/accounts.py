@@ -23,6 +23,7 @@ from mailproxy.store.schema import (
     accounts,
     bulk_jobs,
 )
+from mailproxy.store.sealed import opened
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.works import alone
 from mailproxy.tenancy import Declared
@@ -140,12 +141,11 @@ _UNPARK = compiled(
 
 
 def loaded(row: Any, sealer: Sealer) -> Account:
-    """A row of the table as an :class:`Account`, its password open."""
+    """A row of the table as an :class:`Account`, its password open; None if that is damaged."""
     values = dict(zip(_STORED, row, strict=True))
     for name in ("incarnation", "deleted_at", "blocked_until"):
         del values[name]
-    if values["password"] is not None:
-        values["password"] = sealer.open(values["password"])
+    values["password"] = opened(sealer, values["password"], f"account {values['id']}")
     if values["use_tls"] is not None:
         values["use_tls"] = bool(values["use_tls"])
     delays = values["retry_delays"]

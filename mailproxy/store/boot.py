@@ -47,12 +47,14 @@ def check_key(connection: sqlite3.Connection, sealer: Sealer) -> None:
         return
     try:
         sealer.verify(row[0])
-        reseal.verify(connection, sealer)
+        complete = reseal.complete(connection, sealer)
     except WrongKey:
+        complete = False
+    if not complete:
         raise StoreRefused(
             "the encryption key is not the one that secrets in this database are sealed with; "
             "set GMP_ENCRYPTION_KEY to that key, or add it behind the new one, after a comma"
-        ) from None
+        )
 
 
 def last_serial(connection: sqlite3.Connection) -> int:

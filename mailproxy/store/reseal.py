@@ -21,6 +21,7 @@ from mailproxy.store.retention import Step
 from mailproxy.store.schema import accounts
 from mailproxy.store.schema_tenants import settings
 from mailproxy.store.schema_tenants import tenants as tenants_table
+from mailproxy.store.sealed import again
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.works import alone
 
@@ -101,7 +102,7 @@ class Resealing:
         sealer = self._sealer
         for pk in stale.accounts:
             if (row := tx.one(_PASSWORD, pk)) is not None:
-                tx.do(_SET_PASSWORD, sealer.seal(sealer.open(row[0])), pk)
+                tx.do(_SET_PASSWORD, again(sealer, row[0]), pk)
         for tenant_id in stale.tenants:
             if (row := tx.one(_SECRET, tenant_id)) is not None:
                 tx.do(_SET_SECRET, *_again(sealer, *row), tenant_id)
@@ -118,21 +119,16 @@ def _sealed(auth: str | None, signing: str | None) -> Iterator[str]:
 
 
 def _again(sealer: Sealer, auth: str | None, signing: str | None) -> tuple[str | None, str | None]:
-    again = None if auth is None else tenants.sealed_auth(tenants.opened(auth, sealer), sealer)
-    return again, None if signing is None else sealer.seal(sealer.open(signing))
+    return (
+        None if auth is None else tenants.auth_again(auth, sealer),
+        None if signing is None else again(sealer, signing),
+    )
 
 
-def verify(connection: sqlite3.Connection, sealer: Sealer) -> None:
-    """
-    Make sure that every secret can be opened, by one of each key that was used.
-
-    :raises mailproxy.crypto.WrongKey: one cannot.
-    """
-    samples: dict[str, str] = {}
-    for _, sealed in connection.execute(_PASSWORDS.sql):
-        samples.setdefault(sealed.partition(":")[0], sealed)
-    for _, auth, signing in connection.execute(_SECRETS.sql):
-        for sealed in _sealed(auth, signing):
-            samples.setdefault(sealed.partition(":")[0], sealed)
-    for sealed in samples.values():
-        sealer.open(sealed)
+def complete(connection: sqlite3.Connection, sealer: Sealer) -> bool:
+    """Whether the keys of all secrets are at hand."""
+    known = sealer.knows
+    return all(known(sealed) for _, sealed in connection.execute(_PASSWORDS.sql)) and all(
+        all(map(known, _sealed(auth, signing)))
+        for _, auth, signing in connection.execute(_SECRETS.sql)
+    )

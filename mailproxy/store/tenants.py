@@ -15,6 +15,7 @@ from mailproxy.store.doom import OF_TENANT
 from mailproxy.store.lane_flags import FLAG, SENDING, UNFLAG
 from mailproxy.store.schema import TENANT_DELETED, TENANT_INACTIVE, bulk_jobs
 from mailproxy.store.schema_tenants import api_keys, tenants
+from mailproxy.store.sealed import again, opened
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.works import alone
 from mailproxy.tenancy import ClientAuth, LargeFiles, RateLimits, Tenant
@@ -66,12 +67,13 @@ _END_JOB = compiled(
 def loaded(row: Any, sealer: Sealer) -> Tenant:
     """A row of the table as a :class:`Tenant`, its secrets open."""
     values = dict(zip(_STORED, row, strict=True))
-    values["client_auth"] = opened(values["client_auth"], sealer)
+    owner = f"tenant {values['id']}"
+    auth = written_auth(values["client_auth"])
+    values["client_auth"] = _secrets(auth, lambda sealed: opened(sealer, sealed, owner))
     limits, files = values["rate_limits"], values["large_file_config"]
     values["rate_limits"] = RateLimits() if limits is None else _read(limits, RateLimits)
     values["large_file_config"] = None if files is None else _read(files, LargeFiles)
-    if values["signing_secret"] is not None:
-        values["signing_secret"] = sealer.open(values["signing_secret"])
+    values["signing_secret"] = opened(sealer, values["signing_secret"], owner)
     for name in ("active", "suppress_refused"):
         values[name] = bool(values[name])
     return Tenant(**values)
@@ -79,7 +81,7 @@ def loaded(row: Any, sealer: Sealer) -> Tenant:
 
 def _row(tenant: Tenant, sealer: Sealer) -> tuple[Any, ...]:
     values = attrs.asdict(tenant, recurse=False)
-    values["client_auth"] = sealed_auth(tenant.client_auth, sealer)
+    values["client_auth"] = _written(_secrets(tenant.client_auth, sealer.seal))
     values["rate_limits"] = _written(tenant.rate_limits)
     if tenant.large_file_config is not None:
         values["large_file_config"] = _written(tenant.large_file_config)
@@ -88,21 +90,17 @@ def _row(tenant: Tenant, sealer: Sealer) -> tuple[Any, ...]:
     return tuple(values[name] for name in _STORED)
 
 
-def opened(text: str | None, sealer: Sealer) -> ClientAuth:
-    """What :func:`sealed_auth` wrote; of a tenant that never said anything, nothing."""
-    return _secrets(written_auth(text), sealer.open)
-
-
 def written_auth(text: str | None) -> ClientAuth:
-    """The same with its secrets as they are in the row."""
+    """What is in the row, its secrets sealed; of a tenant that never said anything, nothing."""
     return ClientAuth() if text is None else _read(text, ClientAuth)
 
 
-def sealed_auth(auth: ClientAuth, sealer: Sealer) -> str:
-    return _written(_secrets(auth, sealer.seal))
+def auth_again(text: str, sealer: Sealer) -> str:
+    """The same, sealed with the first key."""
+    return _written(_secrets(written_auth(text), lambda sealed: again(sealer, sealed)))
 
 
-def _secrets(auth: ClientAuth, change: Callable[[str], str]) -> ClientAuth:
+def _secrets(auth: ClientAuth, change: Callable[[str], str | None]) -> ClientAuth:
     return attrs.evolve(
         auth,
         token=None if auth.token is None else change(auth.token),

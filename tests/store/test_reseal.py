@@ -7,6 +7,7 @@ import sqlite3
 from typing import Any
 
 import attrs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.clock import Names
@@ -20,7 +21,7 @@ from tests.fakes import FakeClock, result
 from tests.store.opened import empty_database, fresh
 
 
-class KeyChangeTests(SynchronousTestCase):
+class KeyChangeCase(SynchronousTestCase):
     def setUp(self) -> None:
         folder = fresh(self)
         folder.mkdir()
@@ -91,6 +92,8 @@ class KeyChangeTests(SynchronousTestCase):
         finally:
             connection.close()
 
+
+class KeyChangeTests(KeyChangeCase):
     def test_the_key_is_changed(self) -> None:
         """After a start with the new and the old key, the new one alone opens everything."""
         self.fill()
@@ -183,3 +186,48 @@ class KeyChangeTests(SynchronousTestCase):
         connection.close()
 
         self.assertRaises(StoreRefused, self.opened, self.old)
+
+
+class DamageTests(KeyChangeCase):
+    """One damaged secret is its owner's misfortune alone."""
+
+    def damage(self) -> None:
+        result(self.store.close())
+        connection = sqlite3.connect(self.path, isolation_level=None)
+        for table, column, name in (
+            ("accounts", "password", "a1"),
+            ("tenants", "signing_secret", "acme"),
+        ):
+            connection.execute(
+                f"UPDATE {table} SET {column}=substr({column}, 1, 60) WHERE id=?", (name,)
+            )
+        connection.close()
+
+    def found(self) -> tuple[list[str | None], list[str | None]]:
+        accounts = [each.password for each in result(self.store.accounts(None))]
+        return accounts, [each.signing_secret for each in result(self.store.tenants())]
+
+    def test_others_are_read(self) -> None:
+        """A damaged secret is read as none, which is told once; all others are there."""
+        self.fill()
+        self.damage()
+        self.store = self.opened(self.old)
+        with capturedLogs() as events:
+            for _ in range(3):
+                found = self.found()
+
+        self.assertEqual((["secret 0", None, "secret 2", None], [None] * 4), found)
+        told = [formatEvent(event) for event in events]
+        self.assertEqual(1, sum("account a1" in line for line in told), told)
+        self.assertEqual(1, sum("tenant acme" in line for line in told), told)
+
+    def test_the_key_is_changed_all_the_same(self) -> None:
+        """A damaged secret does not keep the key from being changed."""
+        self.fill()
+        self.damage()
+        self.store = self.opened(self.new, self.old)
+        self.assertEqual([5, 1], self.upkeep())
+
+        self.again(self.new)
+
+        self.assertEqual((["secret 0", None, "secret 2", None], [None] * 4), self.found())
