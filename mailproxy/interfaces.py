@@ -107,8 +107,7 @@ class IAccounts(Interface):
 
         :raises mailproxy.records.PasswordRequired: there is a user, no password was given, and
             none can be kept.
-        :raises mailproxy.tenancy.Declared: the configuration declares it, and *spec* is not from
-            there.
+        :raises mailproxy.tenancy.Declared: by the configuration, and *spec* is not from there.
         :raises StoreError: nothing was changed.
         """
 
@@ -163,11 +162,7 @@ class IIntake(Interface):
         """
 
     async def activate(tenant_id: str | None, batch: str | None, now: float) -> Suspension:
-        """
-        Undo :meth:`suspend`.
-
-        :raises ValueError: there is no such tenant, or one batch out of a full suspension.
-        """
+        """Undo it. :raises ValueError: no such tenant, or one batch out of a full suspension."""
 
 
 class IQueue(Interface):
