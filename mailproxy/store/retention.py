@@ -54,20 +54,19 @@ class Found:
 _KEPT = compiled(select(_t.id, _t.retention_seconds))
 #: By the final events of a tenant, in whose order they were made: the oldest are the first to be
 #: over, whatever other tenants keep.
-_over = (
-    select(_m.pk)
-    .where(
-        _m.pk == _e.message_pk,
-        _m.final_event == _e.pk,
-        (_m.reported_at <= p("reported")) | (_e.parked_at <= p("parked")),
-    )
-    .correlate(events)
-    .exists()
+_ends = (
+    select(_m.pk).where(_m.pk == _e.message_pk, _m.final_event == _e.pk).correlate(events).exists()
 )
 _OLD = indexed(
     compiled(
         select(_e.message_pk)
-        .where(_e.stream == p("tenant"), _e.stream.is_not(None), _e.pk <= p("newest"), _over)
+        .where(
+            _e.stream == p("tenant"),
+            _e.stream.is_not(None),
+            _e.pk <= p("newest"),
+            (_e.reported_at <= p("reported")) | (_e.parked_at <= p("parked")),
+            _ends,
+        )
         .order_by(_e.pk)
         .suffix_with(LIMIT),
         "tenant",
