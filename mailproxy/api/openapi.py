@@ -192,7 +192,7 @@ class _Operation:
     def _statuses(self) -> list[int]:
         """What refuses a call of this endpoint before or beside its own reasons."""
         if self._route.needs is Need.OPEN:
-            return []
+            return [404] if self._variables else []
         found = [400, 401, 503]
         found += [] if self._route.needs is Need.TOKEN else [403]
         found += [404] if self._variables else []
