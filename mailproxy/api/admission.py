@@ -56,9 +56,8 @@ class Admission:
                 raise Refused(UNAUTHORIZED)
             return ANYONE
         caller = self._gate.admit(headers, self._proxies.client(peer, headers))
-        if route is not None and not caller.admin:
-            tenants = {tenant for tenant in (named, _asked(query)) if tenant is not None}
-            _check(route.needs, caller, tenants)
+        if route is not None:
+            check(route, caller, named, _asked(query))
         return caller
 
     def _find(self, method: bytes, path: bytes) -> tuple[Route | None, str | None]:
@@ -89,13 +88,26 @@ def _asked(query: bytes) -> str | None:
         return None
 
 
-def _check(needs: Need, caller: Caller, tenants: set[str]) -> None:
-    """:raises Refused: a tenant's token is not good for this."""
+def check(route: Route, caller: Caller, named: str | None, asked: str | None) -> None:
+    """
+    Whether *caller* may call *route*.
+
+    Asked once more where the request is served, of the endpoint that serves it: the path may have
+    been taken to pieces in another way.
+
+    :param named: the tenant in the path; *asked*: the one in the query.
+    :raises Refused: it may not.
+    """
+    needs = route.needs
+    if caller.admin or needs is Need.OPEN:
+        return
+    if caller.tenant_id is None:
+        raise Refused(UNAUTHORIZED)
     if needs is Need.ADMIN:
         raise Refused(ADMIN_ONLY)
-    if tenants - {caller.tenant_id}:
+    if {named, asked} - {None, caller.tenant_id}:
         raise Refused(OTHER_TENANT)
-    if needs in (Need.TOKEN, Need.OPEN):
+    if needs is Need.TOKEN:
         return
     scope = Scope(needs.value)
     if scope not in caller.scopes:

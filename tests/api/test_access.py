@@ -254,6 +254,29 @@ class RefusalTests(SynchronousTestCase):
         for target in ("//health", "/health/", "/HEALTH", "/%68ealth", "/./health"):
             self.assertEqual(401, self.door.call("GET", target, token=None).status, target)
 
+    def test_spelt_otherwise(self) -> None:
+        """However a path is spelt, who may not call the endpoint it leads to is refused."""
+        key = self.door.add_key("acme", "token-of-acme", scopes=frozenset({Scope.READ}))
+        for target in (
+            "/tenant",
+            "//tenant",
+            "/%74enant",
+            "//%74enant",
+            "/tenant?x=1",
+            "//tenants",
+        ):
+            for method in ("GET", "HEAD", "POST", "PUT", "DELETE"):
+                reply = self.door.call(method, target, {"id": "evil"}, key)
+                self.assertGreaterEqual(reply.status, 403, (method, target))
+        self.assertFalse(self.door.book.exists("evil"))
+        for target in ("/accounts", "//accounts", "//accounts?tenant_id=other&tenant%5Fid=default",
+                       "//v1/tenants/default/keys", "/v1//tenants/default/keys"):  # fmt: skip
+            for method in ("POST", "GET"):
+                if method == "GET" and target.endswith("/accounts"):
+                    continue
+                reply = self.door.call(method, target, token=key)
+                self.assertGreaterEqual(reply.status, 401, (method, target))
+
     def test_any_host(self) -> None:
         """The Host field selects nothing and breaks nothing."""
         for host in ("", "a b", "\udcff", "xn--", "x" * 300, "a:b:c", "[::1"):
