@@ -187,4 +187,5 @@ class Builder:
             limits=SiteLimits(max_request_bytes=settings.max_request_bytes),
             trusted_proxies=settings.trusted_proxies,
             sync_interval=settings.client_sync_interval,
+            retention=settings.delivery_report_retention_seconds,
         )

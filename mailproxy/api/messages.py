@@ -30,11 +30,11 @@ from mailproxy.api.answers import (
 )
 from mailproxy.api.attachments import AttachmentRules
 from mailproxy.api.call import SMALL_BYTES, Call, Need, Route
-from mailproxy.api.doc import Doc, Param
 from mailproxy.api.elements import Judge
 from mailproxy.api.fields import priority
-from mailproxy.api.verdicts import Accepted, AllRejected, Batch, Refusal, all_verdicts, told
-from mailproxy.api.wire import Rejected, Submission, Submitted, check_weight, read_envelope
+from mailproxy.api.shapes_messages import ADD_MESSAGES
+from mailproxy.api.verdicts import Batch, Refusal, all_verdicts, told
+from mailproxy.api.wire import Rejected, Submission, check_weight, read_envelope
 from mailproxy.clock import Names
 from mailproxy.errors import PartlyStored
 from mailproxy.interfaces import IClock, IControl, IIntake, InThread
@@ -62,29 +62,6 @@ STORE_SECONDS = 5.0
 PARTLY = error(500, "not all could be stored; submit all of it again, with the same ids")
 
 _log = Logger()
-
-VERBOSE = Param("verbose", bool, "Tell of every element what became of it, in `items`.")
-
-DOC = Doc(
-    about="Hand messages over. Each is judged on its own; the answer comes when those that are "
-    "accepted are stored for good.",
-    takes=Submitted,
-    gives=Accepted,
-    query=(VERBOSE,),
-    headers=(once.HEADER,),
-    refuses={400: AllRejected, 409: None, 500: None},
-    example={
-        "messages": [
-            {
-                "id": "order-1",
-                "from": "Shop <shop@example.com>",
-                "to": ["customer@example.org"],
-                "subject": "Thank you",
-                "body": "It is on its way.",
-            }
-        ]
-    },
-)
 
 
 @attrs.frozen
@@ -136,7 +113,7 @@ class Intake:
         self._large = DeferredSemaphore(LARGE_AT_ONCE)
 
     def routes(self) -> Iterable[Route]:
-        yield Route("POST", "/commands/add-messages", self.add, Need.SEND, DOC)
+        yield Route("POST", "/commands/add-messages", self.add, Need.SEND, ADD_MESSAGES)
 
     async def add(self, call: Call) -> Answer:
         judge = self.judge(call)

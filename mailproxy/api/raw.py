@@ -16,8 +16,9 @@ from mailproxy.api.answers import Answer, Problem, invalid
 from mailproxy.api.call import Call, Need, Route
 from mailproxy.api.doc import Doc, Param
 from mailproxy.api.elements import Judge
-from mailproxy.api.messages import VERBOSE, Intake
-from mailproxy.api.verdicts import Accepted, AllRejected, Refusal
+from mailproxy.api.messages import Intake
+from mailproxy.api.shapes_messages import VERBOSE, Added, AllRejected
+from mailproxy.api.verdicts import Refusal
 from mailproxy.api.wire import Element, Rejected
 from mailproxy.model import NewMessage
 
@@ -29,7 +30,7 @@ _DOC = Doc(
     "CRLF, with the id's field in front and a Date and Message-ID where it has none; Bcc is cut.",
     takes=bytes,
     takes_type="message/rfc822",
-    gives=Accepted,
+    gives=Added,
     query=(
         Param("id", Annotated[str, Meta(max_length=255)], "As in add-messages.", required=True),
         Param("from", str, "The envelope sender; `<>` for none.", required=True),

@@ -65,6 +65,7 @@ class ApiOptions:
     :param trusted_proxies: addresses or CIDR blocks whose ``X-Forwarded-For`` is believed.
     :param links: to large files that are given out here; None: there are none.
     :param sync_interval: seconds after which a tenant is called though there is nothing to report.
+    :param retention: seconds for which ended messages are kept where a tenant says nothing else.
     """
 
     admin_token: str | None = attrs.field(default=None, repr=False)
@@ -75,6 +76,7 @@ class ApiOptions:
     trusted_proxies: tuple[str, ...] = ()
     links: FileLinks | None = None
     sync_interval: float = 300.0
+    retention: float = 7 * 86_400.0
 
 
 class Api:
@@ -98,7 +100,17 @@ class Api:
         self._metrics = metrics
         self._options = options
         routes: tuple[Route, ...] = (
-            *mail_routes(store, control, clock, names, metrics, in_thread, options.rules, book),
+            *mail_routes(
+                store,
+                control,
+                clock,
+                names,
+                metrics,
+                in_thread,
+                options.rules,
+                book,
+                options.retention,
+            ),
             *Accounts(store, clock, metrics).routes(),
             *Status(store, control, clock, metrics, in_thread).routes(),
             *Tenants(store, control, clock, book, options.sync_interval).routes(),

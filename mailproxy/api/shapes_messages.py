@@ -7,8 +7,10 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from mailproxy.api.doc import Doc, Param
+from mailproxy.api.once import HEADER
 from mailproxy.api.shapes import Iso, No, Unix, Yes
 from mailproxy.api.wire import Element
+from mailproxy.items import WireRecipient
 from mailproxy.states import EventKind, MessageState, Verdict
 
 
@@ -25,25 +27,25 @@ class Rejection(Struct, kw_only=True):
     """A message that was not taken."""
 
     id: str | None
-    reason: Annotated[str, Meta(description="Names the field, never its value.")]
     index: Annotated[
         int | UnsetType, Meta(description="Its place in the request, where it has no usable id.")
     ] = UNSET
+    reason: Annotated[str, Meta(description="Names the field, never its value.")]
 
 
 class AddedItem(Struct, kw_only=True):
     """What was done with one message."""
 
     id: str | None
-    state: Verdict
-    reason: str | UnsetType = UNSET
     index: int | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    state: Verdict
 
 
 class Added(Struct, kw_only=True):
     """What was taken is on disk."""
 
-    ok: Yes
+    ok: Yes = True
     queued: int
     rejected: list[Rejection]
     items: Annotated[
@@ -61,20 +63,11 @@ class RejectedDetail(Struct, kw_only=True):
 class AllRejected(Struct, kw_only=True):
     """None of the messages was taken."""
 
-    ok: No
+    ok: No = False
     error: str
     rejected: list[Rejection]
     detail: RejectedDetail
     items: list[AddedItem] | UnsetType = UNSET
-
-
-class ShownRecipient(Struct, kw_only=True):
-    """What became of one recipient."""
-
-    address: str
-    state: str
-    code: int | None
-    reply: str
 
 
 class ShownAttachment(Struct):
@@ -116,7 +109,7 @@ class ShownMessage(Struct, kw_only=True):
     state: MessageState
     attempts: int
     message_id: str
-    recipients: list[ShownRecipient]
+    recipients: list[WireRecipient]
     message: Annotated[
         dict[str, Any], Meta(description="What was submitted, as far as it is still stored.")
     ]
@@ -128,20 +121,23 @@ class ShownMessage(Struct, kw_only=True):
 class Messages(Struct, kw_only=True):
     """Unfinished messages by priority and age, then finished ones, newest first."""
 
-    ok: Yes
+    ok: Yes = True
     messages: list[ShownMessage]
     next: Annotated[
         str | UnsetType, Meta(description="The `cursor` of what comes next, if there is more.")
     ] = UNSET
 
 
+VERBOSE = Param("verbose", bool, "Tell of each message what was done with it.")
+
 ADD_MESSAGES = Doc(
     "Take messages in. Answers when those that were taken are on disk; each is judged on its own, "
     "and a message that was posted before is not sent twice.",
     takes=AddMessages,
     gives=Added,
-    query=(Param("verbose", bool, "Tell of each message what was done with it."),),
-    refuses={400: AllRejected},
+    query=(VERBOSE,),
+    headers=(HEADER,),
+    refuses={400: AllRejected, 409: None, 500: None},
     example={
         "messages": [
             {

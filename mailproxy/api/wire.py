@@ -60,13 +60,6 @@ class Envelope(msgspec.Struct):
     default_priority: int | str | None = None
 
 
-class Submitted(msgspec.Struct):
-    """The body of ``add-messages`` with what stands in it, for the description."""
-
-    messages: list[Element]
-    default_priority: int | str | None = None
-
-
 class Rejected(Exception):
     """
     One element is not accepted.

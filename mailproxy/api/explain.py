@@ -1,0 +1,250 @@
+"""
+``POST /v1/explain``: what would become of an element of add-messages, without taking it.
+
+It is judged by the very code that judges submissions; what the store would add to that - tenant,
+account, suppression, the same id again - is looked up, and nothing is stored or sent.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+
+import attrs
+import msgspec
+from twisted.internet.defer import DeferredSemaphore
+
+from mailproxy import payload
+from mailproxy.api import shapes_explain as shapes
+from mailproxy.api.answers import Answer, Problem, answer, invalid
+from mailproxy.api.call import SMALL_BYTES, Call, Need, Route
+from mailproxy.api.elements import Judge
+from mailproxy.api.message import NOT_FETCHED
+from mailproxy.api.messages import Intake, IntakeRules, judged
+from mailproxy.api.verdicts import Refusal
+from mailproxy.book import TenantBook
+from mailproxy.compose import compose
+from mailproxy.interfaces import IClock, InThread, IStore
+from mailproxy.model import Account, NewMessage
+from mailproxy.records import MessageRecord
+from mailproxy.states import MessageState, RecipientState, Verdict
+from mailproxy.tenancy import Tenant
+
+#: Large elements that are judged at the same time.
+AT_ONCE = 2
+
+#: What becomes of an id that is stored, by its state: with the same content, and with other.
+EFFECTS = {
+    MessageState.QUEUED: (Verdict.QUEUED, Verdict.REPLACED),
+    MessageState.DEFERRED: (Verdict.QUEUED, Verdict.KEPT),
+    MessageState.IN_FLIGHT: (Verdict.QUEUED, Verdict.KEPT),
+    MessageState.UNCERTAIN: (Verdict.KEPT, Verdict.KEPT),
+    MessageState.HELD: (Verdict.KEPT, Verdict.KEPT),
+    MessageState.SENT: (Verdict.DUPLICATE, Verdict.DUPLICATE),
+}
+
+_REACHED = (RecipientState.SENT, RecipientState.UNCERTAIN)
+
+
+class Explain:
+    """Explains elements. :param in_thread: where large ones are judged."""
+
+    def __init__(
+        self,
+        store: IStore,
+        intake: Intake,
+        clock: IClock,
+        in_thread: InThread,
+        rules: IntakeRules,
+        book: TenantBook,
+    ) -> None:
+        self._store = store
+        self._intake = intake
+        self._clock = clock
+        self._in_thread = in_thread
+        self._rules = rules
+        self._book = book
+        self._large = DeferredSemaphore(AT_ONCE)
+
+    def routes(self) -> Iterable[Route]:
+        yield Route("POST", "/v1/explain", self.explain, Need.READ, shapes.EXPLAIN)
+
+    async def explain(self, call: Call) -> Answer:
+        judge = self._intake.judge(call)
+        content, size = call.take_body()
+        with content:
+            if size <= SMALL_BYTES:
+                return await self._explain(self._judged(judge, content.read()), inline=True)
+            await self._large.acquire()
+            try:
+                body = await self._in_thread(content.read)
+                verdict = await self._in_thread(self._judged, judge, body)
+                return await self._explain(verdict, inline=False)
+            finally:
+                self._large.release()
+
+    def _judged(self, judge: Judge, body: bytes) -> NewMessage | Refusal:
+        """:raises Refused: 422, the body is not one JSON value."""
+        _check_single(body)
+        submission = self._intake.read(b'{"messages":[' + body + b"]}")
+        if len(submission.elements) != 1:
+            raise invalid([Problem(("body",), "expected one message")])
+        return judged(judge, submission.elements[0])
+
+    async def _explain(self, verdict: NewMessage | Refusal, *, inline: bool) -> Answer:
+        if isinstance(verdict, Refusal):
+            told = shapes.Explanation(
+                accepted=False, reason=verdict.reason, id=verdict.id, limits=self._limits(None)
+            )
+            return answer(told)
+        known = await self._look_up(verdict)
+        if inline:
+            return answer(self._told(verdict, known))
+        return await self._in_thread(lambda: answer(self._told(verdict, known)))
+
+    async def _look_up(self, message: NewMessage) -> _Known:
+        store, tenant_id = self._store, message.tenant_id
+        tenant = self._book.tenant(tenant_id)
+        addresses = [recipient.address for recipient in message.recipients]
+        return _Known(
+            tenant=tenant,
+            account=route(await store.accounts(tenant_id), message.account_id),
+            suppressed={each.address for each in await store.suppressed(tenant_id, addresses)},
+            paused={each.domain for each in await store.destinations(tenant_id)},
+            stored=await store.message(tenant_id, message.id),
+        )
+
+    def _told(self, message: NewMessage, known: _Known) -> shapes.Explanation:
+        reason = known.objection()
+        mime, mime_reason = _mime(message, known.stored, self._clock.now())
+        return shapes.Explanation(
+            accepted=not reason,
+            reason=reason or None,
+            id=message.id,
+            tenant_id=message.tenant_id,
+            envelope=shapes.ExplainedEnvelope(
+                sender=message.envelope_from,
+                recipients=[
+                    shapes.ExplainedRecipient(
+                        address=each.address,
+                        kind=each.kind,
+                        suppressed=each.address in known.suppressed,
+                        paused=each.address.rpartition("@")[2] in known.paused,
+                    )
+                    for each in message.recipients
+                ],
+            ),
+            account=None if known.account is None else _account(known.account),
+            limits=self._limits(known),
+            size=message.size,
+            priority=message.priority,
+            batch_code=message.batch or None,
+            deferred_ts=None if message.not_before is None else int(message.not_before),
+            test=message.test,
+            notes=list(message.notes),
+            stored=None if known.stored is None else _stored(message, known.stored),
+            mime=mime,
+            mime_reason=mime_reason,
+        )
+
+    def _limits(self, known: _Known | None) -> shapes.Limits:
+        limits = shapes.Limits(
+            max_message_bytes=self._rules.max_message_bytes,
+            max_recipients=self._rules.max_recipients,
+        )
+        if known is not None and known.account is not None:
+            options = msgspec.json.decode(known.account.options or "{}")
+            limits.per_minute = options.get("limit_per_minute")
+            limits.per_hour = options.get("limit_per_hour")
+            limits.per_day = options.get("limit_per_day")
+        if known is not None and known.tenant is not None:
+            limits.tenant_hourly = known.tenant.rate_limits.hourly
+            limits.tenant_daily = known.tenant.rate_limits.daily
+        return limits
+
+
+@attrs.frozen
+class _Known:
+    """What the store knows about a message that is not there yet."""
+
+    tenant: Tenant | None
+    account: Account | None
+    suppressed: set[str]
+    paused: set[str]
+    stored: MessageRecord | None
+
+    def objection(self) -> str:
+        """Why the store would not take it, in its words and order; "" if it would."""
+        if self.tenant is None:
+            return "tenant not found"
+        if not self.tenant.active:
+            return "tenant inactive"
+        return "" if self.account is not None else "account not found"
+
+
+def route(accounts: Sequence[Account], account_id: str | None) -> Account | None:
+    """
+    The account that a message goes through.
+
+    The one it names; else the tenant's default, the last that was declared so; else its only one.
+    """
+    if account_id is not None:
+        return next((each for each in accounts if each.id == account_id), None)
+    declared = [each for each in accounts if each.is_default]
+    if declared:
+        return max(declared, key=lambda each: each.updated_at)
+    return accounts[0] if len(accounts) == 1 else None
+
+
+def _check_single(body: bytes) -> None:
+    """:raises Refused: 422, *body* is not exactly one JSON value."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except RecursionError:
+        raise invalid([Problem(("body",), "nested too deep")]) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise invalid([Problem(("body",), "not JSON")]) from None
+
+
+def _account(account: Account) -> shapes.ExplainedAccount:
+    return shapes.ExplainedAccount(
+        id=account.id,
+        host=account.host,
+        port=account.port,
+        tls_mode=account.tls_mode,
+        login=account.user is not None,
+        parked_reason=account.parked_reason or None,
+    )
+
+
+def _stored(message: NewMessage, stored: MessageRecord) -> shapes.ExplainedStored:
+    """What the same-id table says."""
+    state = MessageState(stored.state)
+    reached = {each.address for each in stored.recipients if each.state in _REACHED}
+    if state in EFFECTS:
+        same, other = EFFECTS[state]
+    elif all(each.address in reached for each in message.recipients):
+        same = other = Verdict.DUPLICATE
+    else:
+        same = other = Verdict.QUEUED  # a new generation, for those who have it not
+    return shapes.ExplainedStored(
+        state=state, attempts=stored.attempts, same_content=same, other_content=other
+    )
+
+
+def _mime(
+    message: NewMessage, stored: MessageRecord | None, now: float
+) -> tuple[str | None, str | None]:
+    """The message as it would be sent, in base64, or why that cannot be said."""
+    content = payload.load(message.payload)
+    if any(not attachment.part for attachment in content.attachments):
+        return None, NOT_FETCHED
+    message_id = stored.message_id if stored is not None else message.message_id
+    composed = compose(
+        content,
+        mail_id=message.id,
+        message_id=message_id or "",
+        date=now,
+        parts=dict(enumerate(message.parts, 1)),
+    )
+    return b64encode(composed).decode(), None
