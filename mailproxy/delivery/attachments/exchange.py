@@ -176,7 +176,7 @@ class _Exchange:
 
     def _gone(self) -> None:
         self._silent = True
-        if self._waiting is not None and not self._waiting.called:
+        if self._waiting is not None:
             self._waiting.cancel()
 
     def _trouble(self, error: Exception) -> Trouble:
