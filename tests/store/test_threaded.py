@@ -7,14 +7,16 @@ import sqlite3
 import threading
 from typing import Any
 
+import attrs
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.trial.unittest import TestCase
 
 from mailproxy.clock import SystemClock
 from mailproxy.errors import StoreBusy
 from mailproxy.model import Enqueued
 from mailproxy.states import Verdict
+from mailproxy.tenancy import Tenant
 from tests.build import account_spec, new_message, record
 from tests.store.opened import Opened, fresh
 
@@ -84,6 +86,30 @@ class ThreadedTests(TestCase):
 
         self.assertEqual(1, sum(sum(answer) for answer in answers))
         self.assertEqual([(1,)], self.opened.sql("SELECT count(*) FROM attempts"))
+
+    async def test_many_change_a_tenant(self) -> None:
+        """Of changes of a tenant made by many at once each sees the one before; none is lost."""
+
+        def raised(old: Tenant | None) -> Tenant:
+            assert old is not None
+            return attrs.evolve(old, retention_seconds=(old.retention_seconds or 0) + 1)
+
+        def refused(_old: Tenant | None) -> Tenant:
+            raise LookupError("not this one")
+
+        now = self.clock.now()
+        calls = [
+            start(self.store.change_tenant("default", change, now))
+            for _ in range(20)
+            for change in (raised, refused)
+        ]
+        answers = await DeferredList(calls, consumeErrors=True)
+
+        self.assertEqual([True, False] * 20, [good for good, _ in answers])
+        self.assertTrue(all(answer.check(LookupError) for good, answer in answers if not good))
+        (tenant,) = await self.store.tenants()
+        self.assertEqual((20, 21), (tenant.retention_seconds, tenant.version))
+        self.assertTrue(self.store.healthy())
 
     async def test_the_reactor_is_not_blocked_by_a_lock(self) -> None:
         """F15: while another process has the database, reads go on and a work is withdrawn."""
