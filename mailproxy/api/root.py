@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from mailproxy.api.accounts import Accounts
-from mailproxy.api.admission import Admission
+from mailproxy.api.admission import Admission, check
 from mailproxy.api.answers import (
     CANNOT_READ,
     CANNOT_STORE,
@@ -113,7 +113,7 @@ class Api:
             ),
             *Accounts(store, clock, metrics).routes(),
             *Status(store, control, clock, metrics, in_thread).routes(),
-            *Tenants(store, control, clock, book, options.sync_interval).routes(),
+            *Tenants(store, control, clock, book, metrics, options.sync_interval).routes(),
             *Keys(store, clock, book).routes(),
             *Instance(store, clock).routes(),
             *CommandLog(store).routes(),
@@ -190,6 +190,7 @@ class _Front(Resource):
         call = Call(request, caller, path, known)
         write = route.method != "GET"
         try:
+            check(route, caller, path.get("tenant_id"), call.query("tenant_id"))
             # What writes goes on when the client leaves: half a request is nobody's wish.
             work = self._perform(route, call)
             result = await (shielded(work) if write else work)

@@ -19,6 +19,7 @@ from mailproxy.api.times import seconds
 from mailproxy.book import TenantBook
 from mailproxy.errors import StoreError
 from mailproxy.interfaces import IClock, IControl, IStore
+from mailproxy.metrics import Metrics
 from mailproxy.model import DEFAULT_TENANT
 from mailproxy.tenancy import Tenant
 
@@ -41,6 +42,7 @@ class Tenants:
         control: IControl,
         clock: IClock,
         book: TenantBook,
+        metrics: Metrics,
         interval: float,
     ) -> None:
         self._store = store
@@ -48,6 +50,7 @@ class Tenants:
         self._clock = clock
         self._book = book
         self._keys = KeyMaker(store, clock)
+        self._metrics = metrics
         self._interval = interval
 
     def routes(self) -> Iterable[Route]:
@@ -119,9 +122,12 @@ class Tenants:
         id = call.path["tenant_id"]
         if id == DEFAULT_TENANT:
             raise refused(409, "the tenant of clients without tenants cannot be deleted")
+        accounts = await self._store.accounts(id)
         if not await self._store.delete_tenant(id, self._clock.now()):
             raise _unknown()
         await self._book.changed()
+        for account in accounts:
+            self._metrics.forget(id, account.id)
         return ok()
 
     async def all(self, call: Call) -> Answer:

@@ -445,6 +445,16 @@ class ChangeTests(TenantCase):
         self.assertEqual("tenant not found", reply.json["rejected"][0]["reason"])
         self.assertEqual(404, self.door.call("DELETE", "/tenant/acme").status)
 
+    def test_deleted_while_parked(self) -> None:
+        """A deleted tenant's account is no longer shown as one that needs a person."""
+        key = self.register()
+        self.door.call("POST", "/account", {"id": "a", "host": "a.example"}, key)
+        parked = self.door.metrics.accounts_parked
+        parked.labels("acme", "a").set(1)
+        self.door.call("DELETE", "/tenant/acme")
+        (family,) = parked.collect()
+        self.assertEqual([0.0], [sample.value for sample in family.samples])
+
     def test_the_default_tenant_stays(self) -> None:
         """The tenant of clients without tenants cannot be deleted."""
         reply = self.door.call("DELETE", "/tenant/default")
