@@ -39,6 +39,7 @@ class WireItem(msgspec.Struct, kw_only=True):
     recipients: list[WireRecipient]
     message_id: str
     uncertain: bool | msgspec.UnsetType = msgspec.UNSET
+    test: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 def wire_item(item: ReportItem) -> WireItem:
@@ -70,6 +71,7 @@ def fields(item: ReportItem) -> dict[str, Any]:
         ],
         "message_id": item.message_id,
         "uncertain": item.uncertain or msgspec.UNSET,
+        "test": item.test or msgspec.UNSET,
     }
 
 
