@@ -8,6 +8,7 @@ out, its name too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,6 +59,8 @@ _PRESENT = frozenset(
     ("client_base_url", "client_sync_url", "client_attachment_url", "ca_pem", "reason")
 )
 
+_variable = re.compile(r"<(?:\w+:)?(\w+)>").sub
+
 _log = Logger()
 
 
@@ -72,7 +75,7 @@ class Audit:
         """The *call* was a success. It stays one whatever becomes of its line."""
         if route.method == "GET" or route.path in UNLOGGED:
             return
-        command, who = f"{route.method} {route.path}", call.caller.who
+        command, who = f"{route.method} {_pattern(route.path)}", call.caller.who
         try:
             await self._write(call, command, who)
         except StoreError as error:
@@ -98,6 +101,11 @@ class Audit:
                 detail=msgspec.json.encode(_masked(values)).decode(),
             )
         )
+
+
+def _pattern(path: str) -> str:
+    """A route's path as people write it: ``/account/{id}``."""
+    return _variable(r"{\1}", path)
 
 
 def _tenant(call: Call, values: Mapping[str, Any]) -> str | None:

@@ -6,6 +6,7 @@ A new endpoint needs a line in :data:`CASES`: without one a test here fails.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,6 +93,14 @@ CASES: dict[str, Case] = {
 
 #: Where ``rejected`` tells of mail; anywhere else a client would forget its mail for it.
 INTAKE = ("POST /commands/add-messages", "POST /v1/messages/raw")
+
+#: What is no change, or has its own record: the timeline of each message.
+UNLOGGED = (
+    *INTAKE,
+    "POST /commands/run-now",
+    "POST /v1/explain",
+    "POST /v1/tenants/<tenant_id>/test-sync",
+)
 
 #: What is said with which status to whom it is refused.
 NOBODY = (401, "Invalid or missing API token")
@@ -243,6 +252,19 @@ class TableTests(SynchronousTestCase):
         for name in CASES:
             reply = self.ask(name, TOKEN, tenant=True)
             self.assertEqual(CASES[name].status, reply.status, (name, reply.body))
+            self.begin_anew(name)
+
+    def test_command_log(self) -> None:
+        """Each call that changed something is one line of the command log, any other is none."""
+        for name in CASES:
+            before = len(self.door.store.disk.commands)
+            self.assertEqual(CASES[name].status, self.ask(name, TOKEN, tenant=True).status, name)
+            lines = self.door.store.disk.commands[before:]
+            if name.startswith("GET ") or name in UNLOGGED:
+                self.assertEqual([], lines, name)
+            else:
+                command = re.sub(r"<(?:path:)?(\w+)>", r"{\1}", name)
+                self.assertEqual([(command, "acme")], [(e.command, e.tenant_id) for e in lines])
             self.begin_anew(name)
 
     def test_open(self) -> None:

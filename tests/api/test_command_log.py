@@ -71,7 +71,7 @@ class WrittenTests(LogCase):
         ):
             self.assertEqual(200, self.door.call(method, target, body).status, target)
             self.assertEqual("acme", self.lines()[0]["tenant_id"], target)
-        self.assertEqual("DELETE /tenant/<tenant_id>", self.lines()[0]["command"])
+        self.assertEqual("DELETE /tenant/{tenant_id}", self.lines()[0]["command"])
         self.door.call("POST", "/commands/suspend")
         self.assertIsNone(self.lines()[0]["tenant_id"])
 
