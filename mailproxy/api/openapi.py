@@ -48,6 +48,20 @@ _NEEDS = {
     Need.ADMIN: "Needs the admin token.",
 }
 
+#: What endpoints are about whose path does not say it in so many words.
+_TAGS = {
+    "account": "accounts",
+    "tenant": "tenants",
+    "explain": "messages",
+    "files": "messages",
+    "reports": "events",
+    "command-log": "commands",
+    **dict.fromkeys(
+        ("status", "health", "livez", "readyz", "metrics", "instance", "openapi.json", "docs"),
+        "service",
+    ),
+}
+
 #: What may be called with a tenant's key: there ``tenant_id`` chooses among the admin's tenants.
 _TENANTS_TOO = (Need.TOKEN, Need.SEND, Need.READ, Need.CONTROL)
 
@@ -232,12 +246,10 @@ def _name(route: Route) -> str:
 
 def _tag(route: Route) -> str:
     """What the endpoint is about: the first word of its path that says so."""
-    words = [word for word in route.path.split("/") if word and word not in ("v1", "commands")]
-    if route.needs is Need.OPEN or route.path == "/status":
-        return "service"
+    words = [word for word in route.path.split("/") if word not in ("", "v1", "commands")]
     if "commands" in route.path.split("/"):
         return "messages" if words[0].endswith("-messages") else "commands"
-    return words[0] if words[0].endswith("s") or "-" in words[0] else f"{words[0]}s"
+    return _TAGS.get(words[0], words[0])
 
 
 def _component(status: int) -> str:

@@ -55,7 +55,7 @@ class Addition(Struct, kw_only=True):
     entries: Annotated[list[Entry] | None, Meta(extra_json_schema={"maxItems": LIST_LENGTH})] = None
 
 
-class Added(Struct, kw_only=True):
+class SuppressionsAdded(Struct, kw_only=True):
     """How the list has grown."""
 
     ok: Yes = True
@@ -108,7 +108,7 @@ _LIST = Doc(
 _ADD = Doc(
     about="Suppress addresses: mail to them fails at once, with the reason `suppressed`.",
     takes=Addition,
-    gives=Added,
+    gives=SuppressionsAdded,
     example={"entries": [{"address": "gone@example.org", "reason": "asked to be left alone"}]},
 )
 _TAKE = Doc("Let an address have mail again.", gives=Taken)
@@ -161,7 +161,7 @@ class SuppressionLists:
         if problems:
             raise invalid(problems[:MOST_PROBLEMS])
         added = await self._store.suppress(list(entries.values()), now)
-        return answer(Added(added=added, known=len(entries) - added))
+        return answer(SuppressionsAdded(added=added, known=len(entries) - added))
 
     async def take(self, call: Call) -> Answer:
         tenant_id = call.home()

@@ -79,6 +79,11 @@ class WholeTests(SynchronousTestCase):
         operations = [op for verbs in self.document["paths"].values() for op in verbs.values()]
         self.assertEqual(len(operations), len({each["operationId"] for each in operations}))
 
+    def test_names_of_types(self) -> None:
+        """Every type has a name of its own: what two types share would be told by their modules."""
+        for name in self.document["components"]["schemas"]:
+            self.assertRegex(name, r"^[A-Z][A-Za-z]+$")
+
     def test_who_may(self) -> None:
         """An operation asks for a token unless it is open, and then tells of 401."""
         for each in self.routes:

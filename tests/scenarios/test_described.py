@@ -35,7 +35,7 @@ JUDGED_BY = (
 )
 
 #: Requests of each kind that are drawn for each endpoint.
-EXAMPLES = 6
+EXAMPLES = 5
 
 #: Nobody is to be called by what is drawn here; these lead to a port where nobody listens.
 NOWHERE = "http://127.0.0.1:1/"
@@ -43,10 +43,13 @@ _ADDRESSES = re.compile(r"(_url|storage_path)$")
 
 #: What is there, by the word in a path that stands before its name.
 KNOWN = {"tenant": "acme", "tenants": "acme", "account": "main", "messages": "m1",
-         "destinations": "example.test"}  # fmt: skip
+         "destinations": "example.test", "suppressions": "gone@example.test"}  # fmt: skip
 
 #: The answers that may have ``rejected``: clients read from it that a submission was dealt with.
 SUBMISSIONS = ("/commands/add-messages", "/v1/messages/raw")
+
+#: What cannot succeed by chance: it takes a signed link.
+SIGNED = "GET /v1/files/{pk}/{name}"
 
 #: What sets mail going comes last.
 _LAST = ("/commands/activate", "/commands/run-now")
@@ -123,8 +126,22 @@ class DescribedTests(SynchronousTestCase):
         call("DELETE", "/account/gone")
         key = call("POST", "/tenant", {"id": "acme", "client_base_url": NOWHERE}).body["api_key"]
         call("POST", "/account?tenant_id=acme", account(1))
+        call("POST", "/v1/suppressions", {"address": KNOWN["suppressions"]})
         self.assertEqual(200, self.service.add(message("a1", tenant_id="acme")).status)
+        self.hand_over_raw()
         return str(key)
+
+    def hand_over_raw(self) -> None:
+        """A finished message, which is nothing that would be drawn."""
+        path = "/v1/messages/raw"
+        answer = self.session.post(
+            f"{self.service.url}{path}?id=r1&account_id=main&from=a@example.test&to=b@example.test",
+            data=b"From: a@example.test\r\nSubject: Raw\r\n\r\nHello.\r\n",
+            headers={"X-API-Token": TOKEN},
+        )
+        status, value = answer.status_code, answer.json()
+        self.assertEqual([], self.judge.problems("POST", path, status, value))
+        self.sent.setdefault(f"POST {path}", set()).add(status)
 
     def drawn(
         self,
@@ -206,6 +223,6 @@ class DescribedTests(SynchronousTestCase):
         self.assertTrue(self.service.alive)
         told = "\n".join(f"{label}: {name}: {text}" for (label, name), text in self.found.items())
         self.assertEqual("", told)
-        never = [label for label, statuses in self.sent.items() if 200 not in statuses]
-        self.assertEqual([], never, "endpoints that never succeeded")
+        never = {label for label, statuses in self.sent.items() if 200 not in statuses}
+        self.assertEqual(set(), never - {SIGNED}, "endpoints that never succeeded")
         self.assertEqual(len(self.operations), len(self.sent))
