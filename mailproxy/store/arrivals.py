@@ -31,11 +31,6 @@ class Arrival(NamedTuple):
     now: float
 
 
-def concerns(tx: Transaction, message: NewMessage) -> bool:
-    """Whether anything may have to be decided of *message*."""
-    return message.test or suppressions.any_of(tx, message.tenant_id)
-
-
 def decide(tx: Transaction, arrivals: Sequence[Arrival]) -> None:
     """Apply what is decided of *arrivals*, whose rows are written."""
     if not arrivals:

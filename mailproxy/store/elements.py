@@ -13,8 +13,9 @@ from mailproxy.states import RecipientState
 from mailproxy.store import statements as sql
 from mailproxy.store import statements_intake as sqi
 from mailproxy.store import texts
-from mailproxy.store.arrivals import Arrival, concerns, decide
+from mailproxy.store.arrivals import Arrival, decide
 from mailproxy.store.directory import Lane, Owner
+from mailproxy.store.suppressions import any_of
 from mailproxy.store.transaction import NewEvent, Transaction
 
 _WAITING = RecipientState.WAITING.value
@@ -62,7 +63,7 @@ def arrived(
     tx: Transaction, rows: Rows, lane: Lane, owner: Owner, pk: int, element: Element, start: float
 ) -> None:
     """The message *pk* is new in *lane*."""
-    if concerns(tx, element.message):
+    if element.message.test or any_of(tx, element.message.tenant_id):
         rows.arrivals.append(Arrival(pk, element.message, element.now))
     tx.moved(lane.pk, None, "queued")
     tx.due_at(lane.pk, start)

@@ -73,10 +73,11 @@ class IntakeFace(BodiesFace):
                 parts = dict(enumerate(message.parts, 1))
                 written[n] = await self._written(parts, now, ends)
         verdicts: list[Enqueued] = []
-        for start, end in intake.cut(messages):
+        for start, end, weight in intake.cut(messages):
             bodies = {n - start: body for n, body in written.items() if start <= n < end}
             last = end == len(messages)
-            call = intake.Submission(messages[start:end], now, bodies, once, verdicts, last)
+            piece = messages[start:end]
+            call = intake.Submission(piece, now, bodies, once, verdicts, last, weight)
             if start:
                 taken = await self._rest(call)
             else:

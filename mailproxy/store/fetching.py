@@ -29,7 +29,6 @@ _FETCHING = indexed(
         select(_m.pk, _m.deferred_reason)
         .where(
             _m.fetches > const("0"),
-            _m.finished_at.is_(None),
             _m.tenant_id == p("tenant"),
             _m.pk > p("after"),
         )

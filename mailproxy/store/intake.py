@@ -22,7 +22,7 @@ from mailproxy.store.transaction import NewEvent, Transaction
 from mailproxy.store.works import Kind, alone
 from mailproxy.tenancy import Once
 
-#: What one transaction takes of a large submission, as :func:`weight` counts it.
+#: What one transaction takes of a large submission, as :func:`cut` counts it.
 PIECE_ROWS = 250
 
 #: Bytes of content that cost the writer as much as the rows of a usual message.
@@ -40,6 +40,7 @@ class Submission:
     :param once: whose answer was kept before, if it was; then the messages are not taken.
     :param before: what became of the pieces before this one.
     :param last: whether this is the last piece: its transaction keeps the answer.
+    :param weight: see :func:`cut`.
     """
 
     messages: Sequence[NewMessage]
@@ -48,24 +49,27 @@ class Submission:
     once: Once | None = None
     before: Sequence[Enqueued] = ()
     last: bool = True
+    weight: int = 1
 
 
-def weight(message: NewMessage) -> int:
-    """How much the writer has to do for *message*, in rows of a usual one."""
-    size = len(message.payload) + sum(map(len, message.parts))
-    return 1 + len(message.recipients) // 4 + size // BYTES_OF_A_ROW
+def cut(messages: Sequence[NewMessage]) -> Iterator[tuple[int, int, int]]:
+    """
+    Cut *messages* into pieces of one transaction each; one empty piece if there are none.
 
-
-def cut(messages: Sequence[NewMessage]) -> Iterator[tuple[int, int]]:
-    """Where to cut *messages* into pieces of one transaction each; one piece if there are none."""
+    :return: for each piece where it begins and ends, and how much the writer has to do for it, in
+        rows of a usual message.
+    """
     start, filled = 0, 0
     for n, message in enumerate(messages):
-        heavy = weight(message)
+        size = len(message.payload)
+        if message.parts:
+            size += sum(map(len, message.parts))
+        heavy = 1 + len(message.recipients) // 4 + size // BYTES_OF_A_ROW
         if filled and filled + heavy > PIECE_ROWS:
-            yield start, n
+            yield start, n, filled
             start, filled = n, 0
         filled += heavy
-    yield start, len(messages)
+    yield start, len(messages), filled
 
 
 def enqueue(tx: Transaction, calls: Sequence[Submission]) -> list[Any]:
@@ -205,6 +209,6 @@ def write_piece(tx: Transaction, piece: Piece) -> int:
 
 
 ENQUEUE: Kind[Submission, list[Enqueued]] = Kind(
-    enqueue, "enqueue-commit", lambda call: sum(map(weight, call.messages))
+    enqueue, "enqueue-commit", lambda call: call.weight
 )
 PIECE = alone(write_piece)

@@ -30,6 +30,7 @@ DELETED = OF_ACCOUNT.reason
 
 _STATES = {state.value: state for state in RecipientState}
 _SENT = RecipientState.SENT.value
+_FAILED = RecipientState.FAILED
 _GONE = (MessageState.SENT, MessageState.CANCELLED)
 
 
@@ -60,6 +61,7 @@ class Subject:
     finished_at: float | None
     test: bool
     destination: str | None
+    fetches: int
     recipients: dict[int, wording.Said] = attrs.Factory(dict)
 
 
@@ -192,11 +194,9 @@ def apply(tx: Transaction, changes: Changes, subject: Subject, each: Record) -> 
             continue  # late evidence has proven it: nothing takes that back
         said.state, said.code, said.reply = str(change.state), change.code, change.reply
         changes.recipients.append(_recipient_row(subject, change, each.at, tried))
-        if refused_for_good(change.code, change.enhanced):
+        if change.state is _FAILED and refused_for_good(change.code, change.enhanced):
             entry = (subject.tenant_id, said.address, change.reply, "refused", each.at)
             changes.refused.append(Suppression(*entry))
-    if each.fetched_in_vain:
-        changes.fetches.append((1, subject.pk))
     if attempt:
         changes.outcomes.append((each.at, each.outcome, subject.pk, subject.generation, attempt))
     if each.kind is EventKind.UNCERTAIN:
@@ -250,6 +250,8 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
     _place(tx, subject, state, next_at if waits else None)
     if final and subject.destination is not None:
         changes.settled.append(subject.pk)
+    if each.fetched_in_vain or (final and subject.fetches):
+        changes.fetches.append((0 if final else subject.fetches + 1, subject.pk))
     changes.states.append(
         [
             next_at,
@@ -376,8 +378,9 @@ def write(tx: Transaction, changes: Changes) -> None:
         if place is not None:
             row[-2] = pks[place]
     tx.add(sqo.SET_STATE, changes.states)
-    tx.add(sqo.ADD_FETCH, changes.fetches)
-    destinations.forget(tx, changes.settled)
+    tx.add(sqo.SET_FETCHES, changes.fetches)
+    if changes.settled:
+        destinations.forget(tx, changes.settled)
     if changes.refused:
         enter(tx, changes.refused)
     drop_texts(tx, [(each.body_pk, each.parts, each.size) for each in changes.bodies])

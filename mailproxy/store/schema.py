@@ -159,7 +159,7 @@ messages = Table(
     Column("report_key", Text),  # reason_key of the last deferral reported
     Column("final_event", Pk),
     Column("reported_at", Float),
-    # Attachment fetches that failed and are tried again.
+    # Attachment fetches that failed and are tried again; 0 again when it ended.
     Column("fetches", Integer, nullable=False, server_default="0"),
     # Taken and reported, never sent.
     Column("test", Boolean, nullable=False, server_default=text("0")),
@@ -173,7 +173,7 @@ messages = Table(
         "messages_fetching",
         "tenant_id",
         "pk",
-        **partial("fetches > 0 AND finished_at IS NULL"),
+        **partial("fetches > 0"),
     ),
     Index(
         "messages_destination",

@@ -32,6 +32,7 @@ ATTEMPTED = tuple(
         "finished_at",
         "test",
         "destination",
+        "fetches",
     )
 )
 ATTEMPTED_BY_PK = compiled(select(*ATTEMPTED).where(m.pk.in_(listed())), "pks")
@@ -85,10 +86,10 @@ ATTEMPT_TOKEN = compiled(
     "gen",
     "number",
 )
-ADD_FETCH = bulk(
+SET_FETCHES = bulk(
     compiled(
-        update(messages).values(fetches=m.fetches + p("more")).where(m.pk == p("message")),
-        "more",
+        update(messages).values(fetches=p("count")).where(m.pk == p("message")),
+        "count",
         "message",
     )
 )

@@ -14,7 +14,7 @@ from mailproxy import payload as payloads
 # In JSON as the program writes it the two stand side by side, and a quote within a string has a
 # backslash before it: what is looked for can only be a key.
 _BEGINS = b'"html":'
-_BEHIND = b',"reply_to":'
+_BEHIND = b',"raw":'
 _GONE = b'"html":null,"plain":null'
 
 

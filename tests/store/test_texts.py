@@ -20,6 +20,7 @@ _CONTENTS = st.builds(
     subject=_WORDS,
     plain=st.none() | _WORDS,
     html=st.none() | _WORDS,
+    raw=st.booleans(),
     to=st.lists(st.builds(mailbox, st.just("to@example.org"), _WORDS), max_size=2).map(tuple),
     headers=st.lists(st.tuples(_WORDS, _WORDS), max_size=2).map(tuple),
     attachments=st.lists(st.builds(Attachment, _WORDS, _WORDS, st.integers(1, 9)), max_size=2).map(

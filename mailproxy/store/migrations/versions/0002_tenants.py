@@ -63,7 +63,7 @@ def _indexes() -> None:
             "messages_fetching",
             "messages",
             ["tenant_id", "pk"],
-            "fetches > 0 AND finished_at IS NULL",
+            "fetches > 0",
         ),
         ("events_stream", "events", ["stream", "pk"], "stream IS NOT NULL"),
     ):
