@@ -22,6 +22,7 @@ from mailproxy.api.elements import Judge
 from mailproxy.api.message import NOT_FETCHED
 from mailproxy.api.messages import Intake, IntakeRules, judged
 from mailproxy.api.verdicts import Refusal
+from mailproxy.api.wire import check_single
 from mailproxy.book import TenantBook
 from mailproxy.compose import compose
 from mailproxy.interfaces import IClock, InThread, IStore
@@ -42,6 +43,9 @@ EFFECTS = {
     MessageState.HELD: (Verdict.KEPT, Verdict.KEPT),
     MessageState.SENT: (Verdict.DUPLICATE, Verdict.DUPLICATE),
 }
+
+#: What stands in place of a reply where a test was not sent.
+TESTED = "test: not sent"
 
 _REACHED = (RecipientState.SENT, RecipientState.UNCERTAIN)
 
@@ -85,7 +89,7 @@ class Explain:
 
     def _judged(self, judge: Judge, body: bytes) -> NewMessage | Refusal:
         """:raises Refused: 422, the body is not one JSON value."""
-        _check_single(body)
+        check_single(body)
         submission = self._intake.read(b'{"messages":[' + body + b"]}")
         if len(submission.elements) != 1:
             raise invalid([Problem(("body",), "expected one message")])
@@ -196,16 +200,6 @@ def route(accounts: Sequence[Account], account_id: str | None) -> Account | None
     return accounts[0] if len(accounts) == 1 else None
 
 
-def _check_single(body: bytes) -> None:
-    """:raises Refused: 422, *body* is not exactly one JSON value."""
-    try:
-        msgspec.json.decode(body, type=msgspec.Raw)
-    except RecursionError:
-        raise invalid([Problem(("body",), "nested too deep")]) from None
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise invalid([Problem(("body",), "not JSON")]) from None
-
-
 def _account(account: Account) -> shapes.ExplainedAccount:
     return shapes.ExplainedAccount(
         id=account.id,
@@ -220,16 +214,30 @@ def _account(account: Account) -> shapes.ExplainedAccount:
 def _stored(message: NewMessage, stored: MessageRecord) -> shapes.ExplainedStored:
     """What the same-id table says."""
     state = MessageState(stored.state)
-    reached = {each.address for each in stored.recipients if each.state in _REACHED}
-    if state in EFFECTS:
+    tested = any(each.reply == TESTED for each in stored.recipients)
+    if tested is not message.test:
+        same = other = _other_kind(message, state)
+    elif state in EFFECTS:
         same, other = EFFECTS[state]
-    elif all(each.address in reached for each in message.recipients):
-        same = other = Verdict.DUPLICATE
     else:
-        same = other = Verdict.QUEUED  # a new generation, for those who have it not
+        same = other = _new_generation(message, stored)
     return shapes.ExplainedStored(
         state=state, attempts=stored.attempts, same_content=same, other_content=other
     )
+
+
+def _other_kind(message: NewMessage, state: MessageState) -> Verdict:
+    """A test leaves real mail alone; real mail comes in the place of a test."""
+    if not message.test:
+        return Verdict.QUEUED
+    return Verdict.DUPLICATE if state.final else Verdict.KEPT
+
+
+def _new_generation(message: NewMessage, stored: MessageRecord) -> Verdict:
+    """For those who do not have it."""
+    reached = {each.address for each in stored.recipients if each.state in _REACHED}
+    everybody = all(each.address in reached for each in message.recipients)
+    return Verdict.DUPLICATE if everybody else Verdict.QUEUED
 
 
 def _mime(

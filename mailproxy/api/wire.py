@@ -136,6 +136,17 @@ def read_envelope(body: bytes) -> Submission:
     return Submission(list(envelope.messages), envelope.default_priority)
 
 
+def check_single(body: bytes) -> None:
+    """:raises Refused: 422, *body* is not exactly one JSON value."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except RecursionError:
+        raise _bad_envelope("nested too deep") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        if _SURROGATE.search(body) is None or not _is_json(body):
+            raise _bad_envelope("not JSON") from None
+
+
 def read_element(raw: msgspec.Raw | bytes) -> Element:
     """:raises Rejected: it is not a message; the reason names the first field at fault."""
     try:
@@ -203,6 +214,14 @@ def _blame(raw: msgspec.Raw | bytes) -> tuple[str, str]:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return name, "not UTF-8 text"
     return "message", "not readable"
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _no_constant(name: str) -> None:
