@@ -16,6 +16,7 @@ class Budget:
         self._limit = limit
         self._used = 0
         self._waiting: deque[tuple[int, Deferred[None]]] = deque()
+        self._letting_in = False
 
     @property
     def used(self) -> int:
@@ -45,7 +46,11 @@ class Budget:
         return not self._used or self._used + size <= self._limit
 
     def _let_in(self) -> None:
+        if self._letting_in:
+            return  # whoever was let in was done at once: the loop below goes on
+        self._letting_in = True
         while self._waiting and self._fits(self._waiting[0][0]):
             size, turn = self._waiting.popleft()
             self._used += size
             turn.callback(None)
+        self._letting_in = False

@@ -20,6 +20,7 @@ class Turns:
         self._each = each
         self._taken: dict[str, int] = {}
         self._waiting: OrderedDict[str, deque[Deferred[None]]] = OrderedDict()
+        self._letting_in = False
 
     @property
     def taken(self) -> int:
@@ -49,6 +50,9 @@ class Turns:
                 del self._waiting[tenant_id]
 
     def _let_in(self) -> None:
+        if self._letting_in:
+            return  # whoever was let in was done at once: the loop below goes on
+        self._letting_in = True
         while (tenant_id := self._next()) is not None:
             queue = self._waiting[tenant_id]
             turn = queue.popleft()
@@ -58,6 +62,7 @@ class Turns:
                 del self._waiting[tenant_id]
             self._taken[tenant_id] = self._taken.get(tenant_id, 0) + 1
             turn.callback(None)
+        self._letting_in = False
 
     def _next(self) -> str | None:
         if self.taken >= self._total:

@@ -54,6 +54,21 @@ class TurnsTests(SynchronousTestCase):
         turns.give("a")
         self.assertEqual(0, turns.taken)
 
+    def test_a_thousand_in_a_row(self) -> None:
+        """Any number may be done at once, one after the other."""
+        turns = Turns(1, 1)
+        turns.take("a")
+        done: list[str] = []
+
+        def at_once(value: None, name: str) -> None:
+            done.append(name)
+            turns.give("a")
+
+        for n in range(2000):
+            turns.take("a").addCallback(at_once, str(n))
+        turns.give("a")
+        self.assertEqual([str(n) for n in range(2000)], done)
+
     @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2)), max_size=60))
     @settings(max_examples=150, deadline=None)
     def test_never_too_many(self, steps: list[tuple[str, int]]) -> None:
