@@ -87,8 +87,13 @@ def _message(record: MessageRecord) -> dict[str, Any]:
         message["headers"] = dict(content.headers)
     if content.attachments:
         message["attachments"] = [
-            {"filename": a.filename, "mime_type": a.mime_type, "size": a.size, "sha256": a.sha256}
-            for a in content.attachments
+            {
+                "filename": each.filename,
+                "mime_type": each.mime_type,
+                "size": each.size if each.part else None,  # else it is still to be fetched
+                "sha256": each.sha256 or None,
+            }
+            for each in content.attachments
         ]
     return message
 

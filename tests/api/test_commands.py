@@ -6,8 +6,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.errors import StoreUnavailable
 from mailproxy.interfaces import IQueue
-from tests.api.door import Door, message
+from tests.api.door import TOKEN, Door, Reply, message
 from tests.fakes import result
+
+OTHER = "k" * 64
 
 
 class RunNowTests(SynchronousTestCase):
@@ -115,6 +117,87 @@ class SuspendTests(SynchronousTestCase):
         """While suspended, messages are taken in."""
         self.post("suspend")
         self.assertEqual(1, self.door.add(message("m3")).json["queued"])
+
+    def test_unknown_tenant(self) -> None:
+        """A tenant that there is not is a 400."""
+        for command in ("suspend", "activate"):
+            for batch in ("", "&batch_code=spring"):
+                reply = self.door.call("POST", f"/commands/{command}?tenant_id=nobody{batch}")
+                self.assertEqual((400, "tenant not found"), (reply.status, reply.json["error"]))
+                self.assertEqual(reply.json["error"], reply.json["detail"])
+
+
+class TenantTests(SynchronousTestCase):
+    """The same with a tenant's key."""
+
+    def setUp(self) -> None:
+        self.door = Door()
+        self.door.put_account()
+        self.door.add_key("other", OTHER)
+        self.door.call("POST", "/account", {"id": "a", "host": "smtp.example.net"}, OTHER)
+        self.door.add(message("m1", batch_code="spring"))
+        body = {"messages": [message("m1", batch_code="spring"), message("m2")]}
+        self.door.call("POST", "/commands/add-messages", body, OTHER)
+
+    def post(self, target: str, token: str = OTHER) -> Reply:
+        return self.door.call("POST", f"/commands/{target}", token=token)
+
+    def suspended(self, tenant_id: str | None) -> tuple[str, ...]:
+        return result(self.door.store.suspension(tenant_id)).batches
+
+    def test_its_own(self) -> None:
+        """Without a tenant in the query the token's own is meant, never the service."""
+        reply = self.post("suspend")
+        self.assertEqual(
+            {
+                "ok": True,
+                "tenant_id": "other",
+                "suspended_batches": ["*"],
+                "pending_messages": 2,
+                "in_flight": 0,
+                "active": False,
+            },
+            reply.json,
+        )
+        self.assertEqual(((), ("*",)), (self.suspended("default"), self.suspended("other")))
+        self.assertIs(True, result(self.door.store.suspension("default")).active)
+        self.assertEqual((["*"], False), _state(self.post("suspend?tenant_id=other").json))
+        self.assertEqual(([], True), _state(self.post("activate").json))
+
+    def test_its_own_batch(self) -> None:
+        """A campaign is suspended for one tenant; another's of the same name goes on."""
+        reply = self.post("suspend?batch_code=spring")
+        self.assertEqual(("other", "spring"), (reply.json["tenant_id"], reply.json["batch_code"]))
+        self.assertEqual((["spring"], 1), (reply.json["suspended_batches"],
+                                           reply.json["pending_messages"]))  # fmt: skip
+        self.assertEqual((), self.suspended("default"))
+
+    def test_no_others(self) -> None:
+        """Another tenant is a 401, and nothing is changed."""
+        for command in ("suspend", "activate"):
+            reply = self.post(f"{command}?tenant_id=default")
+            self.assertEqual(401, reply.status)
+        self.assertEqual((), self.suspended("default"))
+
+    def test_the_whole_service(self) -> None:
+        """What the admin suspended no tenant's key can activate."""
+        self.post("suspend", TOKEN)
+        self.assertEqual(([], False), _state(self.post("activate").json))
+        self.assertEqual(400, self.post("activate?batch_code=spring").status)
+        self.assertEqual(("*",), self.suspended(None))
+
+    def test_out_of_a_full_suspension(self) -> None:
+        """One campaign cannot be activated while its tenant is suspended as a whole."""
+        self.post("suspend?batch_code=spring")
+        self.post("suspend")
+        self.assertEqual(400, self.post("activate?batch_code=spring").status)
+        self.post("activate")
+        self.assertEqual(200, self.post("activate?batch_code=spring").status)
+
+    def test_run_now(self) -> None:
+        """Run-now is for the token's tenant alone."""
+        self.assertEqual({"ok": True}, self.post("run-now").json)
+        self.assertEqual(["other"], self.door.control.runs)
 
 
 def _state(answer: dict[str, object]) -> tuple[object, object]:

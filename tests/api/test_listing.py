@@ -150,6 +150,15 @@ class RecordTests(ListingTests):
             shown["message"]["attachments"],
         )
 
+    def test_attachments_to_be_fetched(self) -> None:
+        """What is not here yet has no size, and where it comes from is not shown."""
+        self.door.add(message(attachments=[{"filename": "a.pdf", "storage_path": "docs/1"}]))
+        (shown,) = self.listed()
+        self.assertEqual(
+            [{"filename": "a.pdf", "mime_type": "application/pdf", "size": None, "sha256": None}],
+            shown["message"]["attachments"],
+        )
+
     def test_sent(self) -> None:
         """A sent message shows when it was sent, and what each recipient's server said."""
         self.door.add(message())
@@ -253,6 +262,33 @@ class QueryTests(ListingTests):
             ("?state=&limit=&unknown=1", ["a", "b", "done"]),
         ):
             self.assertEqual(expected, self.ids(query), query)
+
+    def test_tenants(self) -> None:
+        """A tenant lists its own, whatever it filters by; the admin one tenant's or all."""
+        key = "k" * 64
+        self.door.add(message("ours", batch_code="spring"))
+        self.door.add_key("other", key)
+        account = {"id": "smtp-main", "host": "smtp.example.net"}
+        self.door.call("POST", "/account", account, key)
+        body = {"messages": [message("a"), message("theirs", batch_code="spring")]}
+        self.door.call("POST", "/commands/add-messages", body, key)
+        for query, expected in (
+            ("", ["a", "theirs"]),
+            ("?tenant_id=other", ["a", "theirs"]),
+            ("?batch_code=spring", ["theirs"]),
+            ("?account_id=smtp-main", ["a", "theirs"]),
+            ("?active_only=true&state=queued", ["a", "theirs"]),
+            ("?since=1750000001", []),
+        ):
+            found = self.door.call("GET", f"/messages{query}", token=key).json["messages"]
+            self.assertEqual({"other"} if expected else set(), {one["tenant_id"] for one in found})
+            self.assertEqual(expected, sorted(one["id"] for one in found), query)
+        everything = self.door.call("GET", "/messages?account_id=smtp-main").json["messages"]
+        self.assertEqual({"default", "other"}, {one["tenant_id"] for one in everything})
+        self.assertEqual(
+            401, self.door.call("GET", "/messages?tenant_id=default", token=key).status
+        )
+        self.assertEqual(400, self.door.call("GET", "/messages?tenant_id=nobody").status)
 
     def test_bad_query(self) -> None:
         """A query that makes no sense is a 422 that names the parameter."""
