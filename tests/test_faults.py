@@ -26,6 +26,8 @@ ROWS = {
     "F10": "killed again and again under load",
     "F18": "a schema newer than the program, a migration that fails",
     "F19": "two processes on one store",
+    "F65": "an attachment's source that is gone, busy, mute, wrong, endless or leads astray",
+    "F66": "an attachment's file that is a link, no file, outside, replaced or growing",
     "F67": "stopped with many bodies under way, stopped twice, a bad configuration on SIGHUP",
     "S4": "replies injected before TLS",
     "S5": "TLS stripped, or not verified",
@@ -34,6 +36,9 @@ ROWS = {
     "S9": "a body that ends its own data",
     "S11": "requests smuggled or answered out of order; an HTTP library with known holes",
     "S12": "a resolver that can be made to hang",
+    "S13": "a URL that leads into private networks, or credentials to strangers",
+    "S14": "a path that leads to any file of the machine",
+    "S15": "a file of another tenant had by its digest",
 }
 
 _ROW = re.compile(r"(?<![A-Za-z0-9])([FSfs]\d{1,2})(?![A-Za-z0-9])")
