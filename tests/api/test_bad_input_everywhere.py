@@ -40,7 +40,7 @@ NOT_OBJECTS = (
     b'{"a":01}',
     b'{"a":"\n"}',
     b'{"a":"\\x41"}',
-    b'{"a":"\xff"}',
+    b'"\xff"',
     b"\xef\xbb\xbf{}",
     '{"a":1}'.encode("utf-16"),
     b"\x00",
@@ -128,8 +128,9 @@ class EverywhereTests(SynchronousTestCase):
                     good = self.minimal(schema) | (route.doc.example or {})
                     reply = self.door.call(route.method, path, good | {field: value})
                     self.assert_refused(reply, 422)
-                    places = [problem["loc"][:2] for problem in reply.json["detail"]]
-                    self.assertIn(["body", field], places, (path, value))
+                    places = [map(str, problem["loc"]) for problem in reply.json["detail"]]
+                    named = [at for at in places if re.match(rf"body\.{field}\b", ".".join(at))]
+                    self.assertNotEqual([], named, (path, value, places))
 
     def test_f56_unknown_fields(self) -> None:
         """F56: a field nobody knows changes nothing, wherever it comes."""
