@@ -9,6 +9,7 @@ from mailproxy.credentials import seal_auth
 from mailproxy.delivery.attachments.source import Trouble
 from mailproxy.tenancy import ClientAuth, Tenant
 from tests.delivery.attachments.web import WebCase, answer, hang, raw, redirect, seal
+from tests.delivery.certificates import Authority
 
 
 class FetchTests(WebCase):
@@ -234,6 +235,53 @@ class GuardedTests(WebCase):
         trouble = await self.trouble(f"http://evil.example:{self.port}/a")
         self.assertIn("not allowed", trouble.problem)
         self.assertEqual(1, len(web.connections))
+
+
+class TlsTests(WebCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.authority = Authority()
+        self.trusted = self.authority.pem
+
+    async def test_verified(self) -> None:
+        """Over TLS the file comes from a host that proves its name, by name or by address."""
+        web = self.serve_tls(
+            self.authority.issue("files.example", "127.0.0.1"), a=answer("200 OK", b"x" * 900)
+        )
+        self.assertEqual((b"x" * 900, ""), await self.get("/a"))
+        self.assertEqual((b"x" * 900, ""), await self.get(f"https://127.0.0.1:{self.port}/a"))
+        await self.all_closed(web)
+
+    async def test_not_verified(self) -> None:
+        """A host that cannot prove its name gets no request, and the reason says why."""
+        for certificate, why in (
+            (self.authority.issue("other.example"), "it is not for files.example"),
+            (self.authority.issue("files.example", expired=True), "it has expired"),
+            (Authority("Stranger").issue("files.example"), "not trusted"),
+        ):
+            web = self.serve_tls(certificate, a=answer("200 OK", b"x"))
+            trouble = await self.trouble("/a")
+            self.assertIn(why, trouble.problem)
+            self.assertTrue(trouble.transient)
+            self.assertEqual([], web.asked)
+            await self.all_closed(web)
+
+    async def test_cut_off(self) -> None:
+        """A connection that ends without TLS's own farewell does not end a body."""
+        self.serve_tls(
+            self.authority.issue("files.example"),
+            a=raw(b"HTTP/1.0 200 OK\r\n\r\nabc", reset=True),
+        )
+        self.assertEqual("the answer broke off", (await self.trouble("/a")).problem)
+
+    async def test_s13_down_to_clear(self) -> None:
+        """S13: credentials are not shown in clear by a redirect from TLS."""
+        clear = self.serve(a=answer("200 OK"))
+        to = f"{self.url}/a"
+        self.serve_tls(self.authority.issue("files.example"), b=redirect(to))
+        bearer = seal_auth(ClientAuth("bearer", token="t"), seal)
+        await self.get("/b", auth=bearer)
+        self.assertEqual([None], [asked.headers.get("authorization") for asked in clear.asked])
 
 
 class CredentialsTests(WebCase):

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import PrivateCertificate
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -153,6 +154,9 @@ class WebCase(TestCase):
 
     timeout = 10
 
+    #: PEM of a root that the client trusts beside the platform's.
+    trusted: str | None = None
+
     def setUp(self) -> None:
         from twisted.internet import reactor
 
@@ -168,8 +172,19 @@ class WebCase(TestCase):
         self.url = f"http://files.example:{self.port}"
         return web
 
+    def serve_tls(self, pem: bytes, **paths: Script) -> Web:
+        """The same with a certificate; *pem* has its key as well."""
+        web = Web({f"/{name}": script for name, script in paths.items()})
+        options: Any = PrivateCertificate.loadPEM(pem).options()
+        port = self.reactor.listenSSL(0, web, options, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.port = port.getHost().port
+        self.url = f"https://files.example:{self.port}"
+        return web
+
     def exchanges(self, **options: Any) -> Exchanges:
-        return Exchanges(Reactor(self.reactor, self.names), TlsClients(), **options)
+        tls = TlsClients(self.trusted)
+        return Exchanges(Reactor(self.reactor, self.names), tls, **options)
 
     def source(self, *allow: str, **options: Any) -> HttpSource:
         guard = Guard(allow or ("127.0.0.1",))
