@@ -8,52 +8,107 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
 import msgspec
+from msgspec import Meta, Struct, field
 
 from mailproxy.api.answers import Problem, Refused, error, invalid
 
 
-class AttachmentObject(msgspec.Struct, forbid_unknown_fields=True):
+class AttachmentObject(Struct, forbid_unknown_fields=True):
     """One attachment; the only object that may hold no unknown key."""
 
-    filename: str
-    storage_path: str
-    fetch_mode: str | None = None
-    mime_type: str | None = None
-    content_md5: str | None = None
-    auth: dict[str, Any] | None = None
+    filename: Annotated[
+        str,
+        Meta(description="1 to 255 characters; a marker `{MD5:...}` in it is taken out."),
+    ]
+    storage_path: Annotated[
+        str, Meta(description="Where the content is: `base64:...`, a URL, or a path.")
+    ]
+    fetch_mode: Annotated[
+        str | None,
+        Meta(
+            description="`base64`, `http_url`, `filesystem` or `endpoint` (the tenant's); default: "
+            "what the path looks like."
+        ),
+    ] = None
+    mime_type: Annotated[str | None, Meta(description="Default: as the name has it.")] = None
+    content_md5: Annotated[
+        str | None, Meta(description="32 hex digits; the content has to match.")
+    ] = None
+    auth: Annotated[
+        dict[str, Any] | None,
+        Meta(description="`{method: none, bearer or basic, token, user, password}`, to fetch it."),
+    ] = None
 
 
-class Element(msgspec.Struct):
+#: One address or several: a list, or one text with commas.
+Addresses = str | list[str] | None
+
+
+class Element(Struct):
     """One submitted message. A field that is null counts as absent."""
 
-    id: Any = None
-    sender: str | None = msgspec.field(default=None, name="from")
-    tenant_id: str | None = None
-    account_id: str | None = None
-    to: str | list[str] | None = None
-    cc: str | list[str] | None = None
-    bcc: str | list[str] | None = None
-    subject: str | None = None
-    body: str | None = None
-    content_type: str | None = None
-    body_html: str | None = None
+    id: Annotated[
+        Any,
+        Meta(
+            description="Required: up to 255 characters, unique within the tenant; makes it safe "
+            "to post the message again.",
+            extra_json_schema={"type": "string", "minLength": 1, "maxLength": 255},
+        ),
+    ] = None
+    sender: Annotated[
+        str | None, Meta(description="Required: one address, with or without a display name.")
+    ] = field(default=None, name="from")
+    tenant_id: Annotated[
+        str | None, Meta(description="Has to agree with the token and the query.")
+    ] = None
+    account_id: Annotated[
+        str | None, Meta(description="Default: the account with `is_default`, else the only one.")
+    ] = None
+    to: Annotated[
+        Addresses,
+        Meta(description="A list, or one text with commas. At least one recipient in all."),
+    ] = None
+    cc: Addresses = None
+    bcc: Annotated[Addresses, Meta(description="Stand in no header.")] = None
+    subject: Annotated[str | None, Meta(description="May be empty.")] = None
+    body: Annotated[str | None, Meta(description="The text, of `content_type`.")] = None
+    content_type: Annotated[str | None, Meta(description="`plain` (default) or `html`.")] = None
+    body_html: Annotated[
+        str | None, Meta(description="With `body_plain`: `multipart/alternative`.")
+    ] = None
     body_plain: str | None = None
-    reply_to: str | None = None
-    return_path: str | None = None
-    message_id: str | None = None
-    headers: dict[str, str | int | float | bool] | None = None
+    reply_to: Annotated[str | None, Meta(description="Addresses, with commas.")] = None
+    return_path: Annotated[
+        str | None, Meta(description="The envelope sender; default: the address of `from`.")
+    ] = None
+    message_id: Annotated[
+        str | None, Meta(description="Default: made once, and kept over all attempts.")
+    ] = None
+    headers: Annotated[
+        dict[str, str | int | float | bool] | None,
+        Meta(description="Further header fields; those a message has anyway are passed over."),
+    ] = None
     attachments: list[AttachmentObject] | None = None
-    priority: int | str | None = None
-    deferred_ts: int | float | str | None = None
-    batch_code: str | None = None
-    test: bool | None = None
+    priority: Annotated[
+        int | str | None,
+        Meta(description="0 to 3, or `immediate`, `high`, `medium`, `low`."),
+    ] = None
+    deferred_ts: Annotated[
+        int | float | str | None, Meta(description="Not before this Unix time.")
+    ] = None
+    batch_code: Annotated[
+        str | None, Meta(description="Its campaign, up to 64 characters; can be suspended.")
+    ] = None
+    test: Annotated[bool | None, Meta(description="Take it and report it, but do not send it.")] = (
+        None
+    )
 
 
-class Envelope(msgspec.Struct):
+class Envelope(Struct):
     """The body of ``add-messages``."""
 
     messages: list[msgspec.Raw]
