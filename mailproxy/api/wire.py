@@ -56,7 +56,7 @@ class Element(Struct):
         Meta(
             description="Required: up to 255 characters, unique within the tenant; makes it safe "
             "to post the message again.",
-            extra_json_schema={"type": "string", "minLength": 1, "maxLength": 255},
+            extra_json_schema={"type": ["string", "null"], "minLength": 1, "maxLength": 255},
         ),
     ] = None
     sender: Annotated[
