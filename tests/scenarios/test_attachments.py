@@ -41,8 +41,11 @@ class Handler(BaseHTTPRequestHandler):
     server: Store
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.serve(json.loads(body)["storage_path"])
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if "storage_path" in body:
+            self.serve(body["storage_path"])
+        else:  # a report
+            self.answer(200, b'{"ok": true}')
 
     def do_GET(self) -> None:
         self.serve(self.path)
@@ -56,6 +59,9 @@ class Handler(BaseHTTPRequestHandler):
             status = 503
         if shown is None and self.command == "POST":
             status, data = 200, b'{"error": "AUTH-901"}'
+        self.answer(status, data)
+
+    def answer(self, status: int, data: bytes) -> None:
         self.send_response(status)
         kind = "application/json" if data.startswith(b"{") else "application/octet-stream"
         self.send_header("Content-Type", kind)

@@ -33,7 +33,7 @@ class FileCase(SynchronousTestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.base = Path(folder.name).resolve()
-        self.root = self.base / "root"
+        self.root = self.base / "tree"
         (self.root / "in" / "deep").mkdir(parents=True)
         (self.base / "secret").write_bytes(b"secret")
         (self.root / "a.pdf").write_bytes(b"content")
@@ -133,7 +133,7 @@ class FileTests(FileCase):
         (self.root / "dir").symlink_to(self.base)
         (self.root / "in" / "up").symlink_to("../..")
         (self.root / "loop").symlink_to("loop")
-        for path in ("file", "inside", "dir/secret", "in/up/secret", "in/up/root/a.pdf", "loop"):
+        for path in ("file", "inside", "dir/secret", "in/up/secret", "in/up/tree/a.pdf", "loop"):
             self.assertIn(
                 self.trouble(self.root / path),
                 ("not a regular file", "there is no such file",
