@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+from twisted.application.service import MultiService
 
 from mailproxy.api.attachments import AttachmentRules
 from mailproxy.book import TenantBook
@@ -32,7 +33,7 @@ from mailproxy.interfaces import IClock, IStore
 from mailproxy.metrics import Metrics
 from mailproxy.threads import Threads
 
-#: Threads that read and write files, here and where large ones are put away.
+#: Threads of each kind: a directory that hangs must not keep the cache, nor large files, waiting.
 THREADS = 4
 
 _MIB = 1024 * 1024
@@ -47,7 +48,7 @@ class Attachments:
     :param links: by which the front door knows links to files it gives out.
     """
 
-    threads: Threads
+    threads: MultiService
     completion: Completion
     sweeper: Sweeper
     rules: AttachmentRules
@@ -65,7 +66,12 @@ def attachments(
     metrics: Metrics,
 ) -> Attachments:
     """Everything, nothing of it started."""
-    threads = Threads(reactor, "attachments", THREADS)
+    threads = MultiService()
+    reading, caching, putting = (
+        Threads(reactor, name, THREADS) for name in ("files", "cache", "large files")
+    )
+    for each in (reading, caching, putting):
+        each.setServiceParent(threads)
     tls = TlsClients(settings.ca_file.read_text() if settings.ca_file else None)
     exchanges = Exchanges(reactor, tls)
     tenants = book.reported
@@ -73,14 +79,14 @@ def attachments(
     sources: dict[str, Source] = {
         "http_url": HttpSource(exchanges, guard, tenants, sealer.open),
         "endpoint": EndpointSource(exchanges, tenants, sealer.open),
-        "filesystem": FileSource(settings.attachment_roots, threads),
+        "filesystem": FileSource(settings.attachment_roots, reading),
     }
     options = FetchOptions(
         max_bytes=settings.attachment_max_bytes, max_message_bytes=settings.max_message_bytes
     )
-    fetcher = Fetcher(sources, _cache(settings, clock, threads), clock, metrics, options)
+    fetcher = Fetcher(sources, _cache(settings, clock, caching), clock, metrics, options)
     book.watch(fetcher.forget)
-    uploads = Uploads(store, links, clock, threads)
+    uploads = Uploads(store, links, clock, putting)
     completion = Completion(
         store,
         fetcher,

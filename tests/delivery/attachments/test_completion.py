@@ -11,12 +11,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailproxy import payload
 from mailproxy.compose import compose
 from mailproxy.delivery.attachments.completion import STORE_PAUSE, composed_size
 from mailproxy.delivery.attachments.source import Trouble
+from mailproxy.dispatch.stream import MOST_ASIDE
 from mailproxy.errors import StoreUnavailable
 from mailproxy.model import Attachment
-from tests.build import account_spec, content
+from tests.build import account_spec, content, new_message
 from tests.delivery.attachments.house import HouseCase, greylisting, lacking
 from tests.delivery.peer import Server
 from tests.delivery.test_courier import claimed
@@ -74,6 +76,22 @@ class CompletionTests(HouseCase):
         self.send("plain")
         self.assertEqual("sent", self.store.states()["plain"])
         self.assertEqual(2, self.source.most)
+
+    def test_so_many_that_hang(self) -> None:
+        """However many wait, no more are claimed than can be kept; what is urgent goes at once."""
+        self.source.answers["slow"] = Deferred()
+        letter = payload.dump(content(attachments=(lacking("slow"),)))
+        many = [new_message(id=f"slow{n}", payload=letter) for n in range(MOST_ASIDE + 300)]
+        result(self.store.enqueue(many, self.clock.now(), 5.0))
+        leased = [row for row in self.store.disk.messages.values() if row.lease is not None]
+        self.assertLess(len(leased), MOST_ASIDE + 100)
+        self.send("plain", priority=2)
+        self.send("urgent", priority=0)
+        states = self.store.states()
+        self.assertEqual(("queued", "sent"), (states["plain"], states["urgent"]))
+        self.source.answers["slow"] = b"x"
+        self.wait(110.0)  # until the place is known to be out of reach
+        self.assertEqual("sent", self.store.states()["plain"])
 
     def test_seen_when_it_is_carried(self) -> None:
         """A message whose lack shows only when it is read is completed all the same."""
