@@ -14,7 +14,7 @@ from collections.abc import Callable
 import attrs
 from twisted.logger import Logger
 
-from mailproxy.delivery.attachments.disk import DiskCache, digests
+from mailproxy.delivery.attachments.disk import DiskCache, Found
 from mailproxy.interfaces import InThread
 
 _log = Logger()
@@ -42,7 +42,7 @@ class MemoryCache:
         self._hints: dict[tuple[str, str], _Key] = {}
         self.size = 0
 
-    def find(self, tenant_id: str, md5: str, now: float) -> bytes | None:
+    def find(self, tenant_id: str, md5: str, now: float) -> Found | None:
         key = self._hints.get((tenant_id, md5))
         if key is None:
             return None
@@ -51,7 +51,7 @@ class MemoryCache:
             self._drop(key)
             return None
         self._kept.move_to_end(key)
-        return data
+        return Found(data, key.sha256)
 
     def keep(self, tenant_id: str, md5: str, sha256: str, data: bytes, now: float) -> None:
         """:param md5: that of *data*."""
@@ -92,12 +92,12 @@ class Cache:
         self._disk = disk
         self._in_thread = in_thread
 
-    async def find(self, tenant_id: str, md5: str) -> bytes | None:
+    async def find(self, tenant_id: str, md5: str) -> Found | None:
         """What the tenant fetched before that has this MD5 (in lower case hex); None if nothing."""
         now = self._now()
-        data = self._memory.find(tenant_id, md5, now)
-        if data is not None or self._disk is None:
-            return data
+        found = self._memory.find(tenant_id, md5, now)
+        if found is not None or self._disk is None:
+            return found
         try:
             found = await self._in_thread(self._disk.find, tenant_id, md5, now)
         except OSError as error:
@@ -105,13 +105,15 @@ class Cache:
             return None
         if found is not None:
             self._memory.keep(tenant_id, md5, found.sha256, found.data, now)
-            return found.data
-        return None
+        return found
 
-    async def keep(self, tenant_id: str, data: bytes) -> None:
-        """Keep what was fetched; a cache that cannot is no reason to fail."""
+    async def keep(self, tenant_id: str, md5: str, sha256: str, data: bytes) -> None:
+        """
+        Keep what was fetched; a cache that cannot is no reason to fail.
+
+        :param md5: that of *data*, as computed from it; likewise *sha256*.
+        """
         now = self._now()
-        md5, sha256 = await self._in_thread(digests, data)
         self._memory.keep(tenant_id, md5, sha256, data, now)
         if self._disk is None:
             return

@@ -139,16 +139,16 @@ class Fetcher:
             raise Trouble(f"{attachment.fetch_mode} is not set up here", transient=True)
         cacheable = bool(attachment.content_md5) and attachment.fetch_mode != "filesystem"
         if cacheable:
-            data = await self._cache.find(tenant_id, attachment.content_md5)
-            if data is not None:
-                spool.write(data)
+            found = await self._cache.find(tenant_id, attachment.content_md5)
+            if found is not None:
+                spool.fill(found.data, attachment.content_md5, found.sha256)
                 self._count(attachment, "cached")
                 return
         kind = await self._ask(source, tenant_id, attachment, spool)
         _verify(attachment, kind, spool)
         self._count(attachment, "fetched")
         if cacheable:
-            await self._cache.keep(tenant_id, spool.read())
+            await self._cache.keep(tenant_id, spool.md5, spool.sha256, spool.read())
 
     async def _ask(
         self, source: Source, tenant_id: str, attachment: Attachment, spool: Spool

@@ -43,6 +43,17 @@ class Spool:
         self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - see close
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
+        self._whole: tuple[bytes, str, str] | None = None
+
+    def fill(self, data: bytes, md5: str, sha256: str) -> None:
+        """
+        Take *data* whole, with digests that are known: to compute those of megabytes takes long.
+
+        :raises Trouble: it is too much.
+        """
+        self.expect(len(data))
+        self.size = len(data)
+        self._whole = (data, md5, sha256)
 
     def expect(self, size: int) -> None:
         """:raises Trouble: *size* bytes, which are announced, are too many."""
@@ -62,20 +73,23 @@ class Spool:
 
     @property
     def sha256(self) -> str:
-        return self._sha256.hexdigest()
+        return self._sha256.hexdigest() if self._whole is None else self._whole[2]
 
     @property
     def md5(self) -> str:
-        return self._md5.hexdigest()
+        return self._md5.hexdigest() if self._whole is None else self._whole[1]
 
-    def read(self, most: int = -1) -> bytes:
+    def read(self) -> bytes:
         """What was written, from the beginning."""
+        if self._whole is not None:
+            return self._whole[0]
         self._file.seek(0)
-        data = self._file.read(most)
+        data = self._file.read()
         self._file.seek(0, 2)
         return data
 
     def close(self) -> None:
+        self._whole = None
         self._file.close()
 
 

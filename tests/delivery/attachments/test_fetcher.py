@@ -231,6 +231,14 @@ class CachedTests(FetcherCase):
         self.memory.keep("t1", md5, "f" * 64, data, self.clock.now())
         self.assertIn("larger than", self.fault(lacking("a", md5=md5)).problem)
 
+    def test_s15_a_hint_is_verified(self) -> None:
+        """S15: what a source gives is kept under the digest it has, not the one it was asked by."""
+        self.endpoint.answers["a"] = b"evil"
+        self.fault(lacking("a", md5=self.MD5))
+        self.endpoint.answers["a"] = b"content"
+        self.assertEqual([b"content"], self.fetch(lacking("a", md5=self.MD5)))
+        self.assertEqual(["a", "a"], self.endpoint.asked)
+
     def test_failures_are_not_kept(self) -> None:
         """What did not match is not in the cache."""
         self.endpoint.answers["a"] = b"wrong"
@@ -334,10 +342,17 @@ class SpoolTests(SynchronousTestCase):
             spool.write(data[:7])
             spool.write(data[7:])
             self.assertEqual((data, size), (spool.read(), spool.size))
-            self.assertEqual(data[:3], spool.read(3))
             self.assertEqual(hashlib.md5(data).hexdigest(), spool.md5)
             self.assertEqual(hashlib.sha256(data).hexdigest(), spool.sha256)
             spool.close()
+
+    def test_filled(self) -> None:
+        """What is whole is taken as it is, with the digests that are known of it."""
+        spool = Spool(3)
+        self.assertRaises(Trouble, spool.fill, b"abcd", "m", "s")
+        spool.fill(b"abc", "m", "s")
+        self.assertEqual((b"abc", 3, "m", "s"), (spool.read(), spool.size, spool.md5, spool.sha256))
+        spool.close()
 
     def test_limit(self) -> None:
         """A spool takes no byte too many."""
