@@ -19,7 +19,7 @@ from mailproxy.api.messages import (
     IntakeRules,
 )
 from mailproxy.api.wire import MAX_VALUES
-from mailproxy.errors import StoreBusy, StoreError, StoreUnavailable
+from mailproxy.errors import PartlyStored, StoreBusy, StoreError, StoreUnavailable
 from mailproxy.model import Content
 from mailproxy.threads import NotRunning
 from tests import build
@@ -269,6 +269,51 @@ class EnvelopeTests(SynchronousTestCase):
         )
 
 
+class TestKeyTests(SynchronousTestCase):
+    """Tests, and keys that are made for them."""
+
+    def setUp(self) -> None:
+        self.door = Door()
+        self.door.put_account()
+
+    def claimed(self) -> list[str]:
+        """The ids of what would be sent now."""
+        accounts = result(self.door.store.accounts(None))
+        now = self.door.clock.now()
+        found = [result(self.door.store.claim(each.pk, 10, now)) for each in accounts]
+        return [each.id for claimed in found for each in claimed]
+
+    def test_test(self) -> None:
+        """A test ends as sent and is reported as a test; nothing of it is ever claimed."""
+        self.door.add(message("m1", test=True), message("m2"))
+        self.assertEqual({"m1": "sent", "m2": "queued"}, self.door.store.states())
+        (item,) = result(self.door.store.unreported("default", 10))
+        self.assertEqual(("m1", True), (item.id, item.test))
+        self.assertEqual(["m2"], self.claimed())
+
+    def test_key(self) -> None:
+        """Whatever comes with a key for tests is one, also what says that it is none."""
+        key = self.door.add_key("other", "k" * 64, test=True)
+        account = {"id": "a", "host": "smtp.example.net"}
+        self.door.call("POST", "/account", account, key)
+        body = {"messages": [message("m1"), message("m2", test=False)]}
+        self.assertEqual(2, self.door.call("POST", ADD, body, key).json["queued"])
+        raw = "/v1/messages/raw?id=m3&from=a@example.com&to=b@example.org&test=false"
+        self.door.call("POST", raw, b"From: a@example.com\r\n\r\n", key)
+        self.assertEqual({"m1": "sent", "m2": "sent", "m3": "sent"}, self.door.store.states())
+        self.assertEqual([], self.claimed())
+
+    def test_never_for_real_mail(self) -> None:
+        """A test does not take the place of mail that waits; mail takes that of a test."""
+        self.door.add(message("m1"))
+        reply = self.door.add(message("m1", test=True), query="?verbose=1")
+        self.assertEqual("kept", reply.json["items"][0]["state"])
+        self.assertEqual(["m1"], self.claimed())
+        self.door.add(message("m2", test=True))
+        self.door.add(message("m2"))
+        self.assertEqual(["m2"], self.claimed())
+
+
 class CannotStoreTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.door = Door()
@@ -287,6 +332,16 @@ class CannotStoreTests(SynchronousTestCase):
             self.check(reply)
             self.assertNotIn(b"secret", reply.body)
         self.assertEqual({}, self.door.store.states())
+
+    def test_partly_stored(self) -> None:
+        """What is stored in part is no 503, which would say that nothing of it is."""
+        self.door.store.fail_next(PartlyStored("500 messages were taken"))
+        reply = self.door.add(message("m1"), message("m2", to=[]))
+        self.assertEqual(500, reply.status)
+        self.assertEqual(reply.json["error"], reply.json["detail"])
+        self.assertIn("again", reply.json["error"])
+        self.assertNotIn("retry-after", reply.headers)
+        self.assertNotIn("rejected", reply.json)
 
     def test_too_late(self) -> None:
         """A batch that waits five seconds for the writer is withdrawn."""
