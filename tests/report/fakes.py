@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import attrs
@@ -16,28 +17,30 @@ from mailproxy.records import RecipientReport, ReportItem
 from mailproxy.report.answer import Taken
 from tests.fakes import EPOCH, FakeClock
 
+_RECIPIENTS = (RecipientReport("to@test", "sent", 250, "250 2.0.0 Ok"),)
+
 
 def item(number: int = 1, **changes: Any) -> ReportItem:
     """The final item of message ``m<number>``, sent to one recipient."""
-    made = ReportItem(
-        event_pks=(number,),
-        event_id=f"e{number}",
-        tenant_id="default",
-        id=f"m{number}",
-        account_id="main",
-        generation=1,
-        priority=2,
-        at=EPOCH,
-        sent_ts=EPOCH,
-        error_ts=None,
-        error=None,
-        deferred_ts=None,
-        deferred_reason=None,
-        uncertain=False,
-        message_id=f"<m{number}@test>",
-        recipients=(RecipientReport("to@test", "sent", 250, "250 2.0.0 Ok"),),
-    )
-    return attrs.evolve(made, **changes)
+    values: dict[str, Any] = {
+        "event_pks": (number,),
+        "event_id": f"e{number}",
+        "tenant_id": "default",
+        "id": f"m{number}",
+        "account_id": "main",
+        "generation": 1,
+        "priority": 2,
+        "at": EPOCH,
+        "sent_ts": EPOCH,
+        "error_ts": None,
+        "error": None,
+        "deferred_ts": None,
+        "deferred_reason": None,
+        "uncertain": False,
+        "message_id": f"<m{number}@test>",
+        "recipients": _RECIPIENTS,
+    }
+    return ReportItem(**{**values, **changes})
 
 
 @attrs.define
@@ -68,6 +71,8 @@ class FakeReports:
         self.broken: set[str] = set()
         self.latency = 0.0
         self.calls: list[str] = []
+        #: Those that wait, by tenant and message, oldest message first.
+        self._waiting: dict[str, dict[str, list[Event]]] = {}
         self._observers: list[Any] = []
 
     def subscribe(self, observer: IStoreObserver) -> None:
@@ -77,6 +82,9 @@ class FakeReports:
         """One new event for each message; the observers are told."""
         made = [Event(len(self.events) + 1 + n, tenant, each) for n, each in enumerate(ids)]
         self.events.extend(made)
+        by_id = self._waiting.setdefault(tenant, {})
+        for each in made:
+            by_id.setdefault(each.id, []).append(each)
         for observer in self._observers:
             observer.reportable([tenant])
         return [each.pk for each in made]
@@ -96,10 +104,7 @@ class FakeReports:
 
     async def unreported(self, tenant_id: str, limit: int) -> list[ReportItem]:
         await self._called("unreported")
-        by_id: dict[str, list[Event]] = {}
-        for each in self.events:
-            if each.waits and each.tenant_id == tenant_id:
-                by_id.setdefault(each.id, []).append(each)
+        by_id = self._waiting.get(tenant_id, {})
         return [
             item(
                 tenant_id=tenant_id,
@@ -107,30 +112,41 @@ class FakeReports:
                 event_pks=tuple(each.pk for each in events),
                 event_id=f"e{events[-1].pk}",
             )
-            for id, events in list(by_id.items())[:limit]
+            for id, events in islice(by_id.items(), limit)
         ]
+
+    def _done(self, event: Event) -> None:
+        by_id = self._waiting[event.tenant_id]
+        by_id[event.id].remove(event)
+        if not by_id[event.id]:
+            del by_id[event.id]
 
     async def acked(self, event_pks: Sequence[int], now: float) -> None:
         await self._called("acked")
         for pk in event_pks:
-            if self.events[pk - 1].reported_at is None:
-                self.events[pk - 1].reported_at = now
+            event = self.events[pk - 1]
+            if event.waits:
+                event.reported_at = now
+                self._done(event)
 
     async def park_event(self, event_pks: Sequence[int], reason: str, now: float) -> None:
         await self._called("park_event")
         for pk in event_pks:
-            self.events[pk - 1].parked = reason
+            event = self.events[pk - 1]
+            if event.waits:
+                event.parked = reason
+                self._done(event)
 
     async def ack_all(self, tenant_id: str, now: float) -> int:
         await self._called("ack_all")
-        waiting = [e for e in self.events if e.waits and e.tenant_id == tenant_id]
+        waiting = [e for events in self._waiting.pop(tenant_id, {}).values() for e in events]
         for each in waiting:
             each.reported_at = now
         return len(waiting)
 
     async def waiting_tenants(self) -> list[str]:
         await self._called("waiting_tenants")
-        return list(dict.fromkeys(each.tenant_id for each in self.events if each.waits))
+        return [tenant_id for tenant_id, by_id in self._waiting.items() if by_id]
 
     async def report_lag(self, now: float) -> float:
         await self._called("report_lag")
