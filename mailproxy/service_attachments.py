@@ -25,6 +25,7 @@ from mailproxy.delivery.attachments.files import FileSource
 from mailproxy.delivery.attachments.guard import Guard
 from mailproxy.delivery.attachments.http import HttpSource
 from mailproxy.delivery.attachments.large import Large
+from mailproxy.delivery.attachments.names import system_names
 from mailproxy.delivery.attachments.source import Source
 from mailproxy.delivery.attachments.uploads import Sweeper, Uploads
 from mailproxy.delivery.tls import TlsClients
@@ -35,6 +36,9 @@ from mailproxy.threads import Threads
 
 #: Threads of each kind: a directory that hangs must not keep the cache, nor large files, waiting.
 THREADS = 4
+
+#: Names that are looked up at once: more than one tenant can keep waiting.
+NAMES = 16
 
 _MIB = 1024 * 1024
 
@@ -70,10 +74,11 @@ def attachments(
     reading, caching, putting = (
         Threads(reactor, name, THREADS) for name in ("files", "cache", "large files")
     )
-    for each in (reading, caching, putting):
+    asking = Threads(reactor, "names", NAMES)
+    for each in (reading, caching, putting, asking):
         each.setServiceParent(threads)
     tls = TlsClients(settings.ca_file.read_text() if settings.ca_file else None)
-    exchanges = Exchanges(reactor, tls)
+    exchanges = Exchanges(reactor, system_names(asking), tls)
     tenants = book.reported
     guard = Guard(settings.attachment_allow)
     sources: dict[str, Source] = {

@@ -9,21 +9,18 @@ connection has ended when the exchange has.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
 import attrs
-from twisted.internet.address import IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectingCancelledError, ConnectionDone, DNSLookupError
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
-    IHostResolution,
     IProtocol,
     IProtocolFactory,
-    IResolutionReceiver,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Protocol, connectionDone
@@ -36,6 +33,7 @@ from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
 from mailproxy.delivery.attachments.guard import Guard
+from mailproxy.delivery.attachments.names import Resolve
 from mailproxy.delivery.attachments.source import Spool, Trouble
 from mailproxy.delivery.reasons import reason
 from mailproxy.delivery.tls import TlsClient, TlsClients
@@ -81,7 +79,8 @@ class Answer:
 
 class Exchanges:
     """
-    :param reactor: resolves, connects and keeps time.
+    :param reactor: connects and keeps time.
+    :param resolve: finds the addresses of a host.
     :param tls: whom to trust.
     :param connect: seconds until a connection must stand.
     :param silence: seconds without a byte after which a peer has gone.
@@ -90,12 +89,14 @@ class Exchanges:
     def __init__(
         self,
         reactor: Any,
+        resolve: Resolve,
         tls: TlsClients,
         *,
         connect: float = CONNECT,
         silence: float = SILENCE,
     ) -> None:
         self.reactor = reactor
+        self.resolve = resolve
         self.tls = tls
         self.connect = connect
         self.silence = silence
@@ -266,25 +267,23 @@ class _Route:
             return inner
         raise problem or DNSLookupError(url.bare_host)
 
-    async def _addresses(self) -> list[Any]:
+    async def _addresses(self) -> Sequence[str]:
         """:raises Trouble: the name has an address that must not be called."""
         url, guard = self._request.url, self._request.guard
-        found = _Found()
-        self._means.reactor.nameResolver.resolveHostName(found, url.bare_host, url.port)
-        addresses = await found.addresses
+        addresses = await self._means.resolve(url.bare_host, url.port)
         if guard is not None:
             for address in addresses:
-                if not guard.allows(url.bare_host, address.host):
+                if not guard.allows(url.bare_host, address):
                     self.trouble = Trouble(
                         "its host is at an address that is not allowed", transient=False
                     )
                     raise self.trouble
         return addresses[:MOST_ADDRESSES]
 
-    def _endpoint(self, address: Any, url: Url) -> IStreamClientEndpoint:
-        kind = TCP6ClientEndpoint if isinstance(address, IPv6Address) else TCP4ClientEndpoint
+    def _endpoint(self, address: str, url: Url) -> IStreamClientEndpoint:
+        kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
         endpoint: IStreamClientEndpoint = kind(
-            self._means.reactor, address.host, url.port, timeout=self._means.connect
+            self._means.reactor, address, url.port, timeout=self._means.connect
         )
         if url.scheme == "https":
             self.tls = self._means.tls.verified(url.bare_host)
@@ -336,22 +335,3 @@ class _Lines(WrappingFactory):
         super().__init__(wrapped)
         wrapped.noisy = False  # a factory for each call is nothing to log
         self.route = route
-
-
-@implementer(IResolutionReceiver)
-class _Found:
-    """:ivar addresses: fires with those that were found, when there are no more."""
-
-    def __init__(self) -> None:
-        self.addresses: Deferred[list[Any]] = Deferred()
-        self._addresses: list[Any] = []
-
-    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        """Nothing is known yet."""
-
-    def addressResolved(self, address: IAddress) -> None:
-        self._addresses.append(address)
-
-    def resolutionComplete(self) -> None:
-        if not self.addresses.called:
-            self.addresses.callback(self._addresses)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
+from twisted.internet.error import DNSLookupError
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import PrivateCertificate
 from twisted.python.failure import Failure
@@ -121,28 +121,14 @@ class Names:
         self.known = dict(known)
         self.asked: list[str] = []
 
-    def resolveHostName(self, receiver: Any, name: str, port: int = 0, *rest: Any) -> Any:
+    async def resolve(self, name: str, port: int) -> Sequence[str]:
         self.asked.append(name)
         found = self.known.get(name, [name] if name[0].isdigit() or ":" in name else [])
         if found and isinstance(found[0], list):
             found = found.pop(0)
-        receiver.resolutionBegan(None)
-        for host in found:
-            kind = IPv6Address if ":" in host else IPv4Address
-            receiver.addressResolved(kind("TCP", host, port))
-        receiver.resolutionComplete()
-        return None
-
-
-class Reactor:
-    """The reactor, with other names."""
-
-    def __init__(self, reactor: Any, names: Names) -> None:
-        self._reactor = reactor
-        self.nameResolver = names
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
+        if not found:
+            raise DNSLookupError(name)
+        return found
 
 
 class WebCase(TestCase):
@@ -184,7 +170,7 @@ class WebCase(TestCase):
 
     def exchanges(self, **options: Any) -> Exchanges:
         tls = TlsClients(self.trusted)
-        return Exchanges(Reactor(self.reactor, self.names), tls, **options)
+        return Exchanges(self.reactor, self.names.resolve, tls, **options)
 
     def source(self, *allow: str, **options: Any) -> HttpSource:
         guard = Guard(allow or ("127.0.0.1",))
