@@ -108,6 +108,17 @@ class SuppressedContract(StoreContract):
         await self.post()
         self.assertEqual(3, (await self.claim_one()).generation)
 
+    async def test_removed_and_posted_again(self) -> None:
+        """The end of a removed message that fails at once when it is posted again is told again."""
+        await self.deliver(refused())
+        await self.bury()
+        await self.store.suppress([listed("to@example.org")], self.now)
+        await self.post()
+        (told,) = await self.report()
+        self.assertEqual(2, told.generation)
+        await self.store.replay("default", None, ["m1"], self.now)
+        self.assertEqual([told.event_id], [each.event_id for each in await self.offered()])
+
     async def test_replaced(self) -> None:
         """A waiting message whose content is replaced is judged anew."""
         await self.post(to=[A], text="one")

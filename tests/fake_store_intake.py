@@ -12,7 +12,7 @@ from mailproxy.model import Account, Enqueued, NewMessage
 from mailproxy.records import AccountSpec, PasswordRequired
 from mailproxy.states import EventKind, MessageState, RecipientState, Verdict
 from mailproxy.tenancy import Answered, Declared, KeyReused, Once
-from tests.fake_store_rows import AccountRow, Disk, EventRow, MessageRow, RecipientRow
+from tests.fake_store_rows import AccountRow, Disk, EventRow, MessageRow, RecipientRow, Tombstone
 
 #: Default age limit in seconds.
 MAX_AGE = 86_400.0
@@ -232,8 +232,9 @@ def max_age(disk: Disk, account_pk: int) -> float:
 
 
 def _insert(
-    change: Change, message: NewMessage, account: Account, accepted_by: Iterable[str] = ()
-) -> MessageRow:
+    change: Change, message: NewMessage, account: Account, tombstone: Tombstone | None = None
+) -> None:
+    """A new row; where the message was removed, the next generation of what it was."""
     row = MessageRow(
         pk=change.names.pk(change.now),
         tenant_id=message.tenant_id,
@@ -253,13 +254,15 @@ def _insert(
         payload=message.payload,
         parts={},
         recipients=[],
-        accepted_by=set(accepted_by),
     )
+    if tombstone is not None:
+        row.generation, row.message_id = tombstone.generation + 1, tombstone.message_id
+        row.accepted_by = set(tombstone.accepted_by)
+        row.events.append(tombstone.final_event)
     _fill(change, row, message, account)
     change.disk.messages[row.pk] = row
     row.tell(change.names, EventKind.ACCEPTED, change.now, {"notes": list(message.notes)})
     _decide(change, row)
-    return row
 
 
 def _decide(change: Change, row: MessageRow) -> None:
@@ -310,9 +313,6 @@ def _risen(change: Change, message: NewMessage, account: Account) -> Enqueued:
         offer_again(change, tombstone.final_event, message.tenant_id)
         same = tombstone.digest == message.digest
         return Enqueued(Verdict.DUPLICATE, "" if same else "differs")
-    row = _insert(change, message, account, tombstone.accepted_by)
-    row.generation, row.message_id = tombstone.generation + 1, tombstone.message_id
-    row.events[0].generation = row.generation
-    row.events.insert(0, tombstone.final_event)
+    _insert(change, message, account, tombstone)
     del change.disk.tombstones[key]
     return Enqueued(Verdict.QUEUED)

@@ -14,7 +14,7 @@ from mailproxy.states import MessageState, RecipientState, Verdict, message_stat
 from tests.build import new_message
 from tests.contracts_base import RETENTION
 
-A, B, C = "a@example.org", "b@example.org", "c@example.org"
+A, B, C = "a@example.org", "b@example.org", "c@example.net"
 
 #: The two contents: the text, and who it is for.
 CONTENTS = {"one": (A, B), "two": (B, C)}
@@ -28,6 +28,8 @@ class Mail:
     :param claim: the claim that may begin it; *begun* is the one that has.
     :param news: serial numbers of the events that are to be reported.
     :param doomed: its account was deleted.
+    :param body: its text, which may have been completed since it was posted.
+    :param fetched: it waits because an attachment could not be fetched.
     """
 
     id: str
@@ -47,6 +49,9 @@ class Mail:
     reported_at: float = 0.0
     doomed: bool = False
     removed: bool = False
+    test: bool = False
+    body: str = ""
+    fetched: bool = False
 
     @property
     def state(self) -> MessageState:
@@ -64,10 +69,16 @@ class Mail:
 
 @attrs.define
 class Ledger:
-    """:param suspended: the batches that are; ``*`` for the service."""
+    """
+    :param suspended: the batches that are; ``*`` for the service.
+    :param paused: domains nothing is sent to.
+    :param suppressed: addresses that get nothing new.
+    """
 
     mails: dict[str, Mail] = attrs.Factory(dict)
     suspended: set[str] = attrs.Factory(set)
+    paused: set[str] = attrs.Factory(set)
+    suppressed: set[str] = attrs.Factory(set)
     serial: int = 0
 
     def tell(self, mail: Mail, *, final: bool = False) -> None:
@@ -86,6 +97,11 @@ class Ledger:
             self.mails[message.id] = mail = Mail(message.id, text, {}, (0, "", None), now)
             self._refill(mail, message, text, now)
             return {Verdict.QUEUED}
+        if message.test and not mail.test:
+            return self._test_of_real(mail)
+        if mail.test and not message.test:
+            mail.accepted = set()
+            return self._new_generation(mail, message, text, now)
         if mail.removed or mail.state.final:
             return self._post_ended(mail, message, text, now)
         if mail.state is MessageState.UNCERTAIN:
@@ -98,29 +114,51 @@ class Ledger:
         self._refill(mail, message, text, now)
         return {Verdict.REPLACED}
 
+    def _test_of_real(self, mail: Mail) -> set[Verdict]:
+        """A test leaves real mail alone: if it ended, that is told again."""
+        if mail.removed:
+            return {Verdict.DUPLICATE}
+        if not mail.state.final:
+            return {Verdict.KEPT}
+        self.tell_again(mail)
+        return {Verdict.DUPLICATE}
+
+    def tell_again(self, mail: Mail) -> None:
+        if mail.final_news in mail.news:
+            mail.news.remove(mail.final_news)
+        event = mail.final_event
+        self.tell(mail, final=True)
+        mail.final_event = event
+
     def _post_ended(self, mail: Mail, message: NewMessage, text: str, now: float) -> set[Verdict]:
         sent = not mail.removed and mail.state is MessageState.SENT
         if sent or mail.accepted.issuperset(CONTENTS[text]):
-            if mail.final_news in mail.news:
-                mail.news.remove(mail.final_news)
-            event = mail.final_event
-            self.tell(mail, final=True)
-            mail.final_event = event
+            self.tell_again(mail)
             return {Verdict.DUPLICATE} if sent else {Verdict.DUPLICATE, Verdict.QUEUED}
+        return self._new_generation(mail, message, text, now)
+
+    def _new_generation(
+        self, mail: Mail, message: NewMessage, text: str, now: float
+    ) -> set[Verdict]:
         mail.generation += 1
         mail.attempts, mail.reason, mail.doomed, mail.removed = 0, "", False, False
         self._refill(mail, message, text, now)
         return {Verdict.QUEUED}
 
     def _refill(self, mail: Mail, message: NewMessage, text: str, now: float) -> None:
-        mail.text = text
-        mail.states = {
-            address: RecipientState.SENT if address in mail.accepted else RecipientState.WAITING
-            for address in CONTENTS[text]
-        }
+        mail.text = mail.body = text
+        mail.test, mail.fetched = message.test, False
+        mail.states = {address: self._at_first(mail, address) for address in CONTENTS[text]}
         mail.schedule = (message.priority, message.batch, message.not_before)
         mail.due = max(now, message.not_before or 0.0)
         mail.claim = None
+        if mail.state.final:
+            self.tell(mail, final=True)
+
+    def _at_first(self, mail: Mail, address: str) -> RecipientState:
+        if mail.test or address in mail.accepted:
+            return RecipientState.SENT
+        return RecipientState.FAILED if address in self.suppressed else RecipientState.WAITING
 
     def _reschedule(self, mail: Mail, message: NewMessage, now: float) -> None:
         schedule = (message.priority, message.batch, message.not_before)
@@ -138,17 +176,26 @@ class Ledger:
         stopped = "*" in self.suspended or mail.schedule[1] in self.suspended
         return mail.open and not mail.begun and not mail.doomed and not stopped and not mail.removed
 
+    def servable(self, mail: Mail) -> set[str]:
+        """The open recipients whose domain is not paused."""
+        return {a for a, s in mail.states.items() if s.open and not self._stopped(a)}
+
+    def _stopped(self, address: str) -> bool:
+        return address.partition("@")[2] in self.paused
+
     def claimable(self, now: float) -> dict[str, Mail]:
         return {
             mail.id: mail
             for mail in self.mails.values()
-            if self.may_go(mail) and mail.claim is None and mail.due <= now
+            if self.may_go(mail) and mail.claim is None and mail.due <= now and self.servable(mail)
         }
 
     def begin(self, claimed: Claimed) -> bool:
         """An intent is asked for; whether it has to be granted."""
         mail = self.mails[claimed.id]
         if mail.claim is not claimed or not self.may_go(mail):
+            return False
+        if any(self._stopped(rcpt.address) for rcpt in claimed.recipients):
             return False
         doubly = {rcpt.address for rcpt in claimed.recipients} & mail.accepted
         assert not doubly, f"a second copy of {mail.id} for {doubly}"
@@ -157,13 +204,18 @@ class Ledger:
         return True
 
     def outcome(
-        self, mail: Mail, states: dict[str, RecipientState], reason: str, due: float
+        self, mail: Mail, states: dict[str, RecipientState], reason: str, due: float, now: float
     ) -> None:
-        """The attempt begun came to *states*; *reason* is what a deferral is reported with."""
+        """
+        The attempt begun came to *states*; *reason* is what a deferral is reported with.
+
+        :param due: when those are tried again who were put off; who was left out is due *now*.
+        """
         mail.begun = mail.claim = None
         mail.states.update(states)
         mail.accepted |= {a for a, s in mail.states.items() if s is RecipientState.SENT}
-        mail.due = due
+        mail.due = due if RecipientState.DEFERRED in states.values() else now
+        mail.fetched = False
         if mail.state.final:
             self.tell(mail, final=True)
         elif reason and reason != mail.reason:
@@ -189,6 +241,19 @@ class Ledger:
 
     # Reporting, and being removed.
 
+    def remove(self, mail: Mail) -> str:
+        """It is to be taken back; the state in which it is kept, "" if it is not."""
+        told = mail.final_news not in mail.news
+        if mail.begun or RecipientState.UNCERTAIN in mail.states.values():
+            return mail.state.value
+        if mail.state.final and not told:
+            return mail.state.value
+        if not mail.state.final:
+            mail.final_event = ""
+        mail.removed, mail.doomed, mail.claim = True, False, None
+        mail.states, mail.news = {}, []
+        return ""
+
     def acked(self, serials: dict[str, list[int]], now: float) -> None:
         for message_id, covered in serials.items():
             mail = self.mails[message_id]
@@ -206,7 +271,13 @@ class Ledger:
 
 
 def build(
-    message_id: str, text: str, priority: int, batch: str, not_before: float | None
+    message_id: str,
+    text: str,
+    priority: int,
+    batch: str,
+    not_before: float | None,
+    *,
+    test: bool = False,
 ) -> NewMessage:
     """The message as it is posted."""
     return new_message(
@@ -216,4 +287,5 @@ def build(
         priority=priority,
         batch=batch,
         not_before=not_before,
+        test=test,
     )

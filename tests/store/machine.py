@@ -71,6 +71,7 @@ class StoreMachine(RuleBasedStateMachine):
                 data.draw(st.integers(0, 3)),
                 data.draw(BATCHES),
                 None if wait is None else self.now + wait,
+                test=data.draw(st.sampled_from([False, False, False, True])),
             )
             messages.append(message)
             expected.append(self.ledger.post(message, text, self.now))
@@ -109,11 +110,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _check_claim(self, mail: Mail, claimed: Claimed) -> None:
         assert (claimed.generation, claimed.attempts) == (mail.generation, mail.attempts)
-        addresses = {address for address, state in mail.states.items() if state.open}
-        assert {rcpt.address for rcpt in claimed.recipients} == addresses
+        assert {rcpt.address for rcpt in claimed.recipients} == self.ledger.servable(mail)
         assert claimed.message_id == f"<{mail.id}@mail.example.com>"
         stored = result(self.store.contents([claimed.pk]))
-        assert stored[claimed.pk].content.plain == mail.text
+        assert stored[claimed.pk].content.plain == mail.body
 
     @rule(data=st.data())
     def work(self, data: st.DataObject) -> None:
@@ -178,7 +178,7 @@ class StoreMachine(RuleBasedStateMachine):
         )
         assert result(self.store.record([item])) == [True]
         self.recorded.append(item)
-        self.ledger.outcome(mail, states, reason, self.now + RETRY)
+        self.ledger.outcome(mail, states, reason, self.now + RETRY, self.now)
         if mail.doomed:
             self.upkeep()
 
@@ -355,4 +355,4 @@ class StoreMachine(RuleBasedStateMachine):
     def succeed(self, mail: Mail, claimed: Claimed) -> None:
         assert result(self.store.record([record(claimed, at=self.now)])) == [True]
         states = {rcpt.address: RecipientState.SENT for rcpt in claimed.recipients}
-        self.ledger.outcome(mail, states, "", self.now)
+        self.ledger.outcome(mail, states, "", self.now, self.now)
