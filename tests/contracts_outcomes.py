@@ -167,7 +167,7 @@ class OutcomeContract(StoreContract):
         self.assertEqual(["m1"], [item.id for item in await self.offered()])
 
     async def test_text_goes_with_success(self) -> None:
-        """The text of a sent message is not kept, all else is; that of a failed one is."""
+        """S27: the text of a sent message is not kept, all else is; that of a failed one is."""
         written = content(
             plain="my secret",
             html="<p>my secret",

@@ -248,7 +248,7 @@ class TenantRetentionContract(TenantCase):
         return sorted(each.id for each in await self.listed())
 
     async def test_each_tenant_keeps_its_own_time(self) -> None:
-        """A tenant's own retention is in force for it, shorter or longer than the service's."""
+        """S27: a tenant's own retention is in force, shorter or longer than the service's."""
         await self.change("brief", retention_seconds=3600)
         await self.change("long", retention_seconds=int(3 * RETENTION))
         for tenant_id in ("brief", "default", "long"):
