@@ -23,7 +23,7 @@ from mailproxy.store.works import Kind, alone
 from mailproxy.tenancy import Once
 
 #: What one transaction takes of a large submission, as :func:`cut` counts it.
-PIECE_ROWS = 250
+PIECE_ROWS = 100
 
 #: Bytes of content that cost the writer as much as the rows of a usual message.
 BYTES_OF_A_ROW = 8192
