@@ -292,6 +292,40 @@ class RemovedAgainContract(StoreContract):
 
         self.assertEqual([B], [r.address for r in (await self.claim_one()).recipients])
 
+    async def test_removed_and_told_to_some_of_them(self) -> None:
+        """Who accepted is remembered also when the id comes back without them in between."""
+        await self.deliver(to=[A, B])
+        await self.bury()
+        self.assertEqual(Verdict.DUPLICATE, (await self.post(to=[A])).verdict)
+        await self.bury()
+
+        self.assertEqual(Verdict.DUPLICATE, (await self.post(to=[A, B])).verdict)
+
+        self.assertEqual([], await self.claim())
+
+    async def test_removed_and_replaced(self) -> None:
+        """What is replaced before it is sent goes to nobody who accepted before the removal."""
+        await self.deliver(to=[A, B])
+        await self.bury()
+        self.assertEqual(QUEUED, await self.post(to=[B, C]))
+
+        self.assertEqual(REPLACED, await self.post(to=[A, C], text="new"))
+
+        self.assertEqual([C], [rcpt.address for rcpt in (await self.claim_one()).recipients])
+
+    async def test_removed_and_replaced_by_what_was_sent(self) -> None:
+        """Where nobody is left, the message is sent, and that is reported."""
+        await self.deliver(to=[A, B])
+        await self.bury()
+        self.assertEqual(QUEUED, await self.post(to=[B, C]))
+
+        self.assertEqual(REPLACED, await self.post(to=[A]))
+
+        self.assertEqual([], await self.claim())
+        self.assertEqual("sent", await self.state())
+        (item,) = await self.offered()
+        self.assertEqual((2, self.now), (item.generation, item.sent_ts))
+
     async def test_removed_for_another_tenant(self) -> None:
         """A tombstone stands for its own tenant's id alone."""
         await self.deliver()

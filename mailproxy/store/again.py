@@ -5,7 +5,7 @@ An id that is known already: the same-id table of the wire contract, row by row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 import msgspec
@@ -15,6 +15,7 @@ from mailproxy.states import EventKind, MessageState, RecipientState, Verdict
 from mailproxy.store import dropping, outcomes, wording
 from mailproxy.store import statements as sql
 from mailproxy.store import statements_intake as sqi
+from mailproxy.store.arrivals import Arrival
 from mailproxy.store.directory import Directory, Owner
 from mailproxy.store.elements import Element, Rows, add_body, arrived, notes
 from mailproxy.store.queue import pause
@@ -24,6 +25,7 @@ from mailproxy.store.transaction import NewEvent, Transaction, numbers
 _QUEUED = Enqueued(Verdict.QUEUED)
 _KEPT = Enqueued(Verdict.KEPT)
 _SENT = RecipientState.SENT.value
+_WAITING = RecipientState.WAITING.value
 _UNCERTAIN = RecipientState.UNCERTAIN.value
 
 #: Bytes of one recipient's hash in a tombstone.
@@ -167,7 +169,8 @@ def _more(
         for row in tx.all(sql.RECIPIENTS_OF, numbers([stored.pk]))
         if row[3] in (_SENT, _UNCERTAIN)
     }
-    if all(recipient.address in has for recipient in element.message.recipients):
+    before = _remembered(tx, element.message)
+    if all(each.address in has or each.address in before for each in element.message.recipients):
         return _told_again(tx, stored, element)
     _refill(tx, directory, stored, element, owner, EventKind.GENERATION)
     return _QUEUED
@@ -212,25 +215,50 @@ def _refill(
         message.test,
         stored.pk,
     )
-    _readdress(tx, rows, stored, message)
+    opened = _readdress(tx, rows, stored, message)
     add_body(tx, rows, element, body)
     rows.events.append(NewEvent(stored.pk, generation, kind, now, data=notes(message)))
     tx.moved(stored.lane, stored.state, None)
     arrived(tx, rows, lane, owner, stored.pk, element, start)
+    if not opened and not rows.arrivals:
+        rows.arrivals.append(Arrival(stored.pk, message, now))
     tx.stale.add(stored.lane)
     rows.write(tx)
 
 
-def _readdress(tx: Transaction, rows: Rows, stored: Stored, message: NewMessage) -> None:
-    """The message's own recipients, but for those who have it already: of a test, nobody."""
+def _readdress(tx: Transaction, rows: Rows, stored: Stored, message: NewMessage) -> bool:
+    """
+    The message's own recipients; who has it already keeps that: of a test, nobody has.
+
+    :return: whether anybody is left to send it to.
+    """
     pk = stored.pk
     tx.do(sqi.DROP_ALL_RECIPIENTS if stored.test else sqi.DROP_RECIPIENTS, pk)
     kept = {row[2]: row[1] for row in tx.all(sql.RECIPIENTS_OF, numbers([pk]))}
-    n = max(kept.values(), default=-1)
+    before = _remembered(tx, message)
+    n, opened = max(kept.values(), default=-1), False
     for recipient in message.recipients:
         if recipient.address not in kept:
             n += 1
-            rows.recipient(pk, n, recipient)
+            has = recipient.address in before
+            rows.recipient(pk, n, recipient, _SENT if has else _WAITING)
+            opened = opened or not has
+    return opened
+
+
+def _remembered(tx: Transaction, message: NewMessage) -> frozenset[str]:
+    """Recipients of *message* that accepted it before it was removed, whatever came since."""
+    hashes = accepted_before(tx, message.tenant_id, [message.id]).get(message.id, b"")
+    known = {hashes[n : n + HASH_BYTES] for n in range(0, len(hashes), HASH_BYTES)}
+    addresses = [recipient.address for recipient in message.recipients] if known else []
+    return frozenset(a for a in addresses if hashed(message.tenant_id, message.id, a) in known)
+
+
+def accepted_before(tx: Transaction, tenant_id: str, ids: Sequence[str]) -> dict[str, bytes]:
+    """The hashes in the tombstones of *ids*, of those that have one: also while they are back."""
+    wanted = msgspec.json.encode(list(ids)).decode()
+    rows = [Buried(*row) for row in tx.all(sqi.BURIED_BY_ID, tenant_id, wanted)]
+    return {each.id: each.accepted for each in rows}
 
 
 def _reschedule(tx: Transaction, directory: Directory, stored: Stored, element: Element) -> None:
@@ -273,19 +301,14 @@ def risen(
     (tenant, id) was removed within the idempotency window.
 
     Its row comes back as it ended, for the recipients that accepted; then it is one that ended.
+    The tombstone stays: it alone knows who else accepted.
     """
     message = element.message
     if message.test and not wording.load(buried.event_report).test:
         return Enqueued(Verdict.DUPLICATE, _differs(buried, message))
     stored = _raised(tx, directory, buried, element, owner)
-    tx.do(sqi.DROP_TOMBSTONE, buried.tenant_id, buried.id)
-    accepted = {
-        buried.accepted[n : n + HASH_BYTES] for n in range(0, len(buried.accepted), HASH_BYTES)
-    }
-    has = [
-        hashed(message.tenant_id, message.id, recipient.address) in accepted
-        for recipient in message.recipients
-    ]
+    before = _remembered(tx, message)
+    has = [recipient.address in before for recipient in message.recipients]
     tx.add(
         sql.ADD_RECIPIENT,
         [

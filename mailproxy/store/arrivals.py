@@ -1,5 +1,6 @@
 """
-What is decided of a message as it arrives: a test ends as sent, a suppressed recipient fails.
+What is decided of a message as it arrives: a test ends as sent, a suppressed recipient fails, and
+what all its recipients have already is sent.
 
 Such a message is stored like any other, and then what is decided is applied to it in the same
 transaction, by the way of every other outcome.
@@ -52,6 +53,8 @@ def decide(tx: Transaction, arrivals: Sequence[Arrival]) -> None:
             records.append(_tested(subject, each.now))
         elif (record := _suppressed(subject, listed, each.now)) is not None:
             records.append(record)
+        elif not any(RecipientState(said.state).open for said in subject.recipients.values()):
+            records.append(_nobody_left(subject, each.now))
     outcomes.settle(tx, found, records)
     for record in records:
         tx.stale.add(found[record.pk].lane)
@@ -69,6 +72,19 @@ def _tested(subject: Subject, now: float) -> Record:
         next_at=None,
         at=now,
         data=b'{"test":true}',
+    )
+
+
+def _nobody_left(subject: Subject, now: float) -> Record:
+    """Who it is for has had it under this id before."""
+    return Record(
+        pk=subject.pk,
+        token=0,
+        attempt=0,
+        kind=EventKind.OUTCOME,
+        changes=(),
+        next_at=None,
+        at=now,
     )
 
 

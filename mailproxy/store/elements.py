@@ -42,9 +42,9 @@ class Rows:
     arrivals: list[Arrival] = attrs.Factory(list)
     written: list[int] = attrs.Factory(list)
 
-    def recipient(self, pk: int, n: int, recipient: NewRecipient) -> None:
+    def recipient(self, pk: int, n: int, recipient: NewRecipient, state: str = _WAITING) -> None:
         self.recipients.append(
-            (pk, n, recipient.address, str(recipient.kind), _WAITING, None, None, "")
+            (pk, n, recipient.address, str(recipient.kind), state, None, None, "")
         )
 
     def write(self, tx: Transaction) -> None:

@@ -12,7 +12,7 @@ from mailproxy.clock import Names
 from mailproxy.states import RecipientState
 from mailproxy.store import dropping
 from mailproxy.store import statements as sql
-from mailproxy.store.again import hashed
+from mailproxy.store.again import HASH_BYTES, accepted_before, hashed
 from mailproxy.store.compiling import LIMIT, columns, compiled, indexed, listed, p
 from mailproxy.store.schema import attempts, events, messages, recipients, tombstones
 from mailproxy.store.schema_tenants import tenants
@@ -145,17 +145,37 @@ def purge(tx: Transaction, found: Found) -> int:
     for pk, _, address, state, _, reply, _ in tx.all(sql.RECIPIENTS_OF, wanted):
         if state == RecipientState.SENT.value and reply != TESTED:
             accepted[pk].append(address)
-    tx.many(_BURY, [_tombstone(row, accepted[row[0]], found.now) for row in rows])
+    before = _accepted_before(tx, rows)
+    tx.many(
+        _BURY,
+        [
+            _tombstone(row, accepted[row[0]], before.get((row[1], row[2]), b""), found.now)
+            for row in rows
+        ],
+    )
     dropping.drop_bodies(tx, [(row[10], row[11], row[12]) for row in rows])
     for statement in DROPS:
         tx.do(statement, wanted)
     return len(rows)
 
 
-def _tombstone(row: Any, accepted: Sequence[str], now: float) -> tuple[Any, ...]:
+def _accepted_before(tx: Transaction, rows: Sequence[Any]) -> dict[tuple[str, str], bytes]:
+    """What tombstones of earlier removals know of the same messages."""
+    ids: dict[str, list[str]] = {}
+    for row in rows:
+        ids.setdefault(row[1], []).append(row[2])
+    return {
+        (tenant, name): hashes
+        for tenant, names in ids.items()
+        for name, hashes in accepted_before(tx, tenant, names).items()
+    }
+
+
+def _tombstone(row: Any, accepted: Sequence[str], before: bytes, now: float) -> tuple[Any, ...]:
     _, tenant, name, digest, generation, message_id, accepted_at, state, finished, error = row[:10]
     event_id, kind, report = row[13:]
-    hashes = b"".join(hashed(tenant, name, address) for address in accepted)
+    known = {before[n : n + HASH_BYTES] for n in range(0, len(before), HASH_BYTES)}
+    hashes = b"".join(sorted(known | {hashed(tenant, name, address) for address in accepted}))
     values = {
         "tenant_id": tenant,
         "id": name,
