@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import BinaryIO
 
@@ -90,6 +91,9 @@ Judging = Iterator[NewMessage | Refusal]
 #: Begins to judge a body; runs in a thread when that is large. :raises Refused: the whole of it.
 Read = Callable[[bytes], Judging]
 
+#: Words the answer to a judged request, from the store's verdicts on its messages. Pure.
+Tell = Callable[[Batch, Sequence[Enqueued]], Answer]
+
 
 class Intake:
     """Takes messages in."""
@@ -124,7 +128,8 @@ class Intake:
             mine = attrs.evolve(judge, default_priority=self._default_priority(submission))
             return (judged(mine, each) for each in submission.elements)
 
-        return await self.take(call, read, once.key_of(call))
+        tell = partial(told, verbose=call.flag("verbose"))
+        return await self.take(call, read, once.key_of(call), tell)
 
     def judge(self, call: Call) -> Judge:
         """What judges the elements of *call*. :raises Refused: token and query do not agree."""
@@ -154,9 +159,8 @@ class Intake:
             raise Refused(error(413, f"more than {self._rules.max_batch} messages"))
         return submission
 
-    async def take(self, call: Call, read: Read, key: once.Key | None) -> Answer:
-        """Judge the body of *call* and store what is accepted of it."""
-        verbose = call.flag("verbose")
+    async def take(self, call: Call, read: Read, key: once.Key | None, tell: Tell) -> Answer:
+        """Judge the body of *call* and store what is accepted of it; *tell* words the answer."""
         if self._control.draining():
             return DRAINING
         content, size = call.take_body()
@@ -165,7 +169,7 @@ class Intake:
             if max(body.count(b"{"), body.count(b"@")) <= INLINE_THINGS:
                 content.close()
                 digest = hashlib.sha256(body).digest() if key else b""
-                return await self._store_all(list(read(body)), verbose, key, digest)
+                return await self._store_all(list(read(body)), tell, key, digest)
             content.seek(0)
         if len(self._large.waiting) >= LARGE_WAITING:
             content.close()
@@ -173,7 +177,7 @@ class Intake:
         await self._large.acquire()
         try:
             batch, digest = await self._judge_slowly(content, read, key is not None)
-            return await self._store_all(batch, verbose, key, digest)
+            return await self._store_all(batch, tell, key, digest)
         finally:
             content.close()
             self._large.release()
@@ -197,18 +201,15 @@ class Intake:
         return number
 
     async def _store_all(
-        self, batch: Batch, verbose: bool, key: once.Key | None, digest: bytes
+        self, batch: Batch, tell: Tell, key: once.Key | None, digest: bytes
     ) -> Answer:
         if self._control.draining():  # it may have begun while a large request was read
             return DRAINING
 
-        def tell(verdicts: Sequence[Enqueued]) -> Answer:
-            return told(batch, verdicts, verbose)
-
         messages = [one for one in batch if isinstance(one, NewMessage)]
         stored: list[Enqueued] = []
         if messages or key:
-            promise = key.once(digest, tell) if key else None
+            promise = key.once(digest, partial(tell, batch)) if key else None
             try:
                 stored = await self._store.enqueue(
                     messages, self._clock.now(), STORE_SECONDS, promise
@@ -221,7 +222,7 @@ class Intake:
                 _log.error("a submission is stored in part: {problem}", problem=str(problem))
                 return PARTLY
         self._count(all_verdicts(batch, stored))
-        return tell(stored)
+        return tell(batch, stored)
 
     def _count(self, verdicts: Sequence[Enqueued]) -> None:
         for verdict, count in Counter([one.verdict for one in verdicts]).items():

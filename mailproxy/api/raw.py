@@ -17,8 +17,8 @@ from mailproxy.api.call import Call, Need, Route
 from mailproxy.api.doc import Doc, Param
 from mailproxy.api.elements import Judge
 from mailproxy.api.messages import Intake
-from mailproxy.api.shapes_messages import VERBOSE, Added, AllRejected
-from mailproxy.api.verdicts import Refusal
+from mailproxy.api.shapes_messages import AddedOne
+from mailproxy.api.verdicts import Refusal, told_one
 from mailproxy.api.wire import Element, Rejected
 from mailproxy.model import NewMessage
 
@@ -30,7 +30,7 @@ _DOC = Doc(
     "CRLF, with the id's field in front and a Date and Message-ID where it has none; Bcc is cut.",
     takes=bytes,
     takes_type="message/rfc822",
-    gives=Added,
+    gives=AddedOne,
     query=(
         Param("id", Annotated[str, Meta(max_length=255)], "As in add-messages.", required=True),
         Param("from", str, "The envelope sender; `<>` for none.", required=True),
@@ -40,10 +40,9 @@ _DOC = Doc(
         Param("batch_code", Annotated[str, Meta(max_length=64)], "The campaign."),
         Param("deferred_ts", int, "Not before this Unix time."),
         Param("test", bool, "Take it and report it, but do not send it."),
-        VERBOSE,
     ),
     headers=(once.HEADER,),
-    refuses={400: AllRejected, 409: None, 500: None},
+    refuses={400: None, 409: None, 500: None},
 )
 
 
@@ -63,7 +62,7 @@ class RawIntake:
         def read(body: bytes) -> Iterator[NewMessage | Refusal]:
             yield _judged(judge, element, body)
 
-        return await self._intake.take(call, read, once.key_of(call, query=True))
+        return await self._intake.take(call, read, once.key_of(call, query=True), told_one)
 
 
 def _envelope(call: Call) -> Element:

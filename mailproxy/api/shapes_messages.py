@@ -53,6 +53,15 @@ class Added(Struct, kw_only=True):
     ] = UNSET
 
 
+class AddedOne(Struct, kw_only=True):
+    """The message is on disk."""
+
+    ok: Yes = True
+    queued: int = 1
+    state: Verdict
+    reason: str | UnsetType = UNSET
+
+
 class RejectedDetail(Struct, kw_only=True):
     """The refusal again, as older clients read it."""
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import attrs
 from msgspec import UNSET, UnsetType
 
-from mailproxy.api.answers import Answer, answer
+from mailproxy.api.answers import Answer, answer, error
 from mailproxy.api.shapes_messages import (
     Added,
     AddedItem,
+    AddedOne,
     AllRejected,
     RejectedDetail,
     Rejection,
@@ -59,6 +60,14 @@ def told(batch: Batch, stored: Sequence[Enqueued], verbose: bool) -> Answer:
             AllRejected(error=ALL_REJECTED, rejected=rejected, detail=detail, items=items), 400
         )
     return answer(Added(queued=len(verdicts) - len(rejected), rejected=rejected, items=items))
+
+
+def told_one(batch: Batch, stored: Sequence[Enqueued]) -> Answer:
+    """The answer to a request that hands in one message, and no list."""
+    (verdict,) = all_verdicts(batch, stored)
+    if verdict.verdict is Verdict.REJECTED:
+        return error(400, verdict.reason)
+    return answer(AddedOne(state=verdict.verdict, reason=verdict.reason or UNSET))
 
 
 def all_verdicts(batch: Batch, stored: Sequence[Enqueued]) -> list[Enqueued]:

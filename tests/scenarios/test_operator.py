@@ -63,7 +63,7 @@ class OperatorTests(SynchronousTestCase):
         dated = RAW.replace(b"MIME-Version", b"Bcc: b@example.test\r\nMIME-Version")
 
         self.service.call("POST", "/commands/suspend")
-        self.assertEqual({"ok": True, "queued": 1, "rejected": []}, self.raw("m1", dated).body)
+        self.assertEqual({"ok": True, "queued": 1, "state": "queued"}, self.raw("m1", dated).body)
         shown = self.service.call("GET", "/v1/messages/m1?body=true").body
         self.service.call("POST", "/commands/activate")
         self.wait_state("m1", "sent")
