@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.peers.genropy.framework import root
 from tests.peers.genropy.site import Site
 from tests.scenarios.processes import TOKEN, Service, SinkProcess, wait_until
+from tests.scratch import scratch
 
 #: Messages the site submits in one sync call.
 BATCH = 50
@@ -22,7 +21,7 @@ class GenropyCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         root()
-        self.directory = Path(tempfile.mkdtemp(prefix="mailproxy-genropy-"))
+        self.directory = scratch(self)
         self.sink = SinkProcess(self.directory, "--keep", "5000").start()
         self.addCleanup(self.sink.end)
         self.service = Service(

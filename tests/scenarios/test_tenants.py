@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,6 +17,7 @@ from tests.scenarios.processes import (
     message,
     wait_until,
 )
+from tests.scratch import scratch
 
 #: Seconds within which a tenant is told of its mail's end, whatever the others' endpoints do.
 PROMPT = 1.0
@@ -85,7 +84,7 @@ class Seed(Application):
 
 class TenantsCase(SynchronousTestCase):
     def setUp(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="mailproxy-tenants-"))
+        self.directory = scratch(self)
         self.service = Service(self.directory, GMP_RETRY_DELAYS="0.3")
 
     def start(self) -> None:
