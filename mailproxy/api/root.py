@@ -112,7 +112,7 @@ class Api:
                 options.retention,
             ),
             *Accounts(store, clock, metrics).routes(),
-            *Status(store, control, clock, metrics, in_thread).routes(),
+            *Status(store, control, clock, metrics, in_thread, book).routes(),
             *Tenants(store, control, clock, book, metrics, options.sync_interval).routes(),
             *Keys(store, clock, book).routes(),
             *Instance(store, clock).routes(),

@@ -15,6 +15,7 @@ from mailproxy.api.answers import Answer, error, ok
 from mailproxy.api.call import Call, Need, Route
 from mailproxy.api.doc import Doc
 from mailproxy.api.shapes import Alive, NotReady, ServiceStatus
+from mailproxy.book import TenantBook
 from mailproxy.errors import StoreError
 from mailproxy.interfaces import IClock, IControl, InThread, IStore
 from mailproxy.metrics import Metrics
@@ -38,8 +39,10 @@ class Status:
         clock: IClock,
         metrics: Metrics,
         in_thread: InThread,
+        book: TenantBook,
     ) -> None:
         self._store = store
+        self._book = book
         self._control = control
         self._clock = clock
         self._metrics = metrics
@@ -83,6 +86,8 @@ class Status:
             problem = "shutting down"
         elif not self._store.healthy():
             problem = "the store does not take writes"
+        elif not self._book.loaded:
+            problem = "the tenants are not known yet"
         return ok(status="ok") if problem is None else error(503, problem, status="error")
 
     async def metrics(self, call: Call) -> Answer:

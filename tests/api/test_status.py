@@ -59,6 +59,13 @@ class StatusTests(SynchronousTestCase):
         door.put_account()
         self.assertEqual(200, door.call("GET", "/readyz", token=None).status)
 
+    def test_tenants_unknown(self) -> None:
+        """A service that cannot judge the keys of tenants is not ready."""
+        door = Door()
+        door.book.loaded = False
+        self.assertEqual(503, door.call("GET", "/readyz", token=None).status)
+        self.assertEqual(200, door.call("GET", "/livez", token=None).status)
+
     def test_draining(self) -> None:
         """A service that stops is alive, but no longer ready."""
         door = Door()

@@ -162,7 +162,7 @@ class Service(Process):
         if not self.alive:
             raise AssertionError(f"the service ended: {self.output()[-4000:]}")
         try:
-            return http("GET", f"{self.url}/health", timeout=5.0).status == 200
+            return http("GET", f"{self.url}/readyz", timeout=5.0).status == 200
         except OSError:
             return False
 
