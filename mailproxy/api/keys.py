@@ -41,6 +41,7 @@ class KeyMaker:
 
         :param replace: end all others.
         :param limits: fields of :class:`ApiKey`.
+        :raises Refused: 404, the tenant has gone since it was looked for.
         :raises StoreError: there is none.
         """
         tries = TRIES
@@ -54,6 +55,8 @@ class KeyMaker:
                 tries -= 1
                 if not tries:
                     raise
+            except ValueError:
+                raise refused(404, "tenant not found") from None
 
 
 class Keys:

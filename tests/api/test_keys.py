@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailproxy.api.answers import Refused
 from mailproxy.api.keys import TRIES, KeyMaker
 from mailproxy.errors import StoreUnavailable
 from mailproxy.tenancy import ApiKey, TooManyKeys
@@ -34,6 +36,15 @@ class KeyCase(SynchronousTestCase):
         keys = self.door.call("GET", KEYS).json["keys"]
         assert isinstance(keys, list)
         return keys
+
+
+class GoneTests(SynchronousTestCase):
+    def test_gone_meanwhile(self) -> None:
+        """No key is made for a tenant that was deleted since it was looked for: 404."""
+        clock = FakeClock()
+        maker = KeyMaker(FakeStore(clock), clock)
+        refusal = self.failureResultOf(Deferred.fromCoroutine(maker.make("gone")), Refused)
+        self.assertEqual(404, refusal.value.answer.status)
 
 
 class RotateTests(KeyCase):
