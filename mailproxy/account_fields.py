@@ -39,6 +39,9 @@ _PLAIN_AUTH = frozenset(("", "password", "plain", "login"))
 
 Reader = Callable[[Any], Any]
 
+#: The most accounts in ``fallback`` and in ``weights``, and the largest weight.
+MOST_ROUTES, MOST_WEIGHT = 100, 1000
+
 
 class Wrong(MailProxyError):
     """A field's value is not acceptable."""
@@ -162,14 +165,32 @@ def certificates(value: Any) -> str:
     return value
 
 
-def names(value: Any) -> str | list[str]:
-    """A short text or a list of them."""
-    read = text(1, 1000)
-    if isinstance(value, list):
-        if len(value) > 100:
-            raise Wrong("expected at most 100 values")
-        return [read(item) for item in value]
-    return str(read(value))
+def names(value: Any) -> list[str]:
+    """Ids of accounts: a list, or separated by commas."""
+    items = _listed(value) if isinstance(value, str) else value
+    if not isinstance(items, list) or len(items) > MOST_ROUTES:
+        raise Wrong(f"expected a list of at most {MOST_ROUTES} account ids")
+    return list(dict.fromkeys(map(text(1, 255), items)))
+
+
+def _listed(value: str) -> list[str]:
+    return [item.strip() for item in value.split(",")]
+
+
+def weights(value: Any) -> dict[str, int]:
+    """What each account counts: an object, or ``id=weight`` separated by commas."""
+    if isinstance(value, str):
+        pairs = [item.rpartition("=") for item in _listed(value)]
+        if not all(equals for _, equals, _ in pairs):
+            raise Wrong("expected account=weight, separated by commas")
+        value = {name.strip(): weight for name, _, weight in pairs}
+    if not isinstance(value, dict) or len(value) > MOST_ROUTES:
+        raise Wrong(f"expected an object of at most {MOST_ROUTES} account ids")
+    read_id, read_weight = text(1, 255), whole(0, MOST_WEIGHT)
+    found = {read_id(name): read_weight(weight) for name, weight in value.items()}
+    if found and not any(found.values()):
+        raise Wrong("expected at least one weight that is not 0")
+    return found
 
 
 def behavior(value: Any) -> str:
@@ -223,13 +244,15 @@ FIELDS: Mapping[str, Reader] = {
     "pin": pin,
 }
 
+#: Fields that are in force and kept among the account's options; see :mod:`mailproxy.routes`.
+ROUTING: Mapping[str, Reader] = {"fallback": names, "weights": weights}
+
 #: Fields that are checked, kept and shown, but not in force yet.
 NOT_ENFORCED: Mapping[str, Reader] = {
     "limit_per_minute": limit,
     "limit_per_hour": limit,
     "limit_per_day": limit,
     "limit_behavior": behavior,
-    "fallback": names,
     "auth": auth,
 }
 
@@ -249,7 +272,7 @@ def read_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     problems: dict[str, str] = {}
     missing = frozenset(name for name in _REQUIRED if body.get(name) is None)
-    for name, reader in (*FIELDS.items(), *NOT_ENFORCED.items()):
+    for name, reader in (*FIELDS.items(), *ROUTING.items(), *NOT_ENFORCED.items()):
         value = body.get(name)
         if name in missing:
             problems[name] = "required"
@@ -272,7 +295,7 @@ def specify(tenant_id: str, fields: Mapping[str, Any], *, declared: bool = False
     mode, port = tls(fields)
     values = {name: value for name, value in fields.items() if name in _AS_READ}
     user = fields.get("user") or None
-    options = {name: fields[name] for name in NOT_ENFORCED if name in fields}
+    options = {name: fields[name] for name in (*ROUTING, *NOT_ENFORCED) if name in fields}
     values |= {
         "tenant_id": tenant_id,
         "port": port,

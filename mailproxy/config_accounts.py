@@ -16,7 +16,14 @@ from typing import Any
 import attrs
 import msgspec
 
-from mailproxy.account_fields import FIELDS, NOT_ENFORCED, WrongFields, read_fields, specify
+from mailproxy.account_fields import (
+    FIELDS,
+    NOT_ENFORCED,
+    ROUTING,
+    WrongFields,
+    read_fields,
+    specify,
+)
 from mailproxy.config_sources import (
     Ini,
     account_of,
@@ -34,7 +41,7 @@ _VARIABLE = "GMP_ACCOUNTS_FILE"
 #: Fields that only a declaration has.
 _OWN = ("tenant", "password_env", "password_file", "ca_pem_file")
 
-_KNOWN = frozenset((*FIELDS, *NOT_ENFORCED, *_OWN)) - {"password", "tenant_id"}
+_KNOWN = frozenset((*FIELDS, *ROUTING, *NOT_ENFORCED, *_OWN)) - {"password", "tenant_id"}
 
 
 @attrs.frozen

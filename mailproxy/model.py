@@ -155,7 +155,7 @@ class Account:
 
     :param pk: never reused; a deleted and re-created account has another.
     :param version: grows with every change.
-    :param options: the client's fields that are stored but not in force (``limit_*``, ...).
+    :param options: JSON object of the client's fields that have no column of their own.
     :param parked_reason: why no session is opened ("" = not parked).
     :param probe_at: when a parked account is next tried.
     :param declared: whether the configuration declares it: then nobody else may change it.

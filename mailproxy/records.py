@@ -25,7 +25,7 @@ class AccountSpec:
     An account as a client declares it, checked.
 
     :param password: None keeps the stored one where host and user are unchanged.
-    :param options: JSON object of the fields that are stored but not in force.
+    :param options: JSON object of the fields that have no column of their own.
     :param declared: whether the configuration says so: then nobody else may change it.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from mailproxy.api import shapes_accounts
-from mailproxy.api.account_fields import NOT_ENFORCED, read_fields, specify
+from mailproxy.api.account_fields import NOT_ENFORCED, ROUTING, read_fields, specify
 from mailproxy.api.answers import (
     OTHER_TENANT,
     Answer,
@@ -25,7 +25,8 @@ from mailproxy.api.times import iso
 from mailproxy.interfaces import IAccounts, IClock
 from mailproxy.metrics import Metrics
 from mailproxy.model import DEFAULT_TENANT, Account
-from mailproxy.records import PasswordRequired
+from mailproxy.records import AccountSpec, PasswordRequired
+from mailproxy.routes import read_routes
 from mailproxy.tenancy import Declared
 
 #: Said of an account that only the configuration may change.
@@ -71,7 +72,20 @@ class Accounts:
         except Declared:
             raise Refused(DECLARED) from None
         self._metrics.know(tenant_id, spec.id)
-        return ok(**_remarks(body, fields))
+        remarks = _remarks(body, fields)
+        if any(fields.get(name) for name in ROUTING):
+            await self._look_for_routes(spec, remarks)
+        return ok(**remarks)
+
+    async def _look_for_routes(self, spec: AccountSpec, remarks: dict[str, Any]) -> None:
+        """Accounts may be declared in any order; but somebody should know of a slip of the pen."""
+        known = {each.id for each in await self._store.accounts(spec.tenant_id)}
+        routes = read_routes(spec.id, msgspec.json.decode(spec.options))
+        missing = {name for name in routes.others if name not in known}
+        for field, names in (("fallback", routes.fallback), ("weights", routes.weights)):
+            if not missing.isdisjoint(names):
+                warning = f"{field}: names an account that is not there (yet); it is passed over"
+                remarks.setdefault("warnings", []).append(warning)
 
     async def list(self, call: Call) -> Answer:
         accounts = await self._store.accounts(call.scope())
@@ -95,7 +109,7 @@ class Accounts:
 def _remarks(body: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """What the client should know of a declaration that was taken."""
     remarks: dict[str, Any] = {}
-    idle = [name for name in NOT_ENFORCED if name in fields]
+    idle = [name for name in (*ROUTING, *NOT_ENFORCED) if name in fields]
     if idle:
         remarks["not_enforced"] = idle
     behavior = body.get("limit_behavior")
@@ -126,6 +140,8 @@ def _shown(account: Account) -> dict[str, Any]:
         "retry_delays": account.retry_delays,
         "max_age_seconds": account.max_age_seconds,
         "ca_pem": account.ca_pem,
+        "fallback": list(read_routes(account.id, options).fallback) or None,
+        "weights": options.get("weights") or None,
         **{name: options.get(name) for name in NOT_ENFORCED},
         "parked_reason": account.parked_reason or None,
         "declared": account.declared,

@@ -8,7 +8,7 @@ account, suppression, the same id again - is looked up, and nothing is stored or
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 import msgspec
@@ -28,6 +28,7 @@ from mailproxy.compose import compose
 from mailproxy.interfaces import IClock, InThread, IStore
 from mailproxy.model import Account, NewMessage
 from mailproxy.records import MessageRecord
+from mailproxy.routes import routes_of
 from mailproxy.states import MessageState, RecipientState, Verdict
 from mailproxy.tenancy import Tenant
 
@@ -110,9 +111,11 @@ class Explain:
         store, tenant_id = self._store, message.tenant_id
         tenant = self._book.tenant(tenant_id)
         addresses = [recipient.address for recipient in message.recipients]
+        accounts = await store.accounts(tenant_id)
         return _Known(
             tenant=tenant,
-            account=route(await store.accounts(tenant_id), message.account_id),
+            account=route(accounts, message.account_id),
+            accounts={each.id: each for each in accounts},
             suppressed={each.address for each in await store.suppressed(tenant_id, addresses)},
             paused={each.domain for each in await store.destinations(tenant_id)},
             stored=await store.message(tenant_id, message.id),
@@ -139,6 +142,7 @@ class Explain:
                 ],
             ),
             account=None if known.account is None else _account(known.account),
+            routes=known.routes(message.id),
             limits=self._limits(known),
             size=message.size,
             priority=message.priority,
@@ -173,6 +177,7 @@ class _Known:
 
     tenant: Tenant | None
     account: Account | None
+    accounts: Mapping[str, Account]
     suppressed: set[str]
     paused: set[str]
     stored: MessageRecord | None
@@ -184,6 +189,17 @@ class _Known:
         if not self.tenant.active:
             return "tenant inactive"
         return "" if self.account is not None else "account not found"
+
+    def routes(self, message_id: str) -> list[shapes.ExplainedRoute]:
+        """The accounts that would be tried, in order, as far as they are there."""
+        if self.account is None:
+            return []
+        order = routes_of(self.account).order(message_id)
+        there = [self.accounts[name] for name in order if name in self.accounts]
+        return [
+            shapes.ExplainedRoute(id=each.id, parked_reason=each.parked_reason or None)
+            for each in there
+        ]
 
 
 def route(accounts: Sequence[Account], account_id: str | None) -> Account | None:

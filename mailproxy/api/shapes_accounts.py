@@ -62,7 +62,14 @@ class AccountFields(Struct, kw_only=True):
         Switch | None, Meta(description="For messages that name no account; default false.")
     ] = None
     auth: Any = None
-    fallback: list[str] | str | None = None
+    fallback: Annotated[
+        list[str] | str | None,
+        Meta(description="Accounts of the tenant that step in, in order, where this one cannot."),
+    ] = None
+    weights: Annotated[
+        dict[str, Number] | str | None,
+        Meta(description="Accounts that share this one's mail, and what each of them counts."),
+    ] = None
     pin: Annotated[
         list[str] | str | None, Meta(description="Not supported: anything is refused.")
     ] = None
@@ -103,7 +110,8 @@ class Account(Struct, kw_only=True):
     limit_per_hour: int | None
     limit_per_day: int | None
     limit_behavior: str | None
-    fallback: list[str] | str | None
+    fallback: list[str] | None
+    weights: dict[str, int] | None
     auth: str | None
     parked_reason: Annotated[str | None, Meta(description="Why it does not work, if so.")]
     declared: Annotated[

@@ -29,13 +29,20 @@ class ExplainedEnvelope(Struct, kw_only=True):
 
 
 class ExplainedAccount(Struct, kw_only=True):
-    """The account it would go through."""
+    """The account it belongs to."""
 
     id: str
     host: str
     port: int
     tls_mode: TlsMode
     login: Annotated[bool, Meta(description="Whether it logs in.")]
+    parked_reason: Annotated[str | None, Meta(description="Why nothing is sent through it now.")]
+
+
+class ExplainedRoute(Struct, kw_only=True):
+    """An account that may carry it."""
+
+    id: str
     parked_reason: Annotated[str | None, Meta(description="Why nothing is sent through it now.")]
 
 
@@ -70,6 +77,10 @@ class Explanation(Struct, kw_only=True):
     tenant_id: str | None = None
     envelope: ExplainedEnvelope | None = None
     account: ExplainedAccount | None = None
+    routes: Annotated[
+        list[ExplainedRoute],
+        Meta(description="The accounts to try, by `weights` and `fallback`; the best first."),
+    ] = []
     limits: Limits
     size: Annotated[int | None, Meta(description="Bytes on the wire.")] = None
     priority: int | None = None

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.api.account_fields import FIELDS, NOT_ENFORCED, tls
+from mailproxy.api.account_fields import FIELDS, NOT_ENFORCED, ROUTING, tls
 from mailproxy.errors import StoreUnavailable
 from mailproxy.model import Account
 from mailproxy.records import AccountSpec
@@ -61,7 +61,8 @@ class AccountTests(SynchronousTestCase):
         return account
 
     def shown(self) -> dict[str, Any]:
-        (shown,) = self.door.call("GET", "/accounts").json["accounts"]
+        accounts = self.door.call("GET", "/accounts").json["accounts"]
+        (shown,) = [each for each in accounts if each["id"] == "smtp-main"]
         assert isinstance(shown, dict)
         return shown
 
@@ -131,7 +132,7 @@ class PutTests(AccountTests):
 
     def test_nulls(self) -> None:
         """A field that is null says the same as one that is not there."""
-        nulls = {name: None for name in (*FIELDS, *NOT_ENFORCED) if name not in ACCOUNT}
+        nulls = {name: None for name in (*FIELDS, *ROUTING, *NOT_ENFORCED) if name not in ACCOUNT}
         reply = self.door.put_account(**nulls)
         self.assertEqual({"ok": True}, reply.json)
 
@@ -142,16 +143,52 @@ class PutTests(AccountTests):
             limit_per_hour=0,
             limit_per_day=-5,
             limit_behavior="reject",
-            fallback="other",
             auth={"method": "xoauth2", "client_secret": CANARY},
         )
-        names = ["limit_per_minute", "limit_behavior", "fallback", "auth"]
+        names = ["limit_per_minute", "limit_behavior", "auth"]
         self.assertEqual({"ok": True, "not_enforced": names}, reply.json)
         shown = self.shown()
         self.assertEqual(
             (10, None, None), tuple(shown[f"limit_per_{u}"] for u in ("minute", "hour", "day"))
         )
-        self.assertEqual(("reject", "other", "xoauth2"), _three(shown))
+        self.assertEqual(("reject", "xoauth2"), (shown["limit_behavior"], shown["auth"]))
+
+    def test_routes(self) -> None:
+        """The accounts that may step in or share are kept in order, each once, and shown."""
+        for name in ("b", "c"):
+            self.door.put_account(id=name)
+        for names, shown in (
+            ("b", ["b"]),
+            ("b, c,b", ["b", "c"]),
+            (["c", "b", "c"], ["c", "b"]),
+            (["smtp-main", "b"], ["b"]),
+            ([], None),
+        ):
+            reply = self.door.put_account(fallback=names)
+            self.assertNotIn("warnings", reply.json, names)
+            self.assertEqual(shown, self.shown()["fallback"])
+        for weights, shares in (
+            ({"b": "3", "c": 0}, {"b": 3, "c": 0}),
+            ("b = 3, smtp-main=1", {"b": 3, "smtp-main": 1}),
+            ({}, None),
+        ):
+            reply = self.door.put_account(weights=weights)
+            self.assertNotIn("warnings", reply.json, weights)
+            self.assertEqual(shares, self.shown()["weights"])
+
+    def test_routes_to_nowhere(self) -> None:
+        """An account that is not there, or another tenant's, is taken with a warning."""
+        self.door.add_key("other", "k" * 64)
+        self.door.call("POST", "/account?tenant_id=other", {"id": CANARY, "host": "a.example"})
+        for fields in ({"fallback": [CANARY]}, {"weights": {CANARY: 1}}):
+            reply = self.door.put_account(**fields)
+            (field,) = fields
+            self.assertEqual(
+                [f"{field}: names an account that is not there (yet); it is passed over"],
+                reply.json["warnings"],
+            )
+        self.door.put_account(id=CANARY)
+        self.assertNotIn("warnings", self.door.put_account(fallback=[CANARY]).json)
 
     def test_secrets_of_other_logins_are_not_kept(self) -> None:
         """Of a login method that is not in force no secret is stored in the open."""
@@ -245,7 +282,26 @@ class PutTests(AccountTests):
             ],
             "limit_per_minute": [x, 1.5, True, [], 10**13],
             "limit_behavior": [5, []],
-            "fallback": [5, [5], {}, "", "a" * 1001, ["a"] * 101],
+            "fallback": [5, [5], {}, "", "a,,b", "a" * 256, [str(n) for n in range(101)], [""]],
+            "weights": [
+                5,
+                ["a"],
+                x,
+                "",
+                f"{x}=",
+                "=1",
+                "a=1,",
+                f"a={x}",
+                {"a": -1},
+                {"a": 1001},
+                {"a": 1.5},
+                {"a": None},
+                {"a": True},
+                {"": 1},
+                {f"{x}\n": 1},
+                {"a": 0},
+                {str(n): 1 for n in range(101)},
+            ],
             "auth": [5, [x], {"method": 5}, {"method": f"{x}\n"}],
             "pin": ["sha256//abc", ["sha256//abc"], 5],
             "tenant_id": ["", 5, f"{x}\n"],
@@ -317,7 +373,7 @@ class PutTests(AccountTests):
 
     @given(
         st.dictionaries(
-            st.sampled_from([*FIELDS, *NOT_ENFORCED, "other"]),
+            st.sampled_from([*FIELDS, *ROUTING, *NOT_ENFORCED, "other"]),
             st.none()
             | st.booleans()
             | st.integers()
@@ -340,10 +396,6 @@ class PutTests(AccountTests):
 
 def _numbers(account: Account) -> tuple[Any, ...]:
     return account.timeout, account.ttl, account.max_sessions, account.batch_size
-
-
-def _three(shown: dict[str, Any]) -> tuple[Any, ...]:
-    return shown["limit_behavior"], shown["fallback"], shown["auth"]
 
 
 class TlsTests(SynchronousTestCase):
@@ -390,7 +442,7 @@ class ListTests(AccountTests):
 
         self.assertNotIn(CANARY.encode(), reply.body)
         (shown,) = reply.json["accounts"]
-        named = set(FIELDS) | set(NOT_ENFORCED)
+        named = set(FIELDS) | set(ROUTING) | set(NOT_ENFORCED)
         self.assertEqual(named - {"password", "pin"}, named & set(shown))
         self.assertIs(False, shown["declared"])
         self.assertEqual("2025-06-15T15:06:40+00:00", shown["created_at"])
@@ -401,7 +453,13 @@ class ListTests(AccountTests):
         """What the list shows can be posted again, and changes nothing but the time."""
         pem, _ = certificate()
         self.put(
-            user="u", password="p", limit_per_hour=5, fallback=["x"], ca_pem=pem, retry_delays=[60]
+            user="u",
+            password="p",
+            limit_per_hour=5,
+            fallback=["x"],
+            weights={"x": 2, "y": 0},
+            ca_pem=pem,
+            retry_delays=[60],
         )
         before = self.shown()
         reply = self.door.call("POST", "/account", msgspec.json.encode(before))

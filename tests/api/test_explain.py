@@ -196,6 +196,32 @@ class ExplanationTests(ExplainCase):
         )
         self.assertNotIn("canary", str(answer))
 
+    def test_routes(self) -> None:
+        """The accounts that may carry it are told in the order in which they are tried."""
+        self.assertEqual([{"id": "smtp-main", "parked_reason": None}], self.told()["routes"])
+        for name in ("b", "c"):
+            self.door.put_account(id=name)
+        self.door.put_account(fallback=["c", "missing", "b"], is_default=True)
+        store = self.door.store
+        (b,) = [each for each in result(store.accounts("default")) if each.id == "b"]
+        result(store.park_account(b.pk, b.version, "auth: 535 no", EPOCH + 60, EPOCH))
+        self.assertEqual(
+            [
+                {"id": "smtp-main", "parked_reason": None},
+                {"id": "c", "parked_reason": None},
+                {"id": "b", "parked_reason": "auth: 535 no"},
+            ],
+            self.told()["routes"],
+        )
+        self.assertEqual([], self.told(account_id="nobody")["routes"])
+
+    def test_shares(self) -> None:
+        """Where accounts share the mail, each id has its own first account."""
+        self.door.put_account(id="b")
+        self.door.put_account(weights={"smtp-main": 1, "b": 1}, is_default=True)
+        routes = [[r["id"] for r in self.told(id=f"m{n}")["routes"]] for n in range(40)]
+        self.assertEqual({("smtp-main", "b"), ("b", "smtp-main")}, set(map(tuple, routes)))
+
     def test_limits(self) -> None:
         """The limits are those of service, account and tenant."""
         self.door.put_account(limit_per_minute=5, limit_per_day="100")
