@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import Attribute, Interface
 
 from mailproxy.errors import AttachmentFault
+from mailproxy.interfaces_accounts import IAccounts as IAccounts
 from mailproxy.interfaces_reports import IReports as IReports
 from mailproxy.interfaces_reports import IStatus as IStatus
 from mailproxy.interfaces_tenants import IEventLog, ILargeFiles, IRemoval, ITenants
@@ -30,7 +31,6 @@ from mailproxy.model import (
     Stored,
 )
 from mailproxy.records import (
-    AccountSpec,
     ReportItem,
     Suspension,
 )
@@ -93,45 +93,6 @@ class IStoreObserver(Interface):
 
     def reportable(tenant_ids: Iterable[str]) -> None:
         """Events of these tenants wait to be reported."""
-
-
-class IAccounts(Interface):
-    """Upstream accounts. Secrets are sealed before they are written."""
-
-    async def put_account(spec: AccountSpec, now: float) -> Account:
-        """
-        Create or change the account (``spec.tenant_id``, ``spec.id``).
-
-        A change raises its version, un-parks it and wakes the dispatcher. With a password of
-        None the stored one is kept if host and user are unchanged.
-
-        :raises mailproxy.records.PasswordRequired: there is a user, no password was given, and
-            none can be kept.
-        :raises mailproxy.tenancy.Declared: by the configuration, and *spec* is not from there.
-        :raises StoreError: nothing was changed.
-        """
-
-    async def delete_account(tenant_id: str, account_id: str, now: float) -> bool:
-        """
-        Mark the account deleted; its open mail fails with ``account deleted`` soon after.
-
-        When the answer is there no further body of its mail is begun.
-
-        :return: whether there was such an account.
-        :raises mailproxy.tenancy.Declared: the configuration declares it.
-        """
-
-    async def accounts(tenant_id: str | None) -> list[Account]:
-        """All live accounts of a tenant (None: of all), with their passwords, by tenant and id."""
-
-    async def account(pk: int) -> Account | None:
-        """The live account *pk* with its password; None if it was deleted."""
-
-    async def park_account(pk: int, version: int, reason: str, probe_at: float, now: float) -> None:
-        """Stop claiming for the account until *probe_at*; without effect on a newer version."""
-
-    async def unpark_account(pk: int) -> None:
-        """The account works again."""
 
 
 class IIntake(Interface):
@@ -209,7 +170,13 @@ class IQueue(Interface):
         Done in transactions of at most 500 messages. :return: how many.
         """
 
-    async def begin(intents: Sequence[tuple[int, int]], account: str, now: float) -> list[bool]:
+    async def begin(
+        intents: Sequence[tuple[int, int]],
+        account: str,
+        now: float,
+        *,
+        through: tuple[int, int] | None = None,
+    ) -> list[bool]:
         """
         Store an intent for each (pk, token): the point of no return.
 
@@ -218,6 +185,8 @@ class IQueue(Interface):
         recipients was paused since. Fires **after the commit**.
 
         :param account: account id, for the attempt's row.
+        :param through: pk and version of the account that carries them, where that is not their
+            own: false for all if it was deleted, changed or closed since.
         :raises StoreError: no intent was stored.
         """
 

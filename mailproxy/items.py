@@ -40,6 +40,7 @@ class WireItem(msgspec.Struct, kw_only=True):
     message_id: str
     uncertain: bool | msgspec.UnsetType = msgspec.UNSET
     test: bool | msgspec.UnsetType = msgspec.UNSET
+    through: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def wire_item(item: ReportItem) -> WireItem:
@@ -72,6 +73,7 @@ def fields(item: ReportItem) -> dict[str, Any]:
         "message_id": item.message_id,
         "uncertain": item.uncertain or msgspec.UNSET,
         "test": item.test or msgspec.UNSET,
+        "through": item.through or msgspec.UNSET,
     }
 
 

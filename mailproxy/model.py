@@ -215,6 +215,8 @@ class Claimed:
         None, and ``IQueue.contents`` has it.
     :param account_version: the account's version when the message was claimed.
     :param fetches: attachment fetches of this generation that failed.
+    :param doubted_at: where an attempt ended uncertain: id of the account it went through, and
+        every attempt since; "" if none did.
     """
 
     pk: int
@@ -236,6 +238,7 @@ class Claimed:
     payload: bytes | None = attrs.field(default=None, repr=False)
     account_version: int = 0
     fetches: int = 0
+    doubted_at: str = ""
 
 
 @attrs.frozen
@@ -342,6 +345,8 @@ class Record:
     :param reason_key: what makes one deferral different from the next; the store reports a
         deferral only when this changed.
     :param fetched_in_vain: an attachment could not be fetched; no attempt was begun.
+    :param through: id of the account that carried the attempt, where that is not the message's
+        own; reports name it.
     """
 
     pk: int
@@ -358,6 +363,7 @@ class Record:
     data: bytes = b"{}"
     outcome: bytes | None = None
     fetched_in_vain: bool = False
+    through: str = ""
 
 
 def summarise(replies: Sequence[Reply | None]) -> str:

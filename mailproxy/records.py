@@ -137,6 +137,8 @@ class ReportItem:
 
     :param event_pks: every unreported event of the message up to this one; an ack covers them.
     :param test: whether it tells of a test, which was never sent.
+    :param through: id of the account that carried the attempt it tells of, where that is not
+        *account_id*; else "".
     """
 
     event_pks: tuple[int, ...]
@@ -156,6 +158,7 @@ class ReportItem:
     message_id: str
     recipients: tuple[RecipientReport, ...]
     test: bool = False
+    through: str = ""
 
 
 @attrs.frozen

@@ -75,6 +75,7 @@ from tests.contracts_tenants import (
     TenantsContract,
 )
 from tests.contracts_tenants_deleted import DeletedTenantContract
+from tests.contracts_through import ThroughContract
 from tests.contracts_uncertain import LateContract, UncertainContract
 
 #: Every part of the contract.
@@ -122,6 +123,7 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     RefusedContract,
     SuppressedContract,
     SuppressionListContract,
+    ThroughContract,
 )
 
 

@@ -230,7 +230,14 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles):
         return self.disk.live_account(pk)
 
     async def park_account(
-        self, pk: int, version: int, reason: str, probe_at: float, now: float
+        self,
+        pk: int,
+        version: int,
+        reason: str,
+        probe_at: float,
+        now: float,
+        *,
+        closed: bool = True,
     ) -> None:
         def work(change: Change) -> None:
             old = self.disk.live_account(pk)
@@ -238,8 +245,11 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles):
                 return
             since = old.parked_since if old.parked_reason else now
             self.disk.accounts[pk] = AccountRow(
-                attrs.evolve(old, parked_reason=reason, parked_since=since, probe_at=probe_at)
+                attrs.evolve(old, parked_reason=reason, parked_since=since, probe_at=probe_at),
+                closed=closed,
             )
+            if not closed:
+                change.due.add(pk)
 
         await self._write("park_account", now, work)
 
@@ -303,9 +313,14 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles):
         return await self._write("refetch", now, lambda c: queue.refetch(c, tenant_id))
 
     async def begin(
-        self, intents: Sequence[tuple[int, int]], account: str, now: float
+        self,
+        intents: Sequence[tuple[int, int]],
+        account: str,
+        now: float,
+        *,
+        through: tuple[int, int] | None = None,
     ) -> list[bool]:
-        return await self._write("begin", now, lambda c: queue.begin(c, intents, account))
+        return await self._write("begin", now, lambda c: queue.begin(c, intents, account, through))
 
     async def record(self, records: Sequence[Record]) -> list[bool]:
         return await self._write("record", self.clock.now(), lambda c: queue.record(c, records))

@@ -93,6 +93,7 @@ def _lease(change: Change, row: MessageRow) -> Claimed:
         payload=row.payload if small else None,
         account_version=account.version if account is not None else 0,
         fetches=row.fetches,
+        doubted_at=row.carriers[-1] if row.uncertain else "",
     )
 
 
@@ -118,8 +119,24 @@ def _held_by(change: Change, pk: int, token: int) -> MessageRow | None:
     return row
 
 
-def begin(change: Change, intents: Sequence[tuple[int, int]], account: str) -> list[bool]:
+def begin(
+    change: Change,
+    intents: Sequence[tuple[int, int]],
+    account: str,
+    through: tuple[int, int] | None = None,
+) -> list[bool]:
+    if through is not None and not _fit(change, *through):
+        return [False] * len(intents)
     return [_begin(change, pk, token, account) for pk, token in intents]
+
+
+def _fit(change: Change, pk: int, version: int) -> bool:
+    """Whether the account *pk* may carry the mail of others."""
+    account = change.disk.live_account(pk)
+    if account is None or account.version != version:
+        return False
+    closed = change.disk.accounts[pk].closed and bool(account.parked_reason)
+    return not closed or (account.probe_at or 0.0) <= change.now
 
 
 def _begin(change: Change, pk: int, token: int, account: str) -> bool:
@@ -132,6 +149,7 @@ def _begin(change: Change, pk: int, token: int, account: str) -> bool:
     row.attempts += 1
     row.open_attempt = row.attempts
     row.intent_token = token
+    row.carriers.append(account)
     data = {"attempt": row.attempts, "account": account}
     row.tell(change.names, EventKind.INTENT, change.now, data)
     return True
@@ -195,7 +213,9 @@ def _settle(
     deferred_ts = row.next_at
     if not item.attempt and isinstance(data, dict):
         deferred_ts = data.get("next_at") or row.next_at
+    row.through = item.through
     row.tell(change.names, kind, item.at, data, report, final, deferred_ts)
+    row.through = ""
     if report or final:
         change.reportable.add(row.tenant_id)
 

@@ -69,8 +69,11 @@ class Lease:
 
 @attrs.define
 class AccountRow:
+    """:param closed: whether its mail waits for its probe while it is parked."""
+
     value: Account
     deleted_at: float | None = None
+    closed: bool = True
 
 
 @attrs.define
@@ -80,6 +83,8 @@ class MessageRow:
     :param intent_token: of the lease under which the last intent was stored.
     :param accepted_by: addresses that some attempt of some generation reached.
     :param reason_key: of the last deferral that was reported.
+    :param carriers: ids of the accounts that its attempts went through, in order.
+    :param through: what the record that is being told of says of that.
     :param left_out: recipients that the last claim left out, their domain being paused.
     """
 
@@ -114,6 +119,8 @@ class MessageRow:
     finished_at: float | None = None
     test: bool = False
     fetches: int = 0
+    through: str = ""
+    carriers: list[str] = attrs.Factory(list)
     left_out: set[int] = attrs.Factory(set)
     accepted_by: set[str] = attrs.Factory(set)
     events: list[EventRow] = attrs.Factory(list)
@@ -177,6 +184,7 @@ class MessageRow:
             message_id=self.message_id,
             recipients=tuple(rcpt.report() for rcpt in self.recipients),
             test=self.test,
+            through=self.through,
         )
 
     def tell(
@@ -275,7 +283,8 @@ class Disk:
         account = self.live_account(row.account_pk)
         if account is None or row.hold or not row.open or row.open_attempt:
             return False
-        parked = bool(account.parked_reason) and (account.probe_at or 0.0) > now
+        closed = self.accounts[row.account_pk].closed
+        parked = closed and bool(account.parked_reason) and (account.probe_at or 0.0) > now
         return not parked and not self.is_stopped(row)
 
     def is_paused(self, row: MessageRow, n: int) -> bool:

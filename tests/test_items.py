@@ -61,6 +61,12 @@ class WireItemTests(SynchronousTestCase):
             self.assertNotIn(mark, plain)
             self.assertEqual({**plain, mark: True}, self.told(**{mark: True}))
 
+    def test_through(self) -> None:
+        """The account that carried a message is named beside its own, where it is another."""
+        self.assertNotIn("through", self.told())
+        told = self.told(through="backup")
+        self.assertEqual(("acct", "backup"), (told["account_id"], told["through"]))
+
     def test_damaged(self) -> None:
         """An instant that is none is an error, not a number."""
         for instant, error in ((float("inf"), OverflowError), (float("nan"), ValueError)):

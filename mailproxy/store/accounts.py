@@ -248,6 +248,7 @@ class Parking:
     reason: str
     probe_at: float
     now: float
+    closed: bool = True
 
 
 def park_account(tx: Transaction, call: Parking) -> None:
@@ -258,8 +259,13 @@ def park_account(tx: Transaction, call: Parking) -> None:
     if row["version"] > call.version:
         return
     since = call.now if row["parked_since"] is None else row["parked_since"]
-    tx.do(_PARK, call.reason, since, call.probe_at, call.probe_at, call.pk)
-    tx.do(sql.FLAG_ON, ACCOUNT_PARKED, call.pk)
+    until = call.probe_at if call.closed else None
+    tx.do(_PARK, call.reason, since, call.probe_at, until, call.pk)
+    if call.closed:
+        tx.do(sql.FLAG_ON, ACCOUNT_PARKED, call.pk)
+    elif row["blocked_until"] is not None:
+        tx.do(sql.FLAG_OFF, ~ACCOUNT_PARKED, call.pk)
+        tx.due.add(call.pk)
 
 
 def unpark_account(tx: Transaction, pk: int) -> None:

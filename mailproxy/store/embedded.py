@@ -216,9 +216,17 @@ class EmbeddedStore(
         return await self._read(read)
 
     async def park_account(
-        self, pk: int, version: int, reason: str, probe_at: float, now: float
+        self,
+        pk: int,
+        version: int,
+        reason: str,
+        probe_at: float,
+        now: float,
+        *,
+        closed: bool = True,
     ) -> None:
-        await self._write(accounts.PARK, accounts.Parking(pk, version, reason, probe_at, now))
+        call = accounts.Parking(pk, version, reason, probe_at, now, closed)
+        await self._write(accounts.PARK, call)
 
     async def unpark_account(self, pk: int) -> None:
         await self._write(accounts.UNPARK, pk)

@@ -62,9 +62,14 @@ class QueueFace(BodiesFace):
         return await fetching.refetch(self._read, self._write, tenant_id, now)
 
     async def begin(
-        self, intents: Sequence[tuple[int, int]], account: str, now: float
+        self,
+        intents: Sequence[tuple[int, int]],
+        account: str,
+        now: float,
+        *,
+        through: tuple[int, int] | None = None,
     ) -> list[bool]:
-        return await self._write(queue.BEGIN, queue.Intents(intents, account, now))
+        return await self._write(queue.BEGIN, queue.Intents(intents, account, now, through))
 
     async def record(self, records: Sequence[Record]) -> list[bool]:
         return await self._write(outcomes.RECORD, records)

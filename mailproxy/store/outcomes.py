@@ -218,13 +218,17 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
     if final and subject.test:
         told = wording.Told(test=True)
     elif final and state is not MessageState.SENT:
-        told = wording.Told(error=wording.error(reason, list(subject.recipients.values())))
+        error = wording.error(reason, list(subject.recipients.values()))
+        told = wording.Told(error=error, through=each.through)
+    elif final and each.through:
+        told = wording.Told(through=each.through)
     elif not final and each.report and each.reason_key != subject.report_key:
         subject.report_key = each.reason_key
         told = wording.Told(
             deferred_ts=each.next_at if each.attempt else wording.announced(each),
             deferred_reason=reason or None,
             uncertain=_any_uncertain(subject),
+            through=each.through,
         )
     changes.events.append(
         NewEvent(
@@ -243,7 +247,7 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
         if state is not MessageState.CANCELLED and not subject.test:
             sent = state is MessageState.SENT
             tx.ended(subject.tenant_id, subject.account_pk, sent=sent)
-    error = None if told is None or state is MessageState.CANCELLED else told.error
+    failure = None if told is None or state is MessageState.CANCELLED else told.error
     waits = state in (MessageState.QUEUED, MessageState.DEFERRED)
     # Without a next attempt only those are left whom a claim left out: another looks after them.
     next_at = each.at if waits and each.next_at is None else each.next_at
@@ -263,8 +267,8 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
             each.at if each.hold else None,
             each.at if final else None,
             each.at if state is MessageState.SENT else None,
-            each.at if error is not None else None,
-            error,
+            each.at if failure is not None else None,
+            failure,
             None if final else reason or None,
             subject.report_key,
             None,

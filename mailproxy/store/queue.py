@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
+import msgspec
 
 from mailproxy.model import Claimed, Recipient
 from mailproxy.states import EventKind, MessageState, Priority, RecipientState
@@ -43,6 +44,7 @@ class Intents:
     pairs: Sequence[tuple[int, int]]
     account: str
     now: float
+    through: tuple[int, int] | None = None
 
 
 def claim(tx: Transaction, call: Claim) -> list[Claimed]:
@@ -174,7 +176,20 @@ def lease(
     most = tx.options.inline_payload_bytes
     small = numbers(row[16] for row in rows if row[15] == 0 and row[13] <= most)
     payloads = {body: joined(head, text) for body, head, text in tx.all(sql.PAYLOADS_OF, small)}
-    return [_claimed(row, token, recipients, payloads, paused, version) for row in rows]
+    claimed = [_claimed(row, token, recipients, payloads, paused, version) for row in rows]
+    if any(each.uncertain for each in claimed):
+        return _with_doubts(tx, claimed)
+    return claimed
+
+
+def _with_doubts(tx: Transaction, claimed: Sequence[Claimed]) -> list[Claimed]:
+    """Say through which account went those of which nobody knows whether they were accepted."""
+    doubted = numbers(each.pk for each in claimed if each.uncertain)
+    accounts = dict(tx.all(sql.LAST_ACCOUNTS, doubted))
+    return [
+        attrs.evolve(each, doubted_at=accounts.get(each.pk, "")) if each.uncertain else each
+        for each in claimed
+    ]
 
 
 def _claimed(
@@ -211,6 +226,9 @@ def _claimed(
 def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
     """The point of no return, for all the calls that wait, in one fenced statement."""
     refused = destinations.refused(tx, (pk for call in calls for pk, _ in call.pairs))
+    for call in calls:
+        if call.through is not None and not _fit(tx, *call.through, call.now):
+            refused = refused.union(pk for pk, _ in call.pairs)
     pairs = ",".join(
         f"[{pk},{token}]" for call in calls for pk, token in call.pairs if pk not in refused
     )
@@ -229,12 +247,22 @@ def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
             pk, lane, generation, n, token = row
             attempts.append((pk, generation, n, token, tx.node_id, call.account, call.now))
             data = b'{"attempt":%d}' % n
+            if call.through is not None:
+                data = msgspec.json.encode({"attempt": n, "account": call.account})
             events.append(NewEvent(pk, generation, EventKind.INTENT, call.now, data=data))
             tx.moved(lane, _QUEUED if n == 1 else _DEFERRED, _IN_FLIGHT)
         answers.append(answer)
     tx.add(sql.ADD_ATTEMPT, attempts)
     tx.append(events)
     return answers
+
+
+def _fit(tx: Transaction, pk: int, version: int, now: float) -> bool:
+    """Whether the account *pk* may still carry the mail of others, as it was known."""
+    account = tx.one(sql.ACCOUNT_VERSION, pk)
+    return (
+        account is not None and account[0] == version and (account[1] is None or account[1] <= now)
+    )
 
 
 def release(tx: Transaction, leases: Sequence[tuple[int, int]]) -> None:

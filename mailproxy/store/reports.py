@@ -171,6 +171,7 @@ def _item(row: Any, waiting: Sequence[Any], said: tuple[RecipientReport, ...]) -
         message_id=message_id,
         recipients=said,
         test=told.test,
+        through=told.through,
     )
 
 

@@ -7,7 +7,7 @@ one JSON list, so that a group of messages costs a few steps of the database.
 
 from __future__ import annotations
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from mailproxy.store.compiling import (
@@ -228,6 +228,21 @@ BEGIN = compiled(
     .returning(m.pk, m.lane, m.generation, m.attempts, m.lease_token),
     "now",
     "pairs",
+)
+LAST_ACCOUNTS = compiled(
+    select(attempts.c.message_pk, attempts.c.account)
+    .select_from(
+        attempts.join(
+            messages,
+            and_(
+                m.pk == attempts.c.message_pk,
+                m.generation == attempts.c.generation,
+                m.attempts == attempts.c.n,
+            ),
+        )
+    )
+    .where(m.pk.in_(listed())),
+    "pks",
 )
 ADD_ATTEMPT = inserting(
     attempts, ("message_pk", "generation", "n", "token", "node", "account", "intent_at")

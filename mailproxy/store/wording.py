@@ -17,9 +17,10 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     What a report's item says beside the message's rows.
 
-    Of a message that was sent there is nothing to say; ``None`` stands for it.
+    Of a message that its own account sent there is nothing to say; ``None`` stands for it.
 
     :param test: it was a test, and counts as sent.
+    :param through: the account that carried the attempt, where that is another.
     """
 
     error: str | None = None
@@ -27,6 +28,7 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     deferred_reason: str | None = None
     uncertain: bool = False
     test: bool = False
+    through: str = ""
 
 
 class _Announced(msgspec.Struct):
