@@ -20,8 +20,10 @@ SOURCES := mailproxy twisted/plugins/mailproxy_plugin.py tests benchmarks docs/g
 run: venv
 	$(BIN)/mailproxy serve
 
+# Two processes of tests, which take from each other what is left. The scenarios start the service
+# more than a hundred times: where Python is told to keep no compiled files, it keeps them here.
 test: lint types
-	$(BIN)/python -m pytest tests
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal tests
 
 lint: venv
 	$(BIN)/ruff format --check $(SOURCES)

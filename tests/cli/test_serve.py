@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sqlite3
 import sys
 from contextlib import closing
@@ -17,6 +16,7 @@ from mailproxy.__main__ import group
 from mailproxy.cli.serve import twistd_arguments
 from mailproxy.config import VARIABLES
 from tests.cli.process import Running, clean_env
+from tests.scenarios.processes import free_port
 from tests.scratch import scratch
 
 
@@ -24,12 +24,6 @@ def invoke(*arguments: str, **env: str | None) -> Result:
     """Run a command in this process, with none of our variables but *env*."""
     none: dict[str, str | None] = {name: None for name in os.environ if name.startswith("GMP_")}
     return CliRunner().invoke(group(), arguments, env={**none, **env})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class ArgumentTests(SynchronousTestCase):

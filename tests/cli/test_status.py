@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailproxy.cli.status import ask, local_url
 from mailproxy.config import Settings
 from tests.cli.test_serve import invoke
+from tests.scenarios.processes import free_port
 
 
 class StatusCase(SynchronousTestCase):
@@ -76,9 +76,7 @@ class AskTests(StatusCase):
 
     def test_nobody(self) -> None:
         """Where nobody listens, that is said."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        url = f"http://127.0.0.1:{free_port()}"
 
         self.assertIn("refused", self.failure(url))
 

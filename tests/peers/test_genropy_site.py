@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 from typing import Any
 
 import requests
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.peers.genropy.site import ATTACHMENTS, SYNC, Site
+from tests.scenarios.processes import free_port
 from tests.scratch import scratch
 
 
 class SiteTests(SynchronousTestCase):
     def setUp(self) -> None:
-        with socket.socket() as nobody:
-            nobody.bind(("127.0.0.1", 0))
-            url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        url = f"http://127.0.0.1:{free_port()}"
         self.site = Site(scratch(self), url, "t0ken", 2).start()
         self.addCleanup(self.site.stop)
         self.client = self.site.getService("mailproxy")

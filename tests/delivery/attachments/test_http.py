@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import socket
 
 from mailproxy.credentials import seal_auth
 from mailproxy.delivery.attachments.source import Trouble
 from mailproxy.tenancy import ClientAuth, Tenant
 from tests.delivery.attachments.web import WebCase, answer, hang, raw, redirect, seal
 from tests.delivery.certificates import Authority
+from tests.scenarios.processes import free_port
 
 
 class FetchTests(WebCase):
@@ -119,18 +119,12 @@ class FetchTests(WebCase):
     async def test_refused(self) -> None:
         """Nobody there, and no such name: for now, and the whole place is out of reach."""
         self.serve()
-        url = f"http://127.0.0.1:{self.reactor_free_port()}/"
+        url = f"http://127.0.0.1:{free_port()}/"
         trouble = await self.trouble(url)
         self.assertEqual(("the server refuses connections on this port", True, True),
                          _told(trouble))  # fmt: skip
         trouble = await self.trouble("http://nowhere.example/")
         self.assertEqual(("the host's name was not found", True, True), _told(trouble))
-
-    def reactor_free_port(self) -> int:
-        """A port that nobody listens at."""
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            return int(one.getsockname()[1])
 
     async def test_second_address(self) -> None:
         """If one address of a name does not answer, the next one is tried."""
