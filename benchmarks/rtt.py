@@ -1,0 +1,129 @@
+"""
+How many messages a second go to an upstream that is 50 ms away.
+
+    python -m benchmarks.rtt [--messages 10000] [--round-trip 0.05] [--sessions 64] [--floor 1000]
+
+The queue is filled while sending is suspended. The clock runs from the activation until the last
+message is at Postfix's ``smtp-sink``, connecting included. The distance is made by a process of
+ours between the two (:mod:`benchmarks.delay`), and measured by NOOPs, before and beside the load.
+In the same run a plain client sends over as many connections that stay open, one command after the
+other (``smtplib``), for the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import smtplib
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from benchmarks.delay import DelayProxy, measure
+from benchmarks.latency import percentile
+from benchmarks.relay import BODY, PostfixSink, batches, post
+from tests.scenarios.processes import Service, account, wait_until
+
+#: Messages that each connection of the plain client sends.
+PLAIN = 30
+
+
+def service_rate(
+    directory: Path, count: int, sessions: int, port: int, sink: PostfixSink
+) -> tuple[float, list[float]]:
+    """
+    :param port: of the delay proxy before *sink*.
+    :return: messages a second, from the activation until the last arrival; and round trips
+        measured meanwhile.
+    """
+    service = Service(directory, GMP_LOG_LEVEL="WARNING", GMP_SCHEDULER_ACTIVE="0").start()
+    try:
+        made = service.call("POST", "/account", account(port, max_sessions=sessions))
+        if made.status != 200:
+            raise SystemExit(f"POST /account answered {made.status}: {made.raw!r}")
+        connection = http.client.HTTPConnection("127.0.0.1", service.port)
+        accepted = sum(post(connection, body)["queued"] for body in batches(count, 100))
+        if accepted != count:
+            raise SystemExit(f"{accepted} of {count} were accepted")
+        before = sink.count
+        trips: list[float] = []
+        probe = threading.Thread(target=lambda: trips.extend(measure(port, 60)))
+        start = time.perf_counter()
+        service.call("POST", "/commands/activate")
+        probe.start()
+        wait_until(lambda: sink.count >= before + count, 140.0, "the sink", step=0.005)
+        rate = count / (time.perf_counter() - start)
+        if sink.count != before + count:
+            raise SystemExit(f"the sink counted {sink.count - before}, not {count}")
+        probe.join()
+        return rate, trips
+    finally:
+        service.end()
+
+
+def plain_rate(port: int, sessions: int, each: int) -> float:
+    """Messages a second of a client that waits for every reply, on *sessions* open connections."""
+    clients = [smtplib.SMTP("127.0.0.1", port) for _ in range(sessions)]
+    data = f"From: shop@example.test\r\nSubject: Your order\r\n\r\n{BODY}"
+
+    def send(client: smtplib.SMTP, n: int) -> None:
+        client.ehlo("bench.example.test")
+        for m in range(each):
+            client.sendmail("shop@example.test", [f"customer{n}-{m}@example.test"], data)
+
+    threads = [
+        threading.Thread(target=send, args=(client, n), daemon=True)
+        for n, client in enumerate(clients)
+    ]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rate = sessions * each / (time.perf_counter() - start)
+    for client in clients:
+        client.close()
+    return rate
+
+
+def _shown(seconds: list[float]) -> str:
+    return (
+        f"p50 {percentile(seconds, 0.5) * 1000:.1f} ms, p99 {percentile(seconds, 0.99) * 1000:.1f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument("--round-trip", type=float, default=0.05)
+    parser.add_argument("--sessions", type=int, default=64)
+    parser.add_argument("--floor", type=float, default=1000.0)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mailproxy-bench-") as directory:
+        sink = PostfixSink(Path(directory))
+        proxy = DelayProxy(sink.port, given.round_trip)
+        try:
+            idle = measure(proxy.port, 40)
+            ours, beside = service_rate(
+                Path(directory), given.messages, given.sessions, proxy.port, sink
+            )
+            plain = plain_rate(proxy.port, given.sessions, PLAIN)
+        finally:
+            proxy.stop()
+            sink.stop()
+    print(f"delay tool: benchmarks.delay, {given.round_trip * 1000:.0f} ms asked for")
+    print(f"round trip measured: idle {_shown(idle)}; under load {_shown(beside)}")
+    print(
+        f"{given.sessions} sessions: {ours:.0f} msg/s (floor {given.floor:.0f}); "
+        f"plain client {plain:.0f} msg/s; ratio {ours / plain:.1f}"
+    )
+    far = statistics.median(idle)
+    if far < given.round_trip:
+        raise SystemExit(f"the delay was {far * 1000:.1f} ms only")
+    raise SystemExit(ours < given.floor)
+
+
+if __name__ == "__main__":
+    main()
