@@ -22,7 +22,8 @@ from mailproxy.dispatch.activity import Activity
 from mailproxy.dispatch.judge import Rules, after_crash
 from mailproxy.dispatch.recorder import Recorder
 from mailproxy.dispatch.retry import DEFAULT_DELAYS
-from mailproxy.dispatch.stream import Shared, Stream
+from mailproxy.dispatch.shared import Shared
+from mailproxy.dispatch.stream import Stream
 from mailproxy.errors import StoreError
 from mailproxy.interfaces import IClock, ICourier, IStore, IStoreObserver
 from mailproxy.metrics import Metrics
