@@ -16,6 +16,7 @@ from zope.interface import Attribute, Interface
 
 from mailproxy.errors import AttachmentFault
 from mailproxy.interfaces_accounts import IAccounts as IAccounts
+from mailproxy.interfaces_acts import IActs as IActs
 from mailproxy.interfaces_reports import IReports as IReports
 from mailproxy.interfaces_reports import IStatus as IStatus
 from mailproxy.interfaces_tenants import IEventLog, ILargeFiles, IRemoval, ITenants
@@ -216,7 +217,16 @@ class IQueue(Interface):
 
 
 class IStore(
-    IAccounts, IIntake, IQueue, IReports, IStatus, ITenants, IRemoval, IEventLog, ILargeFiles
+    IAccounts,
+    IIntake,
+    IQueue,
+    IReports,
+    IStatus,
+    ITenants,
+    IRemoval,
+    IEventLog,
+    ILargeFiles,
+    IActs,
 ):
     """The durable queue. Opened and closed as a service by whoever assembled it."""
 

@@ -45,6 +45,7 @@ from tests.contracts_accounts import (
     DefaultAccountContract,
     ParkingContract,
 )
+from tests.contracts_acts import ACT_CONTRACTS
 from tests.contracts_base import StoreContract, StoreFactory
 from tests.contracts_declared import DeclaredContract
 from tests.contracts_deleted import DeletedAccountContract
@@ -124,6 +125,7 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     SuppressedContract,
     SuppressionListContract,
     ThroughContract,
+    *ACT_CONTRACTS,
 )
 
 

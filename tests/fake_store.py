@@ -35,6 +35,7 @@ from tests import fake_store_intake as intake
 from tests import fake_store_queue as queue
 from tests import fake_store_reports as reports
 from tests import fake_store_tenants as tenants
+from tests.fake_store_acts import FakeActs
 from tests.fake_store_files import FakeFiles
 from tests.fake_store_intake import Change
 from tests.fake_store_removal import FakeRemoval
@@ -55,7 +56,7 @@ class _Waiting:
 
 
 @implementer(IStore)
-class FakeStore(FakeTenants, FakeRemoval, FakeFiles):
+class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeActs):
     """
     :param clock: gives the wall time for what the interface passes none, and deadlines.
     :param names: pks, uuids and tokens; random if None.

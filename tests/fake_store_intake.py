@@ -262,10 +262,10 @@ def _insert(
     _fill(change, row, message, account)
     change.disk.messages[row.pk] = row
     row.tell(change.names, EventKind.ACCEPTED, change.now, {"notes": list(message.notes)})
-    _decide(change, row)
+    decide(change, row)
 
 
-def _decide(change: Change, row: MessageRow) -> None:
+def decide(change: Change, row: MessageRow) -> None:
     """A test ends as sent at once; who is on the suppression list fails at once."""
     opened = [rcpt for rcpt in row.recipients if rcpt.state.open]
     for rcpt in opened:
@@ -288,7 +288,7 @@ def _decide(change: Change, row: MessageRow) -> None:
 def _replace(change: Change, row: MessageRow, message: NewMessage, account: Account) -> None:
     _fill(change, row, message, account)
     row.tell(change.names, EventKind.REPLACED, change.now, {"notes": list(message.notes)})
-    _decide(change, row)
+    decide(change, row)
 
 
 def _new_generation(change: Change, row: MessageRow, message: NewMessage, account: Account) -> None:
@@ -298,7 +298,7 @@ def _new_generation(change: Change, row: MessageRow, message: NewMessage, accoun
     row.accepted_at, row.finished_at = change.now, None
     _fill(change, row, message, account)
     row.tell(change.names, EventKind.GENERATION, change.now, {"notes": list(message.notes)})
-    _decide(change, row)
+    decide(change, row)
 
 
 def _risen(change: Change, message: NewMessage, account: Account) -> Enqueued:

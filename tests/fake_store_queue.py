@@ -12,6 +12,7 @@ from mailproxy import payload as payloads
 from mailproxy.model import Claimed, Recipient, RecipientChange, Record, Stored
 from mailproxy.states import EventKind, MessageState, RecipientState
 from mailproxy.tenancy import Suppression
+from tests import fake_store_reports as reports
 from tests.fake_store_intake import Change
 from tests.fake_store_rows import Disk, Lease, MessageRow
 
@@ -19,7 +20,7 @@ from tests.fake_store_rows import Disk, Lease, MessageRow
 _IN_DOUBT = (RecipientState.WAITING, RecipientState.DEFERRED, RecipientState.UNCERTAIN)
 
 #: When the text of a message is not kept any more.
-_TEXTLESS = (MessageState.SENT, MessageState.CANCELLED)
+TEXTLESS = (MessageState.SENT, MessageState.CANCELLED)
 
 #: Up to this size a claim brings the payload along, if there are no attachments.
 INLINE_BYTES = 32_768
@@ -101,7 +102,7 @@ def contents(disk: Disk, pks: Sequence[int]) -> dict[int, Stored]:
     found = {}
     for pk in pks:
         row = disk.messages.get(pk)
-        if row is None or row.payload is None or row.state in _TEXTLESS:
+        if row is None or row.payload is None or row.state in TEXTLESS:
             continue
         try:
             content = payloads.load(row.payload)
@@ -166,15 +167,17 @@ def _record(change: Change, item: Record) -> bool:
     if _held_by(change, item.pk, item.token) is None or item.attempt != row.open_attempt:
         _late(change, row, item)
         return False
+    wish = row.hold if row.open_attempt else ""
     row.open_attempt = 0
     row.lease = None
-    row.hold = item.hold
+    row.hold = ""
     row.next_at = item.next_at
     row.reason = item.reason
     if item.kind is EventKind.UNCERTAIN:
         row.uncertain += 1
     row.fetches += item.fetched_in_vain
     _apply(row, item.changes)
+    item = _wished(change, row, item, wish)
     if row.open and row.next_at is None and not row.hold:
         row.next_at = item.at  # for those that were left out
     _list_refused(change, row, item)
@@ -183,6 +186,23 @@ def _record(change: Change, item: Record) -> bool:
         row.reason_key = item.reason_key
     _settle(change, row, item, item.kind, report=news)
     return True
+
+
+def _wished(change: Change, row: MessageRow, item: Record, wish: str) -> Record:
+    """While its body was under way, it may have been held or cancelled: what is left open is."""
+    if item.hold or (wish and row.open and wish != "cancelled by an operator"):
+        reports.settle_ages(change)
+        row.hold = item.hold or wish
+    elif wish and row.open:
+        unsure = item.kind is EventKind.UNCERTAIN
+        reason = f"uncertain: {wish}" if unsure else wish
+        state = RecipientState.FAILED if unsure else RecipientState.CANCELLED
+        left = [n for n, rcpt in enumerate(row.recipients) if rcpt.state.open]
+        _apply(row, [RecipientChange(n, state, reply=reason) for n in left])
+        row.reason = reason
+        kind = EventKind.FAILED if unsure else EventKind.CANCELLED
+        return attrs.evolve(item, kind=kind, reason=reason, next_at=None)
+    return item
 
 
 def _apply(row: MessageRow, changes: Sequence[RecipientChange]) -> bool:
@@ -207,7 +227,7 @@ def _settle(
     if final:
         row.next_at = None
         row.finished_at = item.at
-        if row.state in _TEXTLESS:
+        if row.state in TEXTLESS:
             row.payload, row.parts = without_text(row.payload), {}
     data = _data(item)
     deferred_ts = row.next_at

@@ -105,10 +105,10 @@ def _known(disk: Disk, tenant_id: str) -> Tenant:
 
 
 def settle_ages(change: Change) -> None:
-    """The age of a message does not run while it is stopped."""
+    """The age of a message does not run while it is stopped or held."""
     disk = change.disk
     for row in disk.messages.values():
-        if row.open and disk.is_stopped(row):
+        if row.open and (disk.is_stopped(row) or (row.hold and not row.open_attempt)):
             began = max(disk.settled_at, row.accepted_at, row.not_before or 0.0)
             row.expires_at += max(0.0, change.now - began)
     disk.settled_at = change.now

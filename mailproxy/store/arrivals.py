@@ -60,6 +60,16 @@ def decide(tx: Transaction, arrivals: Sequence[Arrival]) -> None:
         tx.stale.add(found[record.pk].lane)
 
 
+def suppress(tx: Transaction, subject: Subject, now: float) -> None:
+    """A message is to be sent once more: who is on the list by now gets none."""
+    opened = (said for said in subject.recipients.values() if RecipientState(said.state).open)
+    asked = {(subject.tenant_id, said.address) for said in opened}
+    record = _suppressed(subject, suppressions.among(tx, asked), now)
+    if record is not None:
+        outcomes.settle(tx, {subject.pk: subject}, [record])
+        tx.stale.add(subject.lane)
+
+
 def _tested(subject: Subject, now: float) -> Record:
     return Record(
         pk=subject.pk,

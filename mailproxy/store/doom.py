@@ -1,13 +1,14 @@
 """
-How open mail ends whose account or tenant was deleted.
+How open mail ends whose account or tenant was deleted, or that an operator cancelled.
 
-What is on its way at the deletion comes to its own outcome; what that leaves open ends in this way.
+What is on its way at that moment comes to its own outcome; what that leaves open ends in this way.
 """
 
 from __future__ import annotations
 
 import attrs
 
+from mailproxy.acts import CANCELLED
 from mailproxy.states import EventKind, RecipientState
 from mailproxy.store.schema import ACCOUNT_DELETED, TENANT_DELETED
 
@@ -22,6 +23,7 @@ class Doom:
 
 
 OF_ACCOUNT = Doom(RecipientState.FAILED, EventKind.FAILED, "account deleted")
+OF_OPERATOR = Doom(RecipientState.CANCELLED, EventKind.CANCELLED, CANCELLED)
 OF_TENANT = Doom(RecipientState.CANCELLED, EventKind.CANCELLED, "tenant deleted")
 
 

@@ -30,6 +30,7 @@ from mailproxy.store import accounts, upkeep
 from mailproxy.store.boot import check_key, committed_serial, greatest_pk, last_serial
 from mailproxy.store.database import Connect, Database, connect
 from mailproxy.store.face import DEADLINE
+from mailproxy.store.face_acts import ActsFace
 from mailproxy.store.face_intake import IntakeFace
 from mailproxy.store.face_queue import QueueFace
 from mailproxy.store.face_removal import RemovalFace
@@ -53,7 +54,7 @@ _log = Logger()
 
 @implementer(IStore)
 class EmbeddedStore(
-    TenantsFace, IntakeFace, QueueFace, ReportsFace, RemovalFace, FilesFace, Service
+    TenantsFace, IntakeFace, QueueFace, ReportsFace, RemovalFace, FilesFace, ActsFace, Service
 ):
     """
     :param path: of the SQLite file; its directory must exist.

@@ -21,6 +21,8 @@ from mailproxy.store import statements_outcomes as sqo
 from mailproxy.store.doom import OF_ACCOUNT, Doom, doom
 from mailproxy.store.dropping import drop_bodies as drop_bodies
 from mailproxy.store.dropping import drop_texts
+from mailproxy.store.leftovers import as_wished, ended_with
+from mailproxy.store.queue import pause
 from mailproxy.store.suppressions import enter, refused_for_good
 from mailproxy.store.transaction import NewEvent, Transaction, numbers
 from mailproxy.store.works import Kind
@@ -123,7 +125,9 @@ def _distinct(tx: Transaction, records: Sequence[Record]) -> list[bool]:
             continue
         if good:
             if (ended := doom(blocked[subject.lane])) is not None:
-                each = _of_deleted(subject, each, ended)
+                each = ended_with(subject, each, ended)
+            elif subject.hold and subject.intent:
+                each = as_wished(subject, each)
             apply(tx, changes, subject, each)
         else:
             _late(tx, changes, subject, each)
@@ -166,24 +170,6 @@ def end_open(subject: Subject, ended: Doom, at: float) -> Record:
     )
 
 
-def _of_deleted(subject: Subject, each: Record, ended: Doom) -> Record:
-    """Account or tenant were deleted while it was under way: what is open will not be tried."""
-    if each.kind is EventKind.UNCERTAIN:
-        ended = Doom(RecipientState.FAILED, EventKind.FAILED, f"uncertain: {ended.reason}")
-    now = {change.n: change for change in each.changes}
-    left = [
-        RecipientChange(n, ended.state, reply=ended.reason)
-        for n, said in subject.recipients.items()
-        if (now[n].state if n in now else _STATES[said.state]).open
-    ]
-    if not left:
-        return each
-    kept = [change for change in each.changes if not change.state.open]
-    return attrs.evolve(
-        each, changes=(*kept, *left), kind=ended.kind, reason=ended.reason, next_at=None, hold=""
-    )
-
-
 def apply(tx: Transaction, changes: Changes, subject: Subject, each: Record) -> None:
     """Turn *each* into rows; *subject* is brought up to date."""
     attempt = each.attempt or subject.intent
@@ -193,7 +179,7 @@ def apply(tx: Transaction, changes: Changes, subject: Subject, each: Record) -> 
         if said.state == _SENT:
             continue  # late evidence has proven it: nothing takes that back
         said.state, said.code, said.reply = str(change.state), change.code, change.reply
-        changes.recipients.append(_recipient_row(subject, change, each.at, tried))
+        changes.recipients.append(recipient_row(subject, change, each.at, tried))
         if change.state is _FAILED and refused_for_good(change.code, change.enhanced):
             entry = (subject.tenant_id, said.address, change.reply, "refused", each.at)
             changes.refused.append(Suppression(*entry))
@@ -264,7 +250,7 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
             subject.uncertain,
             str(state),
             each.hold,
-            each.at if each.hold else None,
+            lane_time(tx, subject.lane, each.at) if each.hold else None,
             each.at if final else None,
             each.at if state is MessageState.SENT else None,
             each.at if failure is not None else None,
@@ -278,6 +264,12 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
     subject.lease_token, subject.intent, subject.next_at = None, 0, next_at
     if state in _GONE:
         changes.bodies.append(subject)
+
+
+def lane_time(tx: Transaction, lane: int, at: float) -> float:
+    """*at* in the time of a lane, which stands still while the age of its messages does."""
+    (row,) = tx.all(sql.LANES_OF, numbers([lane]))
+    return at - pause(row[2], row[3], at)
 
 
 def _reason(each: Record, state: MessageState) -> str:
@@ -346,13 +338,13 @@ def _prove(
     for change in believed:
         said = subject.recipients[change.n]
         said.state, said.code, said.reply = str(change.state), change.code, change.reply
-        changes.recipients.append(_recipient_row(subject, change, each.at, 1))
+        changes.recipients.append(recipient_row(subject, change, each.at, 1))
     changes.events.append(
         NewEvent(subject.pk, subject.generation, EventKind.LATE, each.at, data=each.data)
     )
 
 
-def _recipient_row(
+def recipient_row(
     subject: Subject, change: RecipientChange, at: float, tried: int
 ) -> tuple[Any, ...]:
     return (

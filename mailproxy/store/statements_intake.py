@@ -34,7 +34,7 @@ _NEW = (
     "test",
 )
 #: What a message is when no attempt of it has begun.
-_FRESH = {
+FRESH = {
     "attempts": const("0"),
     "uncertain": const("0"),
     "intent": const("0"),
@@ -42,10 +42,10 @@ _FRESH = {
     "hold": const("''"),
 }
 ADD_MESSAGE = bulk(
-    compiled(insert(messages).values({name: p(name) for name in _NEW} | _FRESH), *_NEW)
+    compiled(insert(messages).values({name: p(name) for name in _NEW} | FRESH), *_NEW)
 )
 _REFILLED = tuple(name for name in _NEW if name not in ("pk", "tenant_id", "id", "message_id"))
-_EMPTY = (
+EMPTY = (
     "held_at",
     "lease_owner",
     "lease_token",
@@ -63,8 +63,8 @@ REFILL = compiled(
     update(messages)
     .values(
         {name: p(f"v_{name}") for name in _REFILLED}
-        | _FRESH
-        | {name: const("NULL") for name in _EMPTY}
+        | FRESH
+        | {name: const("NULL") for name in EMPTY}
         | {"fetches": const("0")}
     )
     .where(m.pk == p("message")),

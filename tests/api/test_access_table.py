@@ -53,6 +53,13 @@ CASES: dict[str, Case] = {
     "POST /commands/cleanup-messages": Case("control", "/commands/cleanup-messages"),
     "POST /v1/explain": Case("read", "/v1/explain", message("m2")),
     "GET /v1/messages/<path:id>": Case("read", "/v1/messages/m1"),
+    **{
+        f"POST /v1/messages/<path:id>/{act}": Case("control", f"/v1/messages/m1/{act}")
+        for act in ("hold", "release", "retry", "cancel", "requeue", "resend")
+    },
+    "POST /v1/messages/<path:id>/close": Case(
+        "control", "/v1/messages/m1/close", {"end": "failed"}
+    ),
     "GET /v1/events": Case("read", "/v1/events"),
     "POST /v1/reports/replay": Case("control", "/v1/reports/replay", {"ids": ["m1"]}),
     "GET /v1/destinations": Case("read", "/v1/destinations"),

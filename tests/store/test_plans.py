@@ -16,6 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from benchmarks.filled import fill, lane
 from mailproxy.store import (
     accounts,
+    acts,
+    acts_again,
     answers,
     bodies,
     boot,
@@ -48,6 +50,8 @@ from tests.store.opened import Opened, fresh
 
 MODULES = (
     accounts,
+    acts,
+    acts_again,
     answers,
     bodies,
     boot,

@@ -1,0 +1,227 @@
+"""
+Sending once more, because an operator wants it: what ended, and what may have arrived.
+
+A message that ended begins a new generation under its Message-ID, for those who have not accepted.
+Those of whom nobody knows get a second copy only where that, and nothing else, is what was asked
+for; the event of the act stands in the timeline for it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import select, update
+
+from mailproxy.acts import Operation, in_doubt
+from mailproxy.model import RecipientChange
+from mailproxy.states import EventKind, MessageState, RecipientState
+from mailproxy.store import arrivals, outcomes, wording
+from mailproxy.store import statements as sql
+from mailproxy.store import statements_outcomes as sqo
+from mailproxy.store.compiling import compiled, const, p
+from mailproxy.store.directory import Directory, Owner
+from mailproxy.store.outcomes import Subject
+from mailproxy.store.schema import messages
+from mailproxy.store.statements_intake import EMPTY, FRESH
+from mailproxy.store.transaction import NewEvent, Transaction
+
+_m = messages.c
+
+#: Why nothing was done.
+CERTAIN = "nothing of it is uncertain"
+BEGUN = "its body has begun"
+HELD = "it is held: release it"
+WAITS = "it waits already"
+DOUBTED = "it is uncertain: resend or close it"
+TEXTLESS = "its text is no longer stored: post it again"
+ORPHANED = "its account was deleted"
+
+_REST = compiled(
+    select(_m.priority, _m.batch, _m.not_before).where(_m.pk == p("message")), "message"
+)
+_REQUEUE = compiled(
+    update(messages)
+    .values(
+        {
+            name: p(f"v_{name}")
+            for name in (
+                "generation",
+                "account_pk",
+                "lane",
+                "next_at",
+                "claim_at",
+                "accepted_at",
+                "updated_at",
+                "expires_at",
+            )
+        }
+        | FRESH
+        | {name: const("NULL") for name in EMPTY}
+        | {"fetches": const("0")}
+    )
+    .where(_m.pk == p("message")),
+    "v_generation",
+    "v_account_pk",
+    "v_lane",
+    "v_next_at",
+    "v_claim_at",
+    "v_accepted_at",
+    "v_updated_at",
+    "v_expires_at",
+    "message",
+)
+_REOPEN = compiled(
+    update(messages)
+    .values(
+        state=const("'deferred'"),
+        next_at=p("next"),
+        claim_at=p("claim"),
+        updated_at=p("now"),
+        lease_owner=const("NULL"),
+        lease_token=const("NULL"),
+    )
+    .where(_m.pk == p("message")),
+    "next",
+    "claim",
+    "now",
+    "message",
+)
+
+
+def requeue(tx: Transaction, subject: Subject, operation: Operation) -> str:
+    """:return: why nothing was done, or ""."""
+    if not MessageState(subject.state).final:
+        return unchanged(subject)
+    if subject.state in (MessageState.SENT.value, MessageState.CANCELLED.value):
+        return unchanged(subject)
+    wanted = [
+        n
+        for n, said in subject.recipients.items()
+        if said.state != RecipientState.SENT.value and not _doubted(said)
+    ]
+    return _again(tx, subject, operation, wanted) if wanted else DOUBTED
+
+
+def resend(tx: Transaction, subject: Subject, operation: Operation) -> str:
+    """:return: why nothing was done, or ""."""
+    wanted = [n for n, said in subject.recipients.items() if _doubted(said)]
+    if MessageState(subject.state).final:
+        return _again(tx, subject, operation, wanted) if wanted else CERTAIN
+    wanted = [n for n in wanted if subject.recipients[n].state == RecipientState.UNCERTAIN.value]
+    if not wanted:
+        return CERTAIN
+    if subject.intent or subject.hold:
+        return BEGUN if subject.intent else HELD
+    now, state = operation.now, MessageState.DEFERRED.value
+    _open(tx, subject, wanted, RecipientState.DEFERRED)
+    tx.do(_REOPEN, now, now, now, subject.pk)
+    tx.moved(subject.lane, subject.state, state)
+    tx.due_at(subject.lane, now)
+    tx.due.add(subject.account_pk)
+    subject.state = state
+    tell(tx, subject, EventKind.RESENT, operation, wanted)
+    return ""
+
+
+def _again(tx: Transaction, subject: Subject, operation: Operation, wanted: list[int]) -> str:
+    """A new generation of what ended, for the recipients *wanted*."""
+    now = operation.now
+    directory = Directory(tx, now)
+    owner = _owner(tx, directory, subject)
+    if owner is None:
+        return ORPHANED
+    priority, batch, not_before = tx.one(_REST, subject.pk)
+    lane = directory.lane(owner, subject.tenant_id, priority, batch)
+    start = max(now, not_before or 0.0)
+    subject.generation += 1
+    subject.account_pk, subject.lane = owner.pk, lane.pk
+    subject.attempts = subject.uncertain = subject.fetches = 0
+    subject.next_at, subject.finished_at, subject.report_key = start, None, None
+    subject.state = MessageState.QUEUED.value
+    tx.do(
+        _REQUEUE,
+        subject.generation,
+        owner.pk,
+        lane.pk,
+        start,
+        start,
+        now,
+        now,
+        start + owner.max_age - lane.paused,
+        subject.pk,
+    )
+    _open(tx, subject, wanted, RecipientState.WAITING)
+    tx.moved(lane.pk, None, subject.state)
+    tx.due_at(lane.pk, start)
+    tx.due.add(owner.pk)
+    tell(tx, subject, EventKind.GENERATION, operation, wanted)
+    arrivals.suppress(tx, subject, now)
+    return ""
+
+
+def _owner(tx: Transaction, directory: Directory, subject: Subject) -> Owner | None:
+    """Its account; where that was deleted, the one that has its name now."""
+    if tx.one(sql.ACCOUNT_VERSION, subject.account_pk) is not None:
+        return directory.known_owner(subject.account_pk)
+    (name,) = tx.one(sql.ACCOUNT_ID, subject.account_pk)
+    return directory.owner(subject.tenant_id, name)
+
+
+def _open(tx: Transaction, subject: Subject, wanted: list[int], state: RecipientState) -> None:
+    for n in wanted:
+        said = subject.recipients[n]
+        said.state, said.code, said.reply = state.value, None, ""
+    rows = [outcomes.recipient_row(subject, RecipientChange(n, state), 0.0, 0) for n in wanted]
+    tx.add(sqo.SET_RECIPIENT, rows)
+
+
+def _doubted(said: wording.Said) -> bool:
+    return in_doubt(RecipientState(said.state), said.code, said.reply)
+
+
+def opened(subject: Subject) -> bool:
+    """Whether some recipient may still be sent to."""
+    return any(RecipientState(said.state).open for said in subject.recipients.values())
+
+
+def unchanged(subject: Subject) -> str:
+    """Why an act that is about waiting mail, or about mail that ended, has nothing to do."""
+    if subject.intent:
+        return BEGUN
+    if subject.hold:
+        return HELD
+    state = MessageState(subject.state)
+    if state is MessageState.UNCERTAIN:
+        return DOUBTED
+    if state is MessageState.CANCELLED:
+        return TEXTLESS
+    return f"it is {state}" if state.final else WAITS
+
+
+def noted(operation: Operation) -> bytes:
+    """What the timeline says of an operation."""
+    return msgspec.json.encode(_said(operation))
+
+
+def _said(operation: Operation) -> dict[str, object]:
+    said: dict[str, object] = {"act": operation.act}
+    if operation.by:
+        said["by"] = operation.by
+    if operation.reason:
+        said["reason"] = operation.reason
+    return said
+
+
+def tell(
+    tx: Transaction,
+    subject: Subject,
+    kind: EventKind,
+    operation: Operation,
+    wanted: list[int] | None = None,
+) -> None:
+    """Append the operation's event. :param wanted: the recipients it is about, if not all."""
+    said = _said(operation)
+    if wanted is not None:
+        states = [(n, subject.recipients[n].state) for n in wanted]
+        said["recipients"] = [{"n": n, "state": state} for n, state in states]
+    data = msgspec.json.encode(said)
+    tx.append([NewEvent(subject.pk, subject.generation, kind, operation.now, data=data)])
