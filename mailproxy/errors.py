@@ -16,6 +16,7 @@ Everything that goes wrong on purpose, as one tree.
     + Withdrawn           the message was taken back before its body was begun
     + AttachmentFault     an attachment could not be had
       . LargeFileFault    what the tenant wants done with large attachments could not be done
+  - BadCommand            an SMTP client said something that is answered with a refusal
   - SinkUnavailable       a report was not taken; it is kept
     + ReportTooLarge      the report was too large for the receiver
     + ReportRefused       the receiver answered that it will never take it
@@ -173,6 +174,19 @@ class LargeFileFault(AttachmentFault):
 
     def __str__(self) -> str:
         return f"attachment {self.filename}: {self.problem}"
+
+
+class BadCommand(MailProxyError):
+    """
+    An SMTP command cannot be carried out as it stands.
+
+    :param text: of the reply, its enhanced status code first.
+    """
+
+    def __init__(self, code: int, text: bytes) -> None:
+        super().__init__(code, text)
+        self.code = code
+        self.text = text
 
 
 class SinkUnavailable(MailProxyError):

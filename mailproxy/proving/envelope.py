@@ -11,7 +11,7 @@ import re
 
 import attrs
 
-from mailproxy.errors import MailProxyError
+from mailproxy.errors import BadCommand
 
 #: A path: an address, a quoted local part with anything in it, perhaps a source route, or nothing.
 _PATH = rb'<((?:"(?:[^"\\]|\\.)*"|[^<>"\s])*)>'
@@ -20,15 +20,6 @@ _RCPT = re.compile(rb"TO:\s*" + _PATH + rb"((?:\s+[^\s]+)*)\s*", re.IGNORECASE)
 
 #: Longest local part, domain and path: RFC 5321, section 4.5.3.1, in octets.
 _MAX_LOCAL, _MAX_DOMAIN = 64, 255
-
-
-class BadCommand(MailProxyError):
-    """A command was understood and is wrong; its text is the reply."""
-
-    def __init__(self, code: int, text: bytes) -> None:
-        super().__init__(code, text)
-        self.code = code
-        self.text = text
 
 
 @attrs.frozen

@@ -14,13 +14,14 @@ from twisted.logger import Logger
 from twisted.mail.smtp import AUTH, COMMAND, DATA
 from twisted.python.failure import Failure
 
+from mailproxy.conversation import Conversation
+from mailproxy.errors import BadCommand
 from mailproxy.lines import Unstuffer
+from mailproxy.login_exchange import Exchange
 from mailproxy.proving.answers import Answer
-from mailproxy.proving.conversation import Conversation
-from mailproxy.proving.envelope import BadCommand, Sender, parse_mail, parse_rcpt
+from mailproxy.proving.envelope import Sender, parse_mail, parse_rcpt
 from mailproxy.proving.house import House
 from mailproxy.proving.ledger import Copy, header
-from mailproxy.proving.login import Exchange
 
 #: Wrong commands after which the connection is closed.
 MAX_ERRORS = 10

@@ -6,7 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.proving.envelope import BadCommand, Sender, parse_mail, parse_rcpt
+from mailproxy.errors import BadCommand
+from mailproxy.proving.envelope import Sender, parse_mail, parse_rcpt
 
 
 class MailTests(SynchronousTestCase):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.proving.conversation import MAX_HELD, Conversation
+from mailproxy.conversation import MAX_HELD, Conversation
 from tests.fakes import FakeClock
 from tests.proving.talk import Transport
 

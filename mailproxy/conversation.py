@@ -1,5 +1,5 @@
 """
-One command, one reply, in order: how the sink turns bytes into commands.
+One command, one reply, in order: how an SMTP server of ours turns bytes into commands.
 
 ``sendCode`` ends a command, and the next one is not looked at before. So PIPELINING may be offered
 while any reply may be late, and a reply is never taken for that of another command. What a client
@@ -70,6 +70,10 @@ class Conversation(ESMTP):
         """Hold what comes next until there is a reply."""
         self._busy = True
 
+    def resume(self) -> None:
+        """What comes next belongs to the current command, whose reply comes after that."""
+        self._busy = False
+
     def reply(self, lines: bytes) -> None:
         """Send the reply to the current command, each line with its CRLF, and so end it."""
         self._out.append(lines)
@@ -132,7 +136,9 @@ class Conversation(ESMTP):
         """Carry out the next command, if all of it is there."""
         held = self.held
         end = held.find(b"\r\n")
-        limit = MAX_AUTH_LINE if self.mode is AUTH else MAX_LINE
+        # RFC 4954, section 4: the limit of an exchange holds for its initial response as well.
+        login = self.mode is AUTH or bytes(held[:5]).upper() == b"AUTH "
+        limit = MAX_AUTH_LINE if login else MAX_LINE
         if end > limit or (end < 0 and len(held) > limit):
             self.broken()
             self.close(b"500 5.5.6 Line too long\r\n")

@@ -1,4 +1,4 @@
-"""One AUTH exchange of the sink, PLAIN or LOGIN."""
+"""One AUTH exchange as a server sees it, PLAIN or LOGIN (RFC 4954, RFC 4616)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.mail.imap4 import PLAINCredentials
 from twisted.mail.smtp import LOGINCredentials
 
 from mailproxy.crypto import same
-from mailproxy.proving.envelope import BadCommand
+from mailproxy.errors import BadCommand
 
 _MECHANISMS: dict[bytes, Any] = {b"PLAIN": PLAINCredentials, b"LOGIN": LOGINCredentials}
 
@@ -47,11 +47,12 @@ class Exchange:
             raise BadCommand(501, b"5.5.2 Authentication cancelled") from None
         return bool(self._credentials.moreChallenges())
 
+    def said(self) -> tuple[str, str]:
+        """The user and the password that the responses were; what is not UTF-8 fits nobody."""
+        given = self._credentials
+        return given.username.decode("utf-8", "replace"), given.password.decode("utf-8", "replace")
+
     def proves(self, user: str, password: str) -> bool:
         """Whether the responses were *user* and *password*."""
-        given = self._credentials
-        right = [
-            same(given.username.decode("utf-8", "replace"), user),
-            same(given.password.decode("utf-8", "replace"), password),
-        ]
-        return all(right)
+        said = self.said()
+        return all([same(said[0], user), same(said[1], password)])
