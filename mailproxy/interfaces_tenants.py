@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from zope.interface import Interface
 
 from mailproxy.records import AccountSpec, MessageRecord, ReportItem
+from mailproxy.submitters import Submitter
 from mailproxy.tenancy import (
     ApiKey,
     CommandEntry,
@@ -24,8 +25,28 @@ from mailproxy.tenancy import (
 )
 
 
-class ITenants(Interface):
-    """Tenants, their keys, and what the configuration declares."""
+class ISubmitters(Interface):
+    """Who may hand mail in by SMTP."""
+
+    async def put_submitter(submitter: Submitter, now: float) -> Submitter:
+        """
+        Create or change the credential of this user name.
+
+        :return: it as stored; ``created_at`` and ``updated_at`` are the store's to set.
+        :raises ValueError: there is no such tenant, or it is being deleted.
+        :raises mailproxy.submitters.UserTaken: another tenant has that user name.
+        :raises mailproxy.submitters.TooManySubmitters: the tenant has as many as it may have.
+        """
+
+    async def delete_submitter(tenant_id: str, user: str) -> bool:
+        """:return: whether the tenant had a credential of this user name."""
+
+    async def submitters() -> list[Submitter]:
+        """All credentials by user name, but those of tenants that are being deleted."""
+
+
+class ITenants(ISubmitters):
+    """Tenants, their keys and credentials, and what the configuration declares."""
 
     async def change_tenant(
         tenant_id: str, change: Callable[[Tenant | None], Tenant], now: float

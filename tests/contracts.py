@@ -64,6 +64,7 @@ from tests.contracts_removal import CleanupContract, RemoveContract
 from tests.contracts_reports import AckContract
 from tests.contracts_same_id import WaitingAgainContract
 from tests.contracts_status import CountsContract, ListingContract, RetentionContract
+from tests.contracts_submitters import SubmittersContract
 from tests.contracts_suppressions import (
     RefusedContract,
     SuppressedContract,
@@ -110,6 +111,7 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     TenantRetentionContract,
     DeletedTenantContract,
     KeysContract,
+    SubmittersContract,
     CommandLogContract,
     DeclaredContract,
     CleanupContract,

@@ -16,6 +16,7 @@ from mailproxy.clock import Names
 from mailproxy.model import Account
 from mailproxy.records import RecipientReport, ReportItem
 from mailproxy.states import EventKind, MessageState, RecipientKind, RecipientState, message_state
+from mailproxy.submitters import Submitter
 from mailproxy.tenancy import ApiKey, CommandEntry, LargeFile, Suppression, Tenant
 
 #: Stands for all batches of a tenant, or all of the service.
@@ -237,6 +238,7 @@ class Disk:
 
     tenants: dict[str, Tenant] = attrs.Factory(lambda: {"default": Tenant("default")})
     keys: list[ApiKey] = attrs.Factory(list)
+    submitters: dict[str, Submitter] = attrs.Factory(dict)
     commands: list[CommandEntry] = attrs.Factory(list)
     instance_name: str = ""
     accounts: dict[int, AccountRow] = attrs.Factory(dict)

@@ -10,6 +10,7 @@ import attrs
 from mailproxy.model import DEFAULT_TENANT, Account
 from mailproxy.records import AccountSpec
 from mailproxy.states import EventKind, MessageState, RecipientState
+from mailproxy.submitters import MAX_SUBMITTERS, Submitter, TooManySubmitters, UserTaken
 from mailproxy.tenancy import MAX_KEYS, ApiKey, CommandEntry, Tenant, TooManyKeys
 from tests import fake_store_intake as intake
 from tests import fake_store_reports as reports
@@ -71,6 +72,19 @@ class FakeTenants:
     async def tenants(self) -> list[Tenant]:
         self._check_alive()
         return sorted(self.disk.tenants.values(), key=lambda tenant: tenant.id)
+
+    async def put_submitter(self, submitter: Submitter, now: float) -> Submitter:
+        return await self._write("put_submitter", now, lambda c: _put_submitter(c, submitter))
+
+    async def delete_submitter(self, tenant_id: str, user: str) -> bool:
+        now = self.clock.now()
+        return await self._write(
+            "delete_submitter", now, lambda c: _delete_submitter(c, tenant_id, user)
+        )
+
+    async def submitters(self) -> list[Submitter]:
+        self._check_alive()
+        return sorted(self.disk.submitters.values(), key=lambda each: each.user)
 
     async def add_key(self, key: ApiKey, now: float, *, replace: bool = False) -> None:
         await self._write("add_key", now, lambda c: _add_key(c, key, replace))
@@ -154,6 +168,32 @@ def _delete_tenant(change: Change, tenant_id: str) -> bool:
     reports.settle_ages(change)
     disk.tenants[tenant_id] = attrs.evolve(old, deleted_at=change.now, version=old.version + 1)
     disk.keys = [key for key in disk.keys if key.tenant_id != tenant_id]
+    left = {user: each for user, each in disk.submitters.items() if each.tenant_id != tenant_id}
+    disk.submitters = left
+    return True
+
+
+def _put_submitter(change: Change, given: Submitter) -> Submitter:
+    disk = change.disk
+    if disk.tenant(given.tenant_id) is None:
+        raise ValueError("tenant not found")
+    before = disk.submitters.get(given.user)
+    if before is not None and before.tenant_id != given.tenant_id:
+        raise UserTaken("the user name is taken")
+    mine = [each for each in disk.submitters.values() if each.tenant_id == given.tenant_id]
+    if before is None and len(mine) >= MAX_SUBMITTERS:
+        raise TooManySubmitters(f"the tenant has {len(mine)} credentials already")
+    created_at = change.now if before is None else before.created_at
+    stored = attrs.evolve(given, created_at=created_at, updated_at=change.now)
+    disk.submitters[given.user] = stored
+    return stored
+
+
+def _delete_submitter(change: Change, tenant_id: str, user: str) -> bool:
+    found = change.disk.submitters.get(user)
+    if found is None or found.tenant_id != tenant_id:
+        return False
+    del change.disk.submitters[user]
     return True
 
 

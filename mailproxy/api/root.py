@@ -42,6 +42,7 @@ from mailproxy.api.mail import mail_routes
 from mailproxy.api.messages import IntakeRules
 from mailproxy.api.site import ApiSite, SiteLimits
 from mailproxy.api.status import Status
+from mailproxy.api.submitters import SmtpCredentials
 from mailproxy.api.tenants import Tenants
 from mailproxy.book import TenantBook
 from mailproxy.clock import Names
@@ -49,6 +50,7 @@ from mailproxy.errors import StoreError
 from mailproxy.filelinks import FileLinks
 from mailproxy.interfaces import IClock, IControl, InThread, IStore
 from mailproxy.metrics import Metrics
+from mailproxy.submitter_book import SubmitterBook
 from mailproxy.threads import NotRunning
 
 _log = Logger()
@@ -82,7 +84,7 @@ class ApiOptions:
 class Api:
     """
     :param in_thread: where large requests are read, and large answers made.
-    :param book: the tenants and their keys.
+    :param book: the tenants and their keys; *submitters*: who may hand mail in by SMTP.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Api:
         in_thread: InThread,
         options: ApiOptions,
         book: TenantBook,
+        submitters: SubmitterBook,
     ) -> None:
         self._clock = clock
         self._metrics = metrics
@@ -115,6 +118,7 @@ class Api:
             *Status(store, control, clock, metrics, in_thread, book).routes(),
             *Tenants(store, control, clock, book, metrics, options.sync_interval).routes(),
             *Keys(store, clock, book).routes(),
+            *SmtpCredentials(store, clock, submitters, in_thread).routes(),
             *Instance(store, clock).routes(),
             *CommandLog(store).routes(),
             *Files(store, options.links, clock, in_thread).routes(),

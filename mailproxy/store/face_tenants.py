@@ -8,8 +8,9 @@ import attrs
 
 from mailproxy.model import DEFAULT_TENANT
 from mailproxy.records import AccountSpec
-from mailproxy.store import accounts, commands_log, declared, keys, tenants
+from mailproxy.store import accounts, commands_log, declared, keys, submitters, tenants
 from mailproxy.store.face import DEADLINE, Face
+from mailproxy.submitters import Submitter
 from mailproxy.tenancy import ApiKey, CommandEntry, Tenant
 
 
@@ -44,6 +45,15 @@ class TenantsFace(Face):
 
     async def keys_used(self, used: Mapping[bytes, float]) -> None:
         await self._write(keys.USED, used, DEADLINE)
+
+    async def put_submitter(self, submitter: Submitter, now: float) -> Submitter:
+        return await self._write(submitters.PUT, submitters.Put(submitter, now), DEADLINE)
+
+    async def delete_submitter(self, tenant_id: str, user: str) -> bool:
+        return await self._write(submitters.DROP, submitters.Drop(tenant_id, user), DEADLINE)
+
+    async def submitters(self) -> list[Submitter]:
+        return await self._read(submitters.listed)
 
     async def declare_accounts(self, specs: Sequence[AccountSpec], now: float) -> None:
         call = declared.Declarations([self._declaration(spec, now) for spec in specs], self._sealer)

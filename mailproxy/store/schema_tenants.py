@@ -86,6 +86,23 @@ suppressions = Table(
     sqlite_with_rowid=False,
 )
 
+# Who may hand mail in by SMTP. hash is of the password; senders and networks are JSON lists.
+submitters = Table(
+    "submitters",
+    metadata,
+    Column("user", Text, primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("hash", Text),
+    Column("account_id", Text),
+    Column("senders", Text, nullable=False, server_default="[]"),
+    Column("networks", Text, nullable=False, server_default="[]"),
+    Column("label", Text, nullable=False, server_default=""),
+    Column("active", Boolean, nullable=False, server_default=text("1")),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Index("submitters_tenant", "tenant_id"),
+)
+
 # Answers to requests that carried an idempotency key.
 answers = Table(
     "answers",

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import delete, insert, select, update
 
 from mailproxy.crypto import Sealer
+from mailproxy.store import submitters
 from mailproxy.store.compiling import columns, compiled, const, p
 from mailproxy.store.doom import OF_TENANT
 from mailproxy.store.lane_flags import FLAG, SENDING, UNFLAG
@@ -192,6 +193,7 @@ def delete_tenant(tx: Transaction, call: Deletion) -> bool:
         return False
     tx.do(_MARK, call.now, call.tenant_id)
     tx.do(_END_KEYS, call.tenant_id)
+    tx.do(submitters.DROP_ALL, call.tenant_id)
     tx.do(FLAG[TENANT_DELETED], call.now, call.tenant_id)
     tx.do(_ADD_JOB, tx.names.pk(call.now), call.tenant_id, call.now)
     return True

@@ -17,6 +17,7 @@ from mailproxy.clock import Names
 from mailproxy.crypto import hash_token
 from mailproxy.interfaces import InThread
 from mailproxy.metrics import Metrics
+from mailproxy.submitter_book import SubmitterBook
 from mailproxy.tenancy import ApiKey
 from mailproxy.threads import inline
 from tests.fake_store import FakeStore
@@ -130,6 +131,7 @@ class Door:
         self.metrics = Metrics()
         self.book = TenantBook(self.store, self.clock)
         result(self.book.refresh())
+        self.submitters = SubmitterBook(self.store, self.clock)
         self.api = Api(
             self.store,
             self.control,
@@ -139,6 +141,7 @@ class Door:
             in_thread,
             ApiOptions(**{"admin_token": TOKEN, **options}),
             self.book,
+            self.submitters,
         )
         self.site = self.api.site()
 

@@ -71,6 +71,13 @@ CASES: dict[str, Case] = {
     ),
     "DELETE /v1/suppressions/<path:address>": Case("control", "/v1/suppressions/gone@example.org"),
     "POST /v1/suppressions/import": Case("control", "/v1/suppressions/import", b"x@example.org\n"),
+    "GET /v1/credentials": Case("read", "/v1/credentials"),
+    "POST /v1/credentials": Case(
+        "control",
+        "/v1/credentials",
+        {"user": "crm", "networks": ["192.0.2.0/24"], "password": None},
+    ),
+    "DELETE /v1/credentials/<path:user>": Case("control", "/v1/credentials/erp"),
     "POST /account": Case("control", "/account", {"id": "b", "host": "smtp.example.net"}),
     "GET /accounts": Case("read", "/accounts"),
     "DELETE /account/<path:id>": Case("control", "/account/smtp-main"),
@@ -143,6 +150,9 @@ def made() -> Door:
     door.add(message())
     gone = {"entries": [{"address": "gone@example.org"}]}
     door.call("POST", "/v1/suppressions?tenant_id=acme", gone)
+    for tenant, user in (("acme", "erp"), ("other", "canary")):
+        networks = {"user": user, "password": None, "networks": ["198.51.100.0/24"]}
+        door.call("POST", f"/v1/credentials?tenant_id={tenant}", networks)
     now = door.clock.now()
     for token, scopes in OWN.items():
         door.add_key("acme", token, scopes=scopes)

@@ -1,0 +1,84 @@
+"""
+Who may hand mail in by SMTP: a credential, what it is bound to, and what it may say.
+
+Pure: frozen values, and the few things that follow from their own fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+import attrs
+
+from mailproxy.errors import MailProxyError
+from mailproxy.model import DEFAULT_TENANT
+
+#: Credentials of one tenant at most.
+MAX_SUBMITTERS = 1000
+
+
+class TooManySubmitters(MailProxyError):
+    """The tenant has as many credentials as it may have."""
+
+
+class UserTaken(MailProxyError):
+    """Another tenant has a credential with this user name: a login says no tenant."""
+
+
+@attrs.frozen
+class Submitter:
+    """
+    A credential.
+
+    :param user: what a program logs in with; unique over all tenants, compared exactly.
+    :param hash: of its password, as :func:`mailproxy.crypto.hash_password` gives it; None: nobody
+        can log in, the networks alone admit.
+    :param account_id: the account its mail goes through; None for the tenant's default.
+    :param senders: addresses, and domains as ``@example.com``, that its mail may come from; empty:
+        any.
+    :param networks: CIDR blocks it is good for; empty: everywhere. Without a password what comes
+        from one of them needs no login.
+    """
+
+    user: str
+    tenant_id: str
+    hash: str | None = attrs.field(default=None, repr=False)
+    account_id: str | None = None
+    senders: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    label: str = ""
+    active: bool = True
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+    def admits(self, peer: str) -> bool:
+        """Whether it may be used from the IP address *peer* ("" for a local socket)."""
+        return not self.networks or within(peer, self.networks)
+
+    def may_send_as(self, address: str) -> bool:
+        """Whether mail may come from *address* (``local@domain``); "" is the null sender."""
+        if not self.senders or not address:
+            return True
+        domain = "@" + address.rpartition("@")[2]
+        return address in self.senders or domain in self.senders
+
+
+#: Stands for programs on networks that the configuration trusts.
+TRUSTED = Submitter("", DEFAULT_TENANT)
+
+
+def within(peer: str, networks: Iterable[str]) -> bool:
+    """Whether the IP address *peer* is in one of the CIDR blocks; what is no address is in none."""
+    try:
+        address = ip_address(peer.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return any((mapped or address) in _network(each) for each in networks)
+
+
+@lru_cache(maxsize=1024)
+def _network(text: str) -> IPv4Network | IPv6Network:
+    return ip_network(text, strict=False)
