@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mailproxy.config import NOT_YET, VARIABLES
+from mailproxy.config import VARIABLES
 from mailproxy.config_sources import Variable
 from mailproxy.metrics import Metrics
 
@@ -47,6 +47,7 @@ _SECTIONS = {
     "client": "Delivery reports",
     "delivery": "Delivery",
     "attachments": "Attachments",
+    "smtp": "Mail handed in by SMTP",
     "limits": "Limits",
     "logging": "Logging",
 }
@@ -102,11 +103,6 @@ stays, and can be changed and deleted through the API.
 `GMP_ATTACHMENT_ROOTS=/srv/public,shop=/srv/shop` lets every tenant attach files below
 `/srv/public`, and the tenant `shop` also those below `/srv/shop`. Without roots no file of the
 machine can be attached.
-
-## Not in force yet
-
-These names are part of the contract and will be read by a later release. Until then setting one is
-a warning: {not_yet}.
 """
 
 _METRICS = """\
@@ -130,8 +126,7 @@ def configuration() -> str:
         rows = [_row(variable) for variable in VARIABLES if variable.section == section]
         head = f"## {title}\n\n| variable | `[{section}]` | default | |\n|---|---|---|---|\n"
         parts.append(head + "".join(rows) + "\n")
-    not_yet = ", ".join(f"`{name}`" for name in sorted(NOT_YET))
-    return "".join(parts) + _AFTER.format(not_yet=not_yet)
+    return "".join(parts) + _AFTER
 
 
 def _row(variable: Variable) -> str:

@@ -4,6 +4,7 @@ mailproxy takes mail from applications, keeps it safe, sends it, and tells what 
 Read it in the order a message travels:
 
 * :mod:`mailproxy.api` is the front door: a request becomes checked messages.
+* :mod:`mailproxy.submission` is the other one: mail handed in by SMTP becomes the same.
 * :mod:`mailproxy.store` makes them durable; nothing is answered before.
 * :mod:`mailproxy.dispatch` decides when a message leaves, and what an upstream's answer means.
 * :mod:`mailproxy.delivery` composes it and carries it through an SMTP session.

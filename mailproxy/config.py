@@ -23,6 +23,7 @@ from mailproxy.config_accounts import declared
 from mailproxy.config_attachments import AttachmentSettings
 from mailproxy.config_check import check, is_local
 from mailproxy.config_sources import Variable, find, read_ini, setting, strangers
+from mailproxy.config_submission import SubmissionSettings
 from mailproxy.config_values import (
     Certificates,
     Credential,
@@ -47,19 +48,9 @@ from mailproxy.records import AccountSpec
 _DAY = 86400.0
 _YEAR = 365 * _DAY
 
-#: Names of the contract that a later release will read; until then they only cause a warning.
-NOT_YET = frozenset(
-    {
-        "GMP_SMTP_LISTEN",
-        "GMP_SMTP_TLS_CERT",
-        "GMP_SMTP_TLS_KEY",
-        "GMP_SMTP_ALLOW",
-    }
-)
-
 
 @attrs.frozen(kw_only=True)
-class Settings(AttachmentSettings):
+class Settings(AttachmentSettings, SubmissionSettings):
     """
     What the service was told, checked. Paths are absolute; nothing has been made or opened yet.
 
@@ -324,7 +315,7 @@ def load(
         found = find(variable, given, environ, ini, base)
         if found is not None:
             values[variable.field] = found
-    warnings = strangers(VARIABLES, NOT_YET, environ, ini)
+    warnings = strangers(VARIABLES, environ, ini)
     _fill(values, base, volume, hostname, warnings)
     if accounts:
         values["accounts"] = declared(ini, values.get("accounts_file"), environ, base)

@@ -25,6 +25,7 @@ def check(settings: Settings) -> list[str]:
     warnings: list[str] = []
     _check_token(settings, warnings)
     _check_sync(settings, warnings)
+    _check_door(settings, warnings)
     return warnings
 
 
@@ -52,6 +53,29 @@ def _check_sync(settings: Settings, warnings: list[str]) -> None:
         raise ConfigurationError("GMP_CLIENT_SYNC_USER", "has a colon, which Basic cannot carry")
     if settings.client_sync_url is None and (user or settings.client_sync_token):
         warnings.append("GMP_CLIENT_SYNC_URL: missing, so that the report credentials are unused")
+
+
+def _check_door(settings: Settings, warnings: list[str]) -> None:
+    certificate, key = settings.smtp_tls_cert, settings.smtp_tls_key
+    if certificate is not None and key is None:
+        raise ConfigurationError("GMP_SMTP_TLS_KEY", "missing, but there is a certificate")
+    if key is not None and certificate is None:
+        raise ConfigurationError("GMP_SMTP_TLS_CERT", "missing, but there is a key")
+    for name, networks in (
+        ("GMP_SMTP_ALLOW", settings.smtp_allow),
+        ("GMP_SMTP_PLAINTEXT_AUTH", settings.smtp_plaintext_auth),
+    ):
+        if any(ipaddress.ip_network(each).prefixlen == 0 for each in networks):
+            raise ConfigurationError(name, "would let in the whole world")
+    plain = not all(map(_encrypted, settings.smtp_listen))
+    if plain and certificate is None and not settings.smtp_plaintext_auth:
+        warnings.append(
+            "GMP_SMTP_LISTEN: no login without GMP_SMTP_TLS_CERT or GMP_SMTP_PLAINTEXT_AUTH"
+        )
+
+
+def _encrypted(listen: str) -> bool:
+    return listen.removeprefix("haproxy:").partition(":")[0] in ("ssl", "tls")
 
 
 def is_local(listen: str) -> bool:

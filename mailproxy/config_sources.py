@@ -226,7 +226,6 @@ def account_of(section: str) -> str | None:
 
 def strangers(
     variables: Collection[Variable],
-    not_yet: Collection[str],
     environ: Mapping[str, str],
     ini: Ini,
 ) -> list[str]:
@@ -241,9 +240,6 @@ def strangers(
             places.add((variable.section, f"{variable.key}_file"))
     warnings = []
     for name in sorted(name for name in environ if name.startswith("GMP_") and name not in known):
-        if name in not_yet:
-            warnings.append(f"{name}: known, but not in force in this release")
-            continue
         near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.85)
         hint = f"; did you mean {near[0]}?" if near else ""
         warnings.append(f"{shown(name)[1:-1]}: unknown variable{hint}")

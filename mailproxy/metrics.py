@@ -140,6 +140,17 @@ class Metrics:
             "Messages held because handling them raised three times.",
             registry=registry,
         )
+        self.submission_connections = Gauge(
+            "mailproxy_submission_connections",
+            "Open connections of programs that hand mail in by SMTP.",
+            registry=registry,
+        )
+        self.submission_refused = Counter(
+            "mailproxy_submission_refused",
+            "What was turned away at the SMTP door, by reason. Rising logins: somebody guesses.",
+            ("reason",),
+            registry=registry,
+        )
         self.commit_seconds = Histogram(
             "mailproxy_store_commit_seconds",
             "Time of one group commit. Rising: the disk is slow.",

@@ -32,6 +32,8 @@ MAIL_ID = "X-Genro-Mail-ID"
 #: Fields that never leave: blind recipients, and those that are ours alone to write.
 _CUT = re.compile(rb"bcc|resent-bcc|x-genro-mail-id|x-mailproxy-.*", re.DOTALL)
 
+_OURS = b"x-mailproxy-"
+
 #: Fields of which there may be one: two readers could each believe another.
 _ONCE = frozenset((b"from", b"date", b"message-id"))
 
@@ -52,6 +54,8 @@ class RawMessage:
     :param subject: decoded, for showing; "" for none.
     :param message_id: ``<...>``, its own; None if it has none.
     :param cut: the names of the fields that were cut, as they were written.
+    :param ours: of those that are cut because they are ours, name in lower case and value.
+    :param hops: how many Received fields it has.
     """
 
     data: bytes
@@ -59,6 +63,8 @@ class RawMessage:
     subject: str
     message_id: str | None
     cut: tuple[str, ...]
+    ours: tuple[tuple[str, str], ...] = ()
+    hops: int = 0
 
 
 def read(data: bytes) -> RawMessage:
@@ -76,12 +82,17 @@ def read(data: bytes) -> RawMessage:
     size = _header_size(data)
     kept: list[bytes] = []
     cut: list[str] = []
+    ours: list[tuple[str, str]] = []
     values: dict[bytes, bytes] = {}
+    hops = 0
     for name, field in _fields(data[:size]):
         key = name.lower()
         if _CUT.fullmatch(key):
             cut.append(name.decode("ascii"))
+            if key.startswith(_OURS):
+                ours.append((key.decode("ascii"), _value(field)))
             continue
+        hops += key == b"received"
         kept.append(field)
         if key in _ONCE and key in values:
             raise _bad(f"more than one {name.decode('ascii').title()} field")
@@ -94,6 +105,8 @@ def read(data: bytes) -> RawMessage:
         decode_words(_value(values.get(b"subject", b""))[: 4 * MAX_SUBJECT])[:MAX_SUBJECT],
         _message_id(_value(values[b"message-id"])) if b"message-id" in values else None,
         tuple(cut),
+        tuple(ours),
+        hops,
     )
 
 

@@ -90,6 +90,7 @@ class MailProxy(Service):
             parts.attachments.threads.startService()
             parts.store.startService()
             parts.book.startService()
+            parts.submission.background.startService()
         except (ConfigurationError, StoreRefused) as error:
             _log.critical("cannot start: {error}", error=error)
             raise SystemExit(f"mailproxy: {error}") from None
@@ -122,14 +123,18 @@ class MailProxy(Service):
         """Open the front door last. :raises SystemExit: the address is taken."""
         parts.listener._raiseSynchronously = True
         try:
-            parts.listener.privilegedStartService()
-            parts.listener.startService()
+            for each in (parts.listener, parts.submission.door):
+                if each is not None:
+                    each.privilegedStartService()
+                    each.startService()
         except Exception as error:
+            parts.submission.background.stopService()
             parts.book.stopService()
             parts.store.stopService()
             parts.attachments.threads.stopService()
             parts.helpers.stopService()
-            problem = f"cannot listen on {self._settings.listen}: {error}"
+            doors = " ".join((self._settings.listen, *self._settings.smtp_listen))
+            problem = f"cannot listen on {doors}: {error}"
             _log.critical("{problem}", problem=problem)
             raise SystemExit(f"mailproxy: {problem}") from None
         _log.info(
@@ -179,12 +184,15 @@ class MailProxy(Service):
         _log.info("stopping: no new mail is begun")
         self._cut_on_signal(parts)
         try:
+            if (door := parts.submission.door) is not None:
+                await _quietly("closing the SMTP door", _stopped(door))
+                await _quietly("the last answers by SMTP", door.finish())
             await _quietly("draining", parts.dispatcher.drain(self._settings.drain_seconds))
             await _quietly("the last report", parts.reporter.flush(LAST_REPORT))
             await _quietly("closing the front door", _stopped(parts.listener))
             await _quietly("the last answers", parts.site.finish(LAST_ANSWERS))
-            background = (parts.caretaker, parts.attachments.sweeper, parts.book)
-            for service in (parts.reporter, parts.dispatcher, *background):
+            background = (parts.caretaker, parts.attachments.sweeper, parts.submission.background)
+            for service in (parts.reporter, parts.dispatcher, *background, parts.book):
                 if service.running:
                     await _quietly("stopping", _stopped(service))
         finally:

@@ -34,6 +34,7 @@ from mailproxy.report.agent import make_agent
 from mailproxy.report.reporter import Reporter
 from mailproxy.report.tenants import TenantSinks, usual_address
 from mailproxy.service_attachments import Attachments, attachments
+from mailproxy.service_submission import Submission, submission
 from mailproxy.store.embedded import EmbeddedStore
 from mailproxy.store.options import StoreOptions
 from mailproxy.threads import Threads
@@ -56,6 +57,7 @@ class Parts:
     caretaker: Caretaker
     site: ApiSite
     listener: StreamServerEndpointService
+    submission: Submission
 
 
 class Builder:
@@ -112,7 +114,8 @@ class Builder:
         )
         sinks.follow(reporter)
         options = self._api_options(fetching)
-        api = Api(store, control, clock, Names(), metrics, helpers, options, book)
+        door = submission(self._reactor, settings, clock, store, control, book, helpers, metrics)
+        api = Api(store, control, clock, Names(), metrics, helpers, options, book, door.book)
         endpoint = serverFromString(self._reactor, settings.listen)
         site = api.site()
         return Parts(
@@ -126,6 +129,7 @@ class Builder:
             Caretaker(store, clock),
             site,
             StreamServerEndpointService(endpoint, site),
+            door,
         )
 
     def _courier(

@@ -19,6 +19,10 @@ class Priority(IntEnum):
     LOW = 3
 
 
+#: Words for priorities.
+PRIORITY_LABELS = {priority.name.lower(): int(priority) for priority in Priority}
+
+
 class RecipientKind(StrEnum):
     TO = "to"
     CC = "cc"

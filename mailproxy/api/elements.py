@@ -15,9 +15,9 @@ import msgspec
 from mailproxy import payload, raw
 from mailproxy.api import fields
 from mailproxy.api.attachments import AttachmentRules, take_attachments
-from mailproxy.api.digest import content_digest, raw_digest
 from mailproxy.api.wire import Element, Rejected, read_element, usable_id
 from mailproxy.compose import compose
+from mailproxy.digests import content_digest, raw_digest
 from mailproxy.errors import BadMessage
 from mailproxy.model import (
     DEFAULT_TENANT,

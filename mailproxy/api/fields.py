@@ -12,10 +12,7 @@ from mailproxy.api.wire import Element, Rejected
 from mailproxy.errors import BadAddress
 from mailproxy.headers import check_header, is_reserved_header
 from mailproxy.model import Content, Mailbox
-from mailproxy.states import Priority
-
-#: Words for priorities.
-LABELS = {priority.name.lower(): int(priority) for priority in Priority}
+from mailproxy.states import PRIORITY_LABELS
 
 #: The last second of the year 9999.
 MAX_TIME = 253_402_300_799
@@ -35,8 +32,8 @@ def priority(value: int | str) -> int | None:
     """The priority that *value* stands for, clamped to 0..3; None if it stands for none."""
     if isinstance(value, str):
         text = value.strip().lower()
-        if text in LABELS:
-            return LABELS[text]
+        if text in PRIORITY_LABELS:
+            return PRIORITY_LABELS[text]
         if not _digits(text):
             return None
         value = int(text)
