@@ -23,15 +23,17 @@ WHERE pk >= :base + :first AND pk < :base + :last
 """
 _PAYLOAD = """
 INSERT INTO payloads (body_pk, json)
-SELECT pk, zeroblob(64) FROM messages WHERE pk >= :base + :first AND pk < :base + :last
+SELECT pk, coalesce(:head, zeroblob(64)) FROM messages
+WHERE pk >= :base + :first AND pk < :base + :last
 """
 _TEXT = """
 INSERT INTO texts (body_pk, text)
-SELECT pk, zeroblob(64) FROM messages WHERE pk >= :base + :first AND pk < :base + :last
+SELECT pk, coalesce(:text, zeroblob(64)) FROM messages
+WHERE pk >= :base + :first AND pk < :base + :last
 """
 _EVENT = """
 INSERT INTO events (pk, event_id, message_pk, generation, kind, at, final)
-SELECT pk, zeroblob(16), pk, 1, 'accepted', :now, 0 FROM messages
+SELECT pk + :shift, zeroblob(16), pk, 1, 'accepted', :now, 0 FROM messages
 WHERE pk >= :base + :first AND pk < :base + :last
 """
 _LANES = """
@@ -64,25 +66,38 @@ def lane(
 
 
 def fill(
-    connection: sqlite3.Connection, lanes: list[int], count: int, *, now: float, due: float
+    connection: sqlite3.Connection,
+    lanes: list[int],
+    count: int,
+    *,
+    now: float,
+    due: float,
+    payload: tuple[bytes | None, bytes | None] = (None, None),
 ) -> None:
     """
     Put *count* queued messages into *lanes*, in turn.
 
     :param due: when they are due, in Unix seconds.
+    :param payload: what each of them says, as the store keeps it in ``payloads`` and ``texts``;
+        without it, something that can be claimed but not sent.
     """
+    head, text = payload
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (i INTEGER PRIMARY KEY, lane)")
     connection.execute("DELETE FROM wanted")
     connection.executemany("INSERT INTO wanted VALUES (?, ?)", list(enumerate(lanes)))
     (base,) = connection.execute("SELECT coalesce(max(pk), 0) + 1 FROM messages").fetchone()
+    (last_event,) = connection.execute("SELECT coalesce(max(pk), 0) FROM events").fetchone()
     for first in range(0, count, STEP):
         values = {
             "base": base,
+            "shift": max(0, last_event + 1 - base),
             "first": first,
             "last": min(count, first + STEP),
             "now": now,
             "due": due,
             "lanes": len(lanes),
+            "head": head,
+            "text": text,
         }
         connection.execute("BEGIN")
         for statement in (_MESSAGE, _RECIPIENT, _PAYLOAD, _TEXT, _EVENT, _LANES):

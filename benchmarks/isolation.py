@@ -1,12 +1,13 @@
 """
-Whether one tenant's flood keeps another tenant's urgent mail waiting.
+Whether one tenant's flood, or one account's failure, keeps another's urgent mail waiting.
 
-    python -m benchmarks.isolation [--messages 10000] [--singles 300]
+    python -m benchmarks.isolation [--messages 10000] [--singles 300] [--waiting 100000]
 
 Two tenants, each with its own key, account and upstream. The quiet one posts single messages of
 priority 0, one after the other: from just before the POST to the arrival. First alone, then while
 the other's call with many messages is read, stored and sent. Besides: how long one call with 1 000
-messages takes to be answered.
+messages takes to be answered. Then the table of :mod:`benchmarks.troubles`: accounts that fail in
+one way each, with *waiting* messages each, beside a live one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 from benchmarks.latency import Arrivals, percentile
 from benchmarks.relay import BODY, PostfixSink
+from benchmarks.troubles import ACCOUNTS, table
 from tests.scenarios.processes import Service, account, wait_until
 from tests.scenarios.processes import http as call
 
@@ -137,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=10_000)
     parser.add_argument("--singles", type=int, default=300)
+    parser.add_argument("--waiting", type=int, default=100_000)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mailproxy-bench-") as directory:
         before, during, answer = measure(Path(directory), given.messages, given.singles)
@@ -155,7 +158,8 @@ def main() -> None:
         f"{statistics.median(calls) * 1000:.0f} ms, worst {max(calls) * 1000:.0f} ms "
         f"(bar: {ANSWER * 1000:.0f})"
     )
-    raise SystemExit(p99[1] - p99[0] > DELAY or max(calls) >= ANSWER)
+    held = table(list(ACCOUNTS), given.waiting, given.singles)
+    raise SystemExit(p99[1] - p99[0] > DELAY or max(calls) >= ANSWER or not held)
 
 
 if __name__ == "__main__":
