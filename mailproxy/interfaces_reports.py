@@ -52,7 +52,15 @@ class IStatus(Interface):
         """
 
     async def timeline(tenant_id: str, message_id: str) -> list[dict[str, Any]]:
-        """Every event of a message in order: ``{event_id, kind, at, generation, final, data}``."""
+        """
+        Every step of a message in order: ``{kind, at, generation, final, data}``, and where it is
+        known ``event_id``, ``reason``, ``reported_at`` and the ``attempt`` it belongs to: ``{n,
+        account, node}``, with the outcome also ``seconds``, and what the upstream said, as the
+        dispatcher recorded it.
+
+        Bounded: where older steps were left out, the first has ``cut``. An attempt whose intent has
+        no event of its own has its ``intent`` here all the same.
+        """
 
     async def upkeep(now: float) -> int:
         """

@@ -78,6 +78,7 @@ from tests.contracts_tenants import (
 )
 from tests.contracts_tenants_deleted import DeletedTenantContract
 from tests.contracts_through import ThroughContract
+from tests.contracts_timeline import TimelineContract
 from tests.contracts_uncertain import LateContract, UncertainContract
 
 #: Every part of the contract.
@@ -128,6 +129,7 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     SuppressionListContract,
     ThroughContract,
     *ACT_CONTRACTS,
+    TimelineContract,
 )
 
 

@@ -152,7 +152,9 @@ def _begin(change: Change, pk: int, token: int, account: str) -> bool:
     row.intent_token = token
     row.carriers.append(account)
     data = {"attempt": row.attempts, "account": account}
-    row.tell(change.names, EventKind.INTENT, change.now, data)
+    row.begun = {"n": row.attempts, "account": account, "node": change.node_id}
+    row.begun_at = change.now
+    row.tell(change.names, EventKind.INTENT, change.now, data).attempt = row.begun
     return True
 
 
@@ -234,7 +236,10 @@ def _settle(
     if not item.attempt and isinstance(data, dict):
         deferred_ts = data.get("next_at") or row.next_at
     row.through = item.through
-    row.tell(change.names, kind, item.at, data, report, final, deferred_ts)
+    event = row.tell(change.names, kind, item.at, data, report, final, deferred_ts)
+    if item.attempt and kind is not EventKind.LATE:
+        said = msgspec.json.decode(item.outcome) if item.outcome else {}
+        event.attempt = {**row.begun, "seconds": item.at - row.begun_at, **said}
     row.through = ""
     if report or final:
         change.reportable.add(row.tenant_id)

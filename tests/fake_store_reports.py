@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -208,17 +209,29 @@ def listed(row: MessageRow) -> MessageRecord:
 
 def timeline(disk: Disk, tenant_id: str, message_id: str) -> list[dict[str, Any]]:
     row = disk.find(tenant_id, message_id)
-    return [
-        {
-            "event_id": event.event_id,
-            "kind": event.kind.value,
-            "at": event.at,
-            "generation": event.generation,
-            "final": event.final,
-            "data": event.data,
-        }
-        for event in (row.events if row is not None else [])
-    ]
+    return [] if row is None else [_step(row, event) for event in row.events]
+
+
+def _step(row: MessageRow, event: EventRow) -> dict[str, Any]:
+    data = copy.deepcopy(event.data)
+    if event.generation == row.generation:
+        for said in data.get("recipients", ()):
+            said["address"] = row.recipients[said["n"]].address
+    step = {
+        "event_id": event.event_id,
+        "kind": event.kind.value,
+        "at": event.at,
+        "generation": event.generation,
+        "final": event.final,
+        "data": data,
+    }
+    if event.item is not None and (reason := event.item.error or event.item.deferred_reason):
+        step["reason"] = reason
+    if event.reported_at is not None:
+        step["reported_at"] = event.reported_at
+    if event.attempt is not None:
+        step["attempt"] = event.attempt
+    return step
 
 
 def upkeep(change: Change) -> int:

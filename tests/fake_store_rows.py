@@ -43,6 +43,7 @@ class RecipientRow:
 class EventRow:
     """
     :param item: what the application is to be told; None for an event that is not reported.
+    :param attempt: what the timeline says of the attempt it belongs to.
     :param parked: why it is not offered any more, "" while it is.
     """
 
@@ -54,6 +55,7 @@ class EventRow:
     final: bool
     data: Any
     item: ReportItem | None = None
+    attempt: dict[str, Any] | None = None
     reported_at: float | None = None
     parked: str = ""
 
@@ -81,6 +83,7 @@ class AccountRow:
 class MessageRow:
     """
     :param open_attempt: number of the attempt whose intent has no outcome yet; 0 for none.
+    :param begun: what the timeline says of the last attempt, and *begun_at* when its intent was.
     :param intent_token: of the lease under which the last intent was stored.
     :param accepted_by: addresses that some attempt of some generation reached.
     :param reason_key: of the last deferral that was reported.
@@ -111,6 +114,8 @@ class MessageRow:
     attempts: int = 0
     uncertain: int = 0
     open_attempt: int = 0
+    begun: dict[str, Any] = attrs.Factory(dict)
+    begun_at: float = 0.0
     intent_token: int = 0
     hold: str = ""
     lease: Lease | None = None

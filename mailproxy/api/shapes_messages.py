@@ -11,7 +11,7 @@ from mailproxy.api.once import HEADER
 from mailproxy.api.shapes import Iso, No, Unix, Yes
 from mailproxy.api.wire import Element
 from mailproxy.items import WireRecipient
-from mailproxy.states import EventKind, MessageState, Verdict
+from mailproxy.states import EventKind, MessageState, Phase, Verdict
 
 
 class AddMessages(Struct, kw_only=True):
@@ -88,15 +88,58 @@ class ShownAttachment(Struct):
     sha256: str | None
 
 
+class HistoryAttempt(Struct, kw_only=True):
+    """An attempt: begun with the step `intent`, and what it came to with the step that ended it."""
+
+    n: Annotated[int, Meta(description="Its number within the generation, from 1.")]
+    account: Annotated[str, Meta(description="The account that carried it.")]
+    node: Annotated[str, Meta(description="The process that made it.")]
+    seconds: Annotated[
+        float | UnsetType, Meta(description="From the intent to the outcome's record.")
+    ] = UNSET
+    phase: Annotated[Phase | UnsetType, Meta(description="How far it came.")] = UNSET
+    timings: Annotated[
+        dict[str, float] | UnsetType,
+        Meta(description="Seconds from the first byte of the envelope to each reply, by phase."),
+    ] = UNSET
+    peer: Annotated[str | UnsetType, Meta(description="`host:port` as connected.")] = UNSET
+    tls: Annotated[str | UnsetType, Meta(description="Protocol and cipher; empty in clear.")] = (
+        UNSET
+    )
+    mail: Annotated[str | UnsetType | None, Meta(description="The reply to MAIL.")] = UNSET
+    data: Annotated[str | UnsetType | None, Meta(description="The reply to DATA.")] = UNSET
+    final: Annotated[
+        str | UnsetType | None, Meta(description="The reply to the end of the message.")
+    ] = UNSET
+    rcpts: Annotated[
+        list[str | None] | UnsetType,
+        Meta(description="The replies to RCPT, where `data` does not have them."),
+    ] = UNSET
+    error: Annotated[str | UnsetType, Meta(description="What ended the session too early.")] = UNSET
+    notes: list[str] | UnsetType = UNSET
+
+
 class HistoryEvent(Struct, kw_only=True):
     """One step of a message's life."""
 
-    event_id: str
+    event_id: Annotated[
+        str | UnsetType, Meta(description="Missing where it is kept as the attempt alone.")
+    ] = UNSET
     kind: EventKind
     at: float
     generation: int
     final: bool
-    data: dict[str, Any]
+    data: Annotated[
+        dict[str, Any],
+        Meta(
+            description="What there is to know of it: `recipients` with what each was told (`rcpt` "
+            "is the reply to its RCPT), `next_at`, `notes`; of an operator's `act` by whom and why."
+        ),
+    ]
+    reason: Annotated[str | UnsetType, Meta(description="As it is reported.")] = UNSET
+    reported_at: Annotated[float | UnsetType, Meta(description="When it was told.")] = UNSET
+    attempt: HistoryAttempt | UnsetType = UNSET
+    cut: Annotated[bool | UnsetType, Meta(description="True: older steps are left out.")] = UNSET
 
 
 class ShownMessage(Struct, kw_only=True):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mailproxy.records import Counts, ListQuery, MessageRecord, ReportItem, Suspension
-from mailproxy.store import eventlog, listing, reports, suspensions
+from mailproxy.store import eventlog, listing, reports, suspensions, timeline
 from mailproxy.store.face import Face
 
 
@@ -73,4 +73,4 @@ class ReportsFace(Face):
         return await self._read(listing.page, query)
 
     async def timeline(self, tenant_id: str, message_id: str) -> list[dict[str, Any]]:
-        return await self._read(listing.timeline, tenant_id, message_id)
+        return await self._read(timeline.timeline, tenant_id, message_id)

@@ -1,26 +1,24 @@
-"""What people and programs look at: lists, timelines, counts."""
+"""What people and programs look at: lists and counts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any
-from uuid import UUID
 
 import attrs
-import msgspec
 from sqlalchemy import Select, func, select
 
 from mailproxy.records import Counts, ListQuery, MessageRecord
 from mailproxy.states import MessageState, Priority
 from mailproxy.store.compiling import LIMIT, compiled, const, indexed, p
 from mailproxy.store.reports import recipients_of
-from mailproxy.store.schema import NEVER, accounts, events, lanes, messages, payloads, texts
+from mailproxy.store.schema import NEVER, accounts, lanes, messages, payloads, texts
 from mailproxy.store.schema_tenants import tenants
 from mailproxy.store.texts import joined
 from mailproxy.store.transaction import COUNTED, numbers
 
-_m, _e, _l = messages.c, events.c, lanes.c
+_m, _l = messages.c, lanes.c
 
 _SHOWN = (
     _m.pk,
@@ -112,14 +110,6 @@ _ONE = compiled(
     "id",
 )
 _TENANTS = compiled(select(tenants.c.id))
-_TIMELINE = compiled(
-    select(_e.event_id, _e.kind, _e.at, _e.generation, _e.final, _e.data)
-    .select_from(messages.join(events, _e.message_pk == _m.pk))
-    .where(_m.tenant_id == p("tenant"), _m.id == p("id"))
-    .order_by(_e.pk),
-    "tenant",
-    "id",
-)
 _COUNTS = compiled(
     select(*(func.coalesce(func.sum(lanes.c[name]), const("0")) for name in COUNTED))
 )
@@ -309,19 +299,3 @@ def message(cursor: Any, tenant_id: str | None, message_id: str) -> MessageRecor
         return None
     row = min(rows, key=itemgetter(0))
     return _record(row, tuple(recipients_of(cursor, numbers([row[0]])).get(row[0], ())))
-
-
-def timeline(cursor: Any, tenant_id: str, message_id: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "event_id": str(UUID(bytes=event_id, version=4)),
-            "kind": kind,
-            "at": at,
-            "generation": generation,
-            "final": bool(final),
-            "data": msgspec.json.decode(data) if data else {},
-        }
-        for event_id, kind, at, generation, final, data in cursor.execute(
-            _TIMELINE.sql, (tenant_id, message_id)
-        )
-    ]

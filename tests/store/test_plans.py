@@ -42,6 +42,7 @@ from mailproxy.store import (
     suppressions,
     suspensions,
     tenants,
+    timeline,
     upkeep,
 )
 from mailproxy.store.compiling import SIZES, Bulk, Statement
@@ -76,6 +77,7 @@ MODULES = (
     suppressions,
     suspensions,
     tenants,
+    timeline,
     upkeep,
 )
 
@@ -99,7 +101,6 @@ WALKS = {"_LEASED", "_OTHERS", "_OTHERS_OF_TENANT"}
 
 #: Statements that sort, but only the few rows of one message, one request, or a small table.
 SORTS = {
-    "_TIMELINE",
     "_EVENTS",
     "DEFAULT_ACCOUNTS",
     "_LAST",
