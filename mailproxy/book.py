@@ -49,7 +49,7 @@ class TenantBook(Service):
         self._watchers: list[Callable[[str], None]] = []
         self._loop: LoopingCall | None = None
         self._turn = DeferredLock()
-        self._waiters: list[Deferred[None]] = []
+        self._waiters: dict[Deferred[None], None] = {}
         self.loaded = False
 
     # -- what it answers ---------------------------------------------------------------------
@@ -98,11 +98,14 @@ class TenantBook(Service):
     # -- how it stays true -------------------------------------------------------------------
 
     async def ready(self) -> None:
-        """Wait until what is stored has been read for the first time."""
+        """Wait until keys can be judged: see :attr:`loaded`."""
         if not self.loaded:
             waiter: Deferred[None] = Deferred()
-            self._waiters.append(waiter)
-            await waiter
+            self._waiters[waiter] = None
+            try:
+                await waiter
+            finally:
+                self._waiters.pop(waiter, None)
 
     async def refresh(self) -> None:
         """
@@ -120,7 +123,7 @@ class TenantBook(Service):
         for tenant_id in _differing(before, tenants):
             for watcher in self._watchers:
                 watcher(tenant_id)
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
             waiter.callback(None)
 

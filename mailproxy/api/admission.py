@@ -55,8 +55,9 @@ class Admission:
             if route.path == _METRICS and not self._gate.may_scrape(headers):
                 raise Refused(UNAUTHORIZED)
             return ANYONE
-        caller = self._gate.admit(headers, self._proxies.client(peer, headers))
-        if route is not None:
+        patient = route is not None and route.needs is Need.TOKEN
+        caller = self._gate.admit(headers, self._proxies.client(peer, headers), patient=patient)
+        if route is not None and caller.unjudged is None:
             check(route, caller, named, _asked(query))
         return caller
 

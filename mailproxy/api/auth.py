@@ -28,6 +28,14 @@ NOT_READ_YET = unavailable("tokens cannot be judged yet, nothing was stored")
 
 
 @attrs.frozen
+class Unjudged:
+    """A token that is not the admin's, while the tenants' keys are not at hand."""
+
+    hash: bytes = attrs.field(repr=False)
+    address: str
+
+
+@attrs.frozen
 class Caller:
     """
     Whoever was let in.
@@ -37,6 +45,7 @@ class Caller:
     :param scopes: what a tenant's token is good for.
     :param prefix: of a tenant's token: by what people tell it from others.
     :param test: whether all that is submitted counts as a test.
+    :param unjudged: the token of whom nothing else is known yet; see :meth:`Gate.judge`.
     """
 
     tenant_id: str | None = None
@@ -44,6 +53,7 @@ class Caller:
     scopes: frozenset[Scope] = frozenset()
     prefix: str = ""
     test: bool = False
+    unjudged: Unjudged | None = None
 
     @property
     def who(self) -> str:
@@ -79,12 +89,13 @@ class Gate:
         self._everyone = allow_no_token and self._admin is None
         self._book = book
 
-    def admit(self, headers: Headers, address: str = "") -> Caller:
+    def admit(self, headers: Headers, address: str = "", *, patient: bool = False) -> Caller:
         """
         Who is calling.
 
         :param address: where the request came from: an IP address, or something else for a
             connection that has none.
+        :param patient: a token that cannot be judged now may be judged later.
         :raises Refused: nobody we know; a key used from outside its networks is nobody's.
         """
         if self._everyone:
@@ -94,7 +105,10 @@ class Gate:
             raise Refused(UNAUTHORIZED)
         if self._is_admin(given):
             return ADMIN
-        return self._tenant(given, address)
+        token = Unjudged(given, address)
+        if patient and self._book is not None and not self._book.loaded:
+            return Caller(unjudged=token)
+        return self.judge(token)
 
     def may_scrape(self, headers: Headers) -> bool:
         """Whether metrics are shown to the caller."""
@@ -103,13 +117,14 @@ class Gate:
         given = self._given(headers)
         return given is not None and (_equal(given, self._metrics) or self._is_admin(given))
 
-    def _tenant(self, given: bytes, address: str) -> Caller:
+    def judge(self, token: Unjudged) -> Caller:
+        """The tenant whose key *token* is. :raises Refused: see :meth:`admit`."""
         if self._book is None:
             raise Refused(UNAUTHORIZED)
         if not self._book.loaded:
             raise Refused(NOT_READ_YET)
-        key = self._book.key(given)
-        if key is None or not _from_its_networks(key, address):
+        key = self._book.key(token.hash)
+        if key is None or not _from_its_networks(key, token.address):
             raise Refused(UNAUTHORIZED)
         self._book.note_use(key)
         return Caller(key.tenant_id, scopes=key.scopes, prefix=key.prefix, test=key.test)

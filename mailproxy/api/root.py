@@ -7,7 +7,7 @@ whatever goes wrong on the way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, cast
 
 import attrs
@@ -40,6 +40,7 @@ from mailproxy.api.instance import Instance
 from mailproxy.api.keys import Keys
 from mailproxy.api.mail import mail_routes
 from mailproxy.api.messages import IntakeRules
+from mailproxy.api.patience import Patience
 from mailproxy.api.site import ApiSite, SiteLimits
 from mailproxy.api.status import Status
 from mailproxy.api.submitters import SmtpCredentials
@@ -128,7 +129,8 @@ class Api:
         self._proxies = Proxies(options.trusted_proxies)
         gate = Gate(options.admin_token, options.metrics_token, options.allow_no_token, book)
         audit = Audit(store, clock)
-        self._front = _Front(gate, self._proxies, book, audit, self.routes)
+        patience = Patience(gate, book, clock)
+        self._front = _Front(gate, self._proxies, book, audit, patience, self.routes)
 
     def resource(self) -> Resource:
         """All endpoints, without the limits that only the site can enforce."""
@@ -151,11 +153,13 @@ class _Front(Resource):
         proxies: Proxies,
         book: TenantBook,
         audit: Audit,
+        patience: Patience,
         routes: Sequence[Route],
     ) -> None:
         super().__init__()
         self._book = book
         self._audit = audit
+        self._patience = patience
         app = Klein()
         app.url_map.merge_slashes = False
         for route in routes:
@@ -194,9 +198,8 @@ class _Front(Resource):
         call = Call(request, caller, path, known)
         write = route.method != "GET"
         try:
-            check(route, caller, path.get("tenant_id"), call.query("tenant_id"))
             # What writes goes on when the client leaves: half a request is nobody's wish.
-            work = self._perform(route, call)
+            work = self._judged(route, call)
             result = await (shielded(work) if write else work)
         except Refused as refused:
             result = refused.answer
@@ -211,6 +214,18 @@ class _Front(Resource):
         if result is None:
             return b""
         return _write(request, result)
+
+    async def _judged(self, route: Route, call: Call) -> Answer | None:
+        """Make the call, once it is known who calls."""
+        asked, unjudged = call.query("tenant_id"), call.caller.unjudged
+
+        def perform(caller: Caller) -> Awaitable[Answer | None]:
+            check(route, caller, call.path.get("tenant_id"), asked)
+            return self._perform(route, attrs.evolve(call, caller=caller))
+
+        if unjudged is None:
+            return await perform(call.caller)
+        return await self._patience.serve(unjudged, asked, perform)
 
     async def _perform(self, route: Route, call: Call) -> Answer | None:
         result = await route.endpoint(call)

@@ -15,7 +15,8 @@ from twisted.web.server import Site
 
 from mailproxy.api.admission import Admission
 from mailproxy.api.answers import TOO_LARGE, Answer, Refused
-from mailproxy.api.auth import Proxies
+from mailproxy.api.auth import NOT_READ_YET, Proxies
+from mailproxy.api.call import SMALL_BYTES
 from mailproxy.api.channel import ApiChannel, LimitedRequest, content_file
 from mailproxy.interfaces import IClock
 from mailproxy.metrics import Metrics
@@ -88,11 +89,13 @@ class ApiSite(Site):
         """Why a body of *length* (None: not announced) is not read; None if it is."""
         peer = getattr(request.client, "host", "-")
         try:
-            self._admission.admit(method, target, request.requestHeaders, peer)
+            caller = self._admission.admit(method, target, request.requestHeaders, peer)
         except Refused as refused:
             return refused.answer
         if length is not None and length > self.max_request_bytes:
             return TOO_LARGE
+        if caller.unjudged is not None and (length is None or length > SMALL_BYTES):
+            return NOT_READ_YET
         return None
 
     async def finish(self, seconds: float) -> None:
