@@ -188,7 +188,7 @@ class Metrics:
         )
         self.parked_events = Counter(
             "mailproxy_parked_events",
-            "Events the application refused for good.",
+            "Events the application refused for good, or did not take in time.",
             ("tenant_id",),
             registry=registry,
         )

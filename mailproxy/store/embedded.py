@@ -87,6 +87,7 @@ class EmbeddedStore(
         self._database = Database(Path(path), options.cache_bytes, connect)
         self._connection: sqlite3.Connection | None = None
         self._observers: list[IStoreObserver] = []
+        self._opened_at = 0.0
         self._swept = False
         self._account_ids: dict[int, str] = {}
         self._keys: dict[tuple[str, str], DeferredLock] = {}
@@ -135,6 +136,7 @@ class EmbeddedStore(
             self._database.lock.release()
             raise
         self._connection = connection
+        self._opened_at = self._clock.seconds()
         self._swept = False
         self._readers.start()
         self._writer.start(connection, serial)
@@ -235,11 +237,16 @@ class EmbeddedStore(
     # --- upkeep ----------------------------------------------------------------------------------
 
     async def upkeep(self, now: float) -> int:
+        opened = self._clock.seconds() - self._opened_at
         for step in self._steps:
+            if opened < step.after:
+                continue
             found = await self._read(step.find, now, self._options)
             if found:
                 touched = await self._write(step.kind, found)
                 if touched:
+                    if step.done is not None:
+                        step.done(found, touched, self._metrics)
                     return touched
         return 0
 

@@ -194,8 +194,9 @@ def acknowledge(tx: Transaction, call: Ack) -> None:
     tx.many(_REPORTED, [(call.now, message, pk) for pk, message, final in marked if final])
 
 
-def park(tx: Transaction, call: Ack) -> None:
-    tx.do(_PARK, call.now, call.reason, numbers(call.pks))
+def park(tx: Transaction, call: Ack) -> int:
+    """:return: how many of them waited still."""
+    return tx.do(_PARK, call.now, call.reason, numbers(call.pks))
 
 
 @attrs.frozen

@@ -9,6 +9,7 @@ import attrs
 from sqlalchemy import delete, insert, select
 
 from mailproxy.clock import Names
+from mailproxy.metrics import Metrics
 from mailproxy.states import RecipientState
 from mailproxy.store import dropping
 from mailproxy.store import statements as sql
@@ -25,6 +26,10 @@ _m, _e, _r, _t = messages.c, events.c, recipients.c, tenants.c
 #: Messages removed in one transaction; each has about six rows.
 PURGED = 80
 
+#: Seconds after the start before anything is given up that was to be reported: it may have become
+#: too old while the service was down, and is offered a few times first.
+CHANCE = 3600.0
+
 
 @attrs.frozen
 class Step:
@@ -33,10 +38,14 @@ class Step:
 
     :param find: what there is to do: ``find(cursor, now, options)``; empty for nothing.
     :param kind: does it, and answers how many rows it touched.
+    :param after: seconds that the store has to be open before.
+    :param done: told what was found, and how many rows of it were touched.
     """
 
     find: Callable[[Any, float, Any], Any]
     kind: Kind[Any, int]
+    after: float = 0.0
+    done: Callable[[Any, int, Metrics], None] | None = None
 
 
 @attrs.frozen

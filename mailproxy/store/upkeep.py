@@ -7,11 +7,15 @@ nothing; then one small transaction does it, checking again what may have change
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import attrs
 from sqlalchemy import bindparam, delete, select
+from twisted.logger import Logger
 
 from mailproxy.clock import Names
+from mailproxy.metrics import Metrics
 from mailproxy.store import (
     answers,
     commands_log,
@@ -25,7 +29,7 @@ from mailproxy.store import statements as sql
 from mailproxy.store import statements_intake as sqi
 from mailproxy.store.compiling import LIMIT, compiled, const, indexed, listed, p
 from mailproxy.store.reports import Ack, park
-from mailproxy.store.retention import Found, Step
+from mailproxy.store.retention import CHANCE, Found, Step
 from mailproxy.store.schema import (
     ACCOUNT_DELETED,
     bulk_jobs,
@@ -41,6 +45,8 @@ from mailproxy.store.schema import (
 from mailproxy.store.schema_tenants import tenants
 from mailproxy.store.transaction import Transaction, numbers
 from mailproxy.store.works import alone
+
+_log = Logger()
 
 _m, _e, _l, _r, _j = messages.c, events.c, lanes.c, recipients.c, bulk_jobs.c
 
@@ -77,19 +83,36 @@ _UNTAKEN = indexed(
 )
 
 
-def _untaken(cursor: Any, now: float, options: Any) -> Found:
+@attrs.frozen
+class Untaken:
+    """Events of a tenant that were offered for too long."""
+
+    tenant_id: str
+    pks: Sequence[int]
+    now: float
+
+
+def _untaken(cursor: Any, now: float, options: Any) -> Untaken | None:
     # By the pk, which tells since when it is offered: an event that is offered again is new.
     before = Names.floor(now - options.report_max_age_seconds)
     for (tenant,) in cursor.execute(_TENANTS.sql).fetchall():
         pks = [row[0] for row in cursor.execute(_UNTAKEN.sql, (tenant, before, STEP))]
         if pks:
-            return Found(pks, now)
-    return Found((), now)
+            return Untaken(tenant, pks, now)
+    return None
 
 
-def _give_up(tx: Transaction, found: Found) -> int:
-    park(tx, Ack(found.pks, found.now, "not taken in time"))
-    return len(found.pks)
+def _give_up(tx: Transaction, found: Untaken) -> int:
+    return park(tx, Ack(found.pks, found.now, "not taken in time"))
+
+
+def _given_up(found: Untaken, count: int, metrics: Metrics) -> None:
+    metrics.parked_events.labels(found.tenant_id).inc(count)
+    _log.error(
+        "{tenant} did not take {count} events in time; parked",
+        tenant=found.tenant_id,
+        count=count,
+    )
 
 
 _TOMBSTONES = compiled(
@@ -178,12 +201,12 @@ STEPS = (
     Step(deletion.doomed, alone(deletion.end)),
     Step(destinations.waiting, destinations.BRING_BACK),
     Step(retention.expired, alone(retention.purge)),
-    Step(_untaken, alone(_give_up)),
+    Step(_untaken, alone(_give_up), after=CHANCE, done=_given_up),
     Step(_forgettable, alone(_forget)),
     Step(_loose, alone(_remove)),
     Step(_empty, alone(_drop_lanes)),
     Step(_dead, alone(_drop_nodes)),
-    Step(purge.due, alone(purge.step)),
+    Step(purge.due, alone(purge.step), after=CHANCE),
     Step(keys.expired, keys.DROP),
     Step(commands_log.old, commands_log.DROP),
     answers.FORGET,

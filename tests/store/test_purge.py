@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailproxy.model import Claimed
 from mailproxy.records import ReportItem
 from mailproxy.states import EventKind
+from mailproxy.store.retention import CHANCE
 from mailproxy.store.tables import metadata
 from mailproxy.tenancy import ClientAuth, Once, Suppression, Tenant
 from tests.build import account_spec, deferral, new_message, put_off, record
@@ -127,6 +128,26 @@ class PurgeTests(DeletedTenantCase):
         self.assertLessEqual(max(cancelled), 160)
         self.assertLessEqual(max(purged), 100)
         self.assertGreaterEqual(sum(purged), 400)
+
+    def test_down_for_the_whole_day(self) -> None:
+        """
+        What could not be told because the service was down all that day is tried for an hour
+        before it goes with its tenant.
+        """
+        self.post("m1", "m2")
+        self.delete()
+        self.steps()
+        self.clock.advance(2 * DAY)
+        self.store = self.opened.killed()
+
+        self.assertEqual([], self.steps())
+
+        self.assertEqual(["acme"], result(self.store.waiting_tenants()))
+        self.assertEqual({"m1", "m2"}, {item.id for item in self.told()})
+        self.take_reports()
+        self.clock.advance(CHANCE)
+        self.steps()
+        self.assertEqual(0, self.tenants())
 
     def test_what_is_on_its_way_is_not_purged(self) -> None:
         """A message with an attempt under way outlasts the day, and keeps its tenant."""

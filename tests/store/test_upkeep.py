@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.model import Claimed
+from mailproxy.store.retention import CHANCE
 from mailproxy.store.tables import metadata
 from tests.build import account_spec, new_message, record
 from tests.fakes import FakeClock, result
@@ -112,6 +114,33 @@ class RetentionTests(UpkeepCase):
         self.clock.advance(RETENTION + 1)
         self.steps()
         self.assertEqual([0, 1], [self.count("messages"), self.count("tombstones")])
+
+    def test_what_is_given_up_is_counted_and_logged(self) -> None:
+        """An event that was not taken in time is counted as parked, and one line says whose."""
+        self.post("m1", "m2")
+        self.send(*self.claim())
+        self.clock.advance(IDEMPOTENCY + 1)
+        with capturedLogs() as lines:
+            self.steps()
+        metric = self.opened.metrics.parked_events.labels("default")
+        self.assertEqual(2.0, metric._value.get())
+        (line,) = [each for each in lines if each["log_level"] is LogLevel.error]
+        self.assertEqual(("default", 2), (line["tenant"], line["count"]))
+
+    def test_too_old_only_because_the_service_was_down(self) -> None:
+        """An event that became too old while nobody could offer it is offered for an hour first."""
+        self.post("m1")
+        self.send(*self.claim())
+        self.clock.advance(IDEMPOTENCY + 1)
+        self.store = self.opened.killed()
+
+        self.assertEqual([], self.steps())
+        self.clock.advance(CHANCE - 1.0)
+        self.assertEqual([], self.steps())
+        (item,) = result(self.store.unreported("default", 10))
+        self.assertEqual("m1", item.id)
+        self.clock.advance(1.0)
+        self.assertEqual([1], self.steps())
 
     def test_an_event_offered_again_is_new(self) -> None:
         """A report that is repeated because the id was posted again has its whole time anew."""
