@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mailproxy.model import Enqueued
 from mailproxy.states import EventKind, RecipientState, Verdict
+from mailproxy.tenancy import Removed
 from tests.build import accepted, ended, record, refused
 from tests.contracts_base import DAY, IDEMPOTENCY, MAX_AGE, StoreContract
 
@@ -251,6 +252,50 @@ class RemovedAgainContract(StoreContract):
         )
         await self.ack([again])
         self.assertEqual([], await self.offered())
+
+    async def test_sent_and_removed_is_listed_again(self) -> None:
+        """
+        Posted again, a removed message is listed as it ended, without its text, until that was told
+        and its retention is over; till then it is not deleted.
+        """
+        await self.deliver(text="secret")
+        (told,) = await self.offered()
+        await self.bury()
+        self.later(10)
+
+        await self.post(text="secret")
+
+        listed = await self.stored()
+        self.assertEqual(("sent", told.sent_ts), (listed.state, listed.sent_ts))
+        self.assertEqual((None, None), (listed.reported_ts, listed.error))
+        self.assertNotIn(b"secret", listed.payload or b"")
+        kept = await self.store.remove("default", ["m1"], self.now)
+        self.assertEqual(Removed(0, (("m1", "sent"),)), kept)
+        await self.report()
+        self.assertEqual(self.now, (await self.stored()).reported_ts)
+        await self.bury()
+        self.assertEqual([], await self.listed())
+        self.assertEqual(DUPLICATE, await self.post(text="secret"))
+
+    async def test_failed_for_some_and_told_again(self) -> None:
+        """
+        A removed message that failed for some is told of again as failed, when it is posted for
+        those alone who have it; the others get it when they are named again.
+        """
+        await self.deliver(accepted(0), refused(1), to=[A, B])
+        (told,) = await self.offered()
+        await self.bury()
+
+        self.assertEqual(Verdict.DUPLICATE, (await self.post(to=[A])).verdict)
+
+        listed = await self.stored()
+        self.assertEqual(("failed", told.error), (listed.state, listed.error))
+        (again,) = await self.report()
+        self.assertEqual((told.event_id, told.error), (again.event_id, again.error))
+        self.assertEqual(QUEUED, await self.post(to=[A, B]))
+        claimed = await self.claim_one()
+        self.assertEqual([B], [rcpt.address for rcpt in claimed.recipients])
+        self.assertEqual(2, claimed.generation)
 
     async def test_removed_survives_the_process(self) -> None:
         """A tombstone outlives the process."""

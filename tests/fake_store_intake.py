@@ -198,6 +198,7 @@ def _reschedule(change: Change, row: MessageRow, message: NewMessage) -> None:
 
 def _fill(change: Change, row: MessageRow, message: NewMessage, account: Account) -> None:
     """Make *row* carry what *message* says."""
+    row.before = None
     row.account_pk, row.account_id = account.pk, account.id
     row.priority, row.batch, row.not_before = message.priority, message.batch, message.not_before
     row.next_at = max(change.now, message.not_before or 0.0)
@@ -231,11 +232,9 @@ def max_age(disk: Disk, account_pk: int) -> float:
     return MAX_AGE if limit is None else limit
 
 
-def _insert(
-    change: Change, message: NewMessage, account: Account, tombstone: Tombstone | None = None
-) -> None:
-    """A new row; where the message was removed, the next generation of what it was."""
-    row = MessageRow(
+def _new_row(change: Change, message: NewMessage, account: Account) -> MessageRow:
+    """A row that says nothing yet."""
+    return MessageRow(
         pk=change.names.pk(change.now),
         tenant_id=message.tenant_id,
         id=message.id,
@@ -243,7 +242,7 @@ def _insert(
         account_id=account.id,
         priority=message.priority,
         batch=message.batch,
-        not_before=message.not_before,
+        not_before=None,
         next_at=None,
         accepted_at=change.now,
         expires_at=0.0,
@@ -251,14 +250,14 @@ def _insert(
         envelope_from=message.envelope_from,
         digest=message.digest,
         size=message.size,
-        payload=message.payload,
+        payload=None,
         parts={},
         recipients=[],
     )
-    if tombstone is not None:
-        row.generation, row.message_id = tombstone.generation + 1, tombstone.message_id
-        row.accepted_by = set(tombstone.accepted_by)
-        row.events.append(tombstone.final_event)
+
+
+def _insert(change: Change, message: NewMessage, account: Account) -> None:
+    row = _new_row(change, message, account)
     _fill(change, row, message, account)
     change.disk.messages[row.pk] = row
     row.tell(change.names, EventKind.ACCEPTED, change.now, {"notes": list(message.notes)})
@@ -309,10 +308,29 @@ def _risen(change: Change, message: NewMessage, account: Account) -> Enqueued:
     if message.test and not (ended is not None and ended.test):
         same = tombstone.digest == message.digest
         return Enqueued(Verdict.DUPLICATE, "" if same else "differs")
-    if all(rcpt.address in tombstone.accepted_by for rcpt in message.recipients):
-        offer_again(change, tombstone.final_event, message.tenant_id)
-        same = tombstone.digest == message.digest
-        return Enqueued(Verdict.DUPLICATE, "" if same else "differs")
-    _insert(change, message, account, tombstone)
-    del change.disk.tombstones[key]
+    row = _raised(change, tombstone, message, account)
+    if all(rcpt.address in row.accepted_by for rcpt in message.recipients):
+        return _told_again(change, row, message)
+    _new_generation(change, row, message, account)
     return Enqueued(Verdict.QUEUED)
+
+
+def _raised(
+    change: Change, tombstone: Tombstone, message: NewMessage, account: Account
+) -> MessageRow:
+    """The message as it ended, for those who have it: its text is gone."""
+    row = _new_row(change, message, account)
+    row.before = tombstone
+    row.generation, row.message_id = tombstone.generation, tombstone.message_id
+    row.digest, row.accepted_at = tombstone.digest, tombstone.accepted_at
+    row.accepted_by = set(tombstone.accepted_by)
+    row.finished_at, row.updated_at = tombstone.final_event.at, change.now
+    row.events.append(tombstone.final_event)
+    row.recipients = [
+        each
+        for each in _recipients(message, row.accepted_by, [])
+        if each.state is RecipientState.SENT
+    ]
+    change.disk.messages[row.pk] = row
+    del change.disk.tombstones[tombstone.tenant_id, tombstone.id]
+    return row

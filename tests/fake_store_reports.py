@@ -279,6 +279,9 @@ def bury(change: Change, row: MessageRow) -> None:
         row.generation,
         row.message_id,
         row.accepted_by,
+        row.accepted_at,
+        row.state,
+        row.error(),
         final,
         change.now,
     )

@@ -90,6 +90,7 @@ class MessageRow:
     :param carriers: ids of the accounts that its attempts went through, in order.
     :param through: what the record that is being told of says of that.
     :param left_out: recipients that the last claim left out, their domain being paused.
+    :param before: what it was when it was removed, if it was, and is only told of again.
     """
 
     pk: int
@@ -130,9 +131,12 @@ class MessageRow:
     left_out: set[int] = attrs.Factory(set)
     accepted_by: set[str] = attrs.Factory(set)
     events: list[EventRow] = attrs.Factory(list)
+    before: Tombstone | None = None
 
     @property
     def state(self) -> MessageState:
+        if self.before is not None:
+            return self.before.state
         return message_state(
             (rcpt.state for rcpt in self.recipients),
             in_flight=self.open_attempt > 0,
@@ -157,6 +161,8 @@ class MessageRow:
 
         None unless the message ended, and ended otherwise than sent.
         """
+        if self.before is not None:
+            return self.before.error
         if not self.state.final or self.state is MessageState.SENT:
             return None
         taken = [rcpt.address for rcpt in self.recipients if rcpt.state is RecipientState.SENT]
@@ -226,6 +232,9 @@ class Tombstone:
     generation: int
     message_id: str
     accepted_by: set[str]
+    accepted_at: float
+    state: MessageState
+    error: str | None
     final_event: EventRow
     removed_at: float
 

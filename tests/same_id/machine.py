@@ -56,14 +56,13 @@ class SameIdMachine(RuleBasedStateMachine):
     """:ivar patient: whether the store can be made to wait, and to keep its answer back."""
 
     patient = False
-    revives = False
 
     def open_store(self) -> Callable[..., Any]:
         raise NotImplementedError
 
     @initialize()
     def start(self) -> None:
-        self.world = World(self.open_store(), revives=self.revives)
+        self.world = World(self.open_store())
         self.model = self.world.model
         self.last: Elements = []
         self.serial = 0
@@ -225,7 +224,7 @@ class SameIdMachine(RuleBasedStateMachine):
         assert must <= gone <= must | may, (must, may, gone)
         assert reply.json["removed"] == len(gone)
         for id in gone:
-            self.model.letters[id].gone = True
+            self.model.bury(id)
 
     # The others' days.
 

@@ -32,6 +32,7 @@ class Letter:
     :param accepted: the recipients that the upstream is known to have accepted.
     :param attempts: begun in this generation; *unsure* of them ended uncertain.
     :param gone: removed; what is known of it is its tombstone.
+    :param ended_as: how it ended before it was removed, until there is a new generation.
     :param final: number of the newest final event; 0 while there is none in this generation.
     :param acked: number of the newest final event that the application took.
     """
@@ -45,6 +46,7 @@ class Letter:
     in_flight: bool = False
     accepted: set[str] = attrs.Factory(set)
     gone: bool = False
+    ended_as: str = ""
     final: int = 0
     acked: int = 0
     ended_at: float = 0.0
@@ -56,6 +58,8 @@ class Letter:
     @property
     def state(self) -> str:
         """As the contract names it."""
+        if self.ended_as:
+            return self.ended_as
         found = set(self.states.values())
         if self.in_flight:
             return "in_flight"
@@ -67,7 +71,7 @@ class Letter:
 
     @property
     def ended(self) -> bool:
-        return self.state in ("sent", "failed")
+        return self.state in ("sent", "failed", "cancelled")
 
     @property
     def told(self) -> bool:
@@ -78,13 +82,10 @@ class Letter:
 @attrs.define
 class Model:
     """
-    :param revives: whether a removed message whose end is told again is listed as sent meanwhile.
-
     :ivar copies: how often the upstream kept a copy, by id and recipient.
     :ivar excused: how many of these a repetition was allowed for.
     """
 
-    revives: bool = False
     letters: dict[str, Letter] = attrs.Factory(dict)
     copies: Counter[tuple[str, str]] = attrs.Factory(Counter)
     excused: Counter[tuple[str, str]] = attrs.Factory(Counter)
@@ -131,7 +132,7 @@ class Model:
         if letter.accepted.issuperset(CONTENTS[text]):
             if letter.gone:
                 letter.states = dict.fromkeys(CONTENTS[text], SENT)
-                letter.gone = not self.revives
+                letter.gone = False
             self._final(letter, now)
             return {"duplicate", "queued"}
         letter.generation += 1
@@ -141,7 +142,7 @@ class Model:
         return {"queued"}
 
     def _fill(self, letter: Letter, text: str) -> None:
-        letter.text = text
+        letter.text, letter.ended_as = text, ""
         letter.states = {
             address: SENT if address in letter.accepted else WAITING for address in CONTENTS[text]
         }
@@ -164,6 +165,12 @@ class Model:
         for address, state in letter.states.items():
             if state == UNSURE or letter.unsure:
                 self.excused[id, address] += 1  # its owner asked for it to be forgotten
+        self.bury(id)
+
+    def bury(self, id: str) -> None:
+        """It is removed, as it ended; what waited is cancelled."""
+        letter = self.letters[id]
+        letter.ended_as = "cancelled" if letter.open else letter.state
         letter.gone = True
 
     def stale(self, before: float) -> tuple[set[str], set[str]]:

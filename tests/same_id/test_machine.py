@@ -38,8 +38,6 @@ FakeSameIdTests.settings = settings(**QUICK)
 class EmbeddedSameId(SameIdMachine):
     """The SQLite store on a file, each work run at once."""
 
-    revives = True
-
     def open_store(self) -> Callable[..., Any]:
         self.folder = tempfile.TemporaryDirectory()
 

@@ -191,13 +191,10 @@ class Watched(FakeStore):
 
 
 class World:
-    """
-    :param open_store: makes the store.
-    :param revives: see :class:`Model`.
-    """
+    """:param open_store: makes the store."""
 
-    def __init__(self, open_store: Callable[..., Any], *, revives: bool = False) -> None:
-        self.model = Model(revives)
+    def __init__(self, open_store: Callable[..., Any]) -> None:
+        self.model = Model()
         self.door = Door(store=open_store)  # type: ignore[arg-type]
         self.clock = self.door.clock
         self.store = self.door.store

@@ -332,6 +332,7 @@ class StoreMachine(RuleBasedStateMachine):
         for mail in self.begun():
             assert mail.begun is not None
             self.succeed(mail, mail.begun)
+        self.upkeep()  # of deleted accounts, what that left open
         self.clock.advance(200.0)
         for claimed in result(self.store.claim(self.account.pk, 100, self.now)):
             mail = self.ledger.mails[claimed.id]
