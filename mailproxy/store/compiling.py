@@ -5,6 +5,7 @@ How a statement of SQLAlchemy Core becomes the driver's text, once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import attrs
@@ -60,6 +61,15 @@ def listed(name: str = "pks") -> Select[Any]:
     return select(func.json_each(p(name)).table_valued("value").c.value)
 
 
+def grouped(*columns: Any) -> Any:
+    """
+    All rows as one JSON list of lists, in no certain order: one step of the database for them all.
+
+    Not for instants: JSON has 15 digits of a float.
+    """
+    return func.json_group_array(func.json_array(*columns))
+
+
 def const(sql: str) -> Any:
     return literal_column(sql)
 
@@ -74,36 +84,59 @@ def inserting(table: Table, names: Sequence[str] | None = None) -> Bulk:
     return bulk(compiled(insert(table).values({name: p(name) for name in names}), *names))
 
 
-#: How many rows one step takes, the most first: each step of the database costs the threads a
-#: handover of the interpreter, and each size is a statement that stays prepared.
-SIZES = (64, 16, 4, 1)
+#: For how many rows there is a statement, the fewest first; each stays prepared. What is between
+#: two sizes is filled up to the next, so that up to the last of them one step of the database does:
+#: each step costs the threads a handover of the interpreter.
+SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 @attrs.frozen
 class Bulk:
-    """A statement for many rows: *texts* has it for each number of rows in :data:`SIZES`."""
+    """
+    A statement for many rows.
+
+    :param texts: it for each number of rows in :data:`SIZES`.
+    :param names: the parameters of one row.
+    :param counted: whether all texts but the first take, after the parameters of the rows, how
+        many of them are meant; otherwise the last row may stand there more than once.
+    """
 
     texts: tuple[str, ...]
     names: tuple[str, ...]
+    counted: bool
 
     @property
     def sql(self) -> str:
         """For one row."""
-        return self.texts[-1]
+        return self.texts[0]
+
+    def filled(self, rows: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
+        """:return: the text for *rows*, 1 to 64, and its values."""
+        count = len(rows)
+        place = (count - 1).bit_length()
+        values = list(chain.from_iterable(rows))
+        if place:
+            for _ in range(SIZES[place] - count):
+                values += rows[-1]
+            if self.counted:
+                values.append(count)
+        return self.texts[place], values
 
 
 def bulk(statement: Statement) -> Bulk:
     """An INSERT or UPDATE of one row, for many rows that differ in their keys."""
-    found = inserted if statement.sql.startswith("INSERT") else updated
+    counted = statement.sql.startswith("INSERT")
+    found = inserted if counted else updated
     texts = tuple(found(statement, size) for size in SIZES if size > 1)
-    return Bulk((*texts, statement.sql), statement.names)
+    return Bulk((statement.sql, *texts), statement.names, counted)
 
 
 def inserted(statement: Statement, size: int) -> str:
+    """Of *size* rows as many as the last parameter says."""
     head, values, row = statement.sql.partition(" VALUES ")
-    if row.count("?") != len(statement.names):
+    if not values or row.count("?") != len(statement.names):
         raise AssertionError(f"this is no INSERT of one row: {statement.sql}")
-    return head + values + ", ".join([row] * size)
+    return f"{head} SELECT * FROM (VALUES {', '.join([row] * size)}) LIMIT ?"
 
 
 def updated(statement: Statement, size: int) -> str:

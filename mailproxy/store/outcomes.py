@@ -15,7 +15,7 @@ import attrs
 
 from mailproxy.model import RecipientChange, Record
 from mailproxy.states import EventKind, MessageState, RecipientState, message_state
-from mailproxy.store import destinations, wording
+from mailproxy.store import delivered, destinations, wording
 from mailproxy.store import statements as sql
 from mailproxy.store import statements_outcomes as sqo
 from mailproxy.store.doom import OF_ACCOUNT, Doom, doom
@@ -113,11 +113,17 @@ def _distinct(tx: Transaction, records: Sequence[Record]) -> list[bool]:
             break
         seen.add(each.pk)
     batch = records[: len(seen)]
-    found = subjects(tx, seen)
+    plain = delivered.store(tx, batch)
+    if len(plain) == len(batch):
+        return [True] * len(batch)
+    found = subjects(tx, seen - plain)
     blocked = {row[0]: row[1] for row in tx.all(sql.LANES_OF, numbers(_lanes(found)))}
     changes = Changes()
     results = []
     for each in batch:
+        if each.pk in plain:
+            results.append(True)
+            continue
         subject = found.get(each.pk)
         good = subject is not None and subject.lease_token == each.token
         results.append(good)

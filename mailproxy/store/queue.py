@@ -163,20 +163,18 @@ def lease(
     """
     token = tx.names.token()
     wanted = numbers(pks)
-    rows = tx.all(sql.LEASE, tx.node_id, token, wanted)
-    recipients: dict[int, list[Recipient]] = {pk: [] for pk in pks}
-    opened = tx.all(sql.OPEN_RECIPIENTS, wanted)
+    tx.do(sql.LEASE, tx.node_id, token, wanted)
+    rows = tx.all(sql.LEASED, tx.options.inline_payload_bytes, wanted)
+    opened = [(row[0], *each) for row in rows for each in sorted(tx.rows(row[18]))]
     if domains is None:
         opened = [row for row in opened if not row[4]]
     elif domains or any(row[4] for row in opened):
         opened, aside = destinations.leave_out(tx, opened, domains)
         rows = [row for row in rows if row[0] not in aside]
+    recipients: dict[int, list[Recipient]] = {pk: [] for pk in pks}
     for pk, n, address, state, _ in opened:
         recipients[pk].append(Recipient(n, address, _RECIPIENT_STATES[state]))
-    most = tx.options.inline_payload_bytes
-    small = numbers(row[16] for row in rows if row[15] == 0 and row[13] <= most)
-    payloads = {body: joined(head, text) for body, head, text in tx.all(sql.PAYLOADS_OF, small)}
-    claimed = [_claimed(row, token, recipients, payloads, paused, version) for row in rows]
+    claimed = [_claimed(row, token, recipients, paused, version) for row in rows]
     if any(each.uncertain for each in claimed):
         return _with_doubts(tx, claimed)
     return claimed
@@ -196,7 +194,6 @@ def _claimed(
     row: Any,
     token: int,
     recipients: dict[int, list[Recipient]],
-    payloads: dict[int, bytes],
     paused: dict[int, float],
     version: int,
 ) -> Claimed:
@@ -217,23 +214,27 @@ def _claimed(
         envelope_from=row[12],
         size=row[13],
         recipients=tuple(recipients[row[0]]),
-        payload=payloads.get(row[16]),
+        payload=None if row[19] is None or row[20] is None else joined(row[19], row[20]),
         account_version=version,
         fetches=row[17],
     )
 
 
 def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
-    """The point of no return, for all the calls that wait, in one fenced statement."""
+    """The point of no return, for all the calls that wait, fenced by what is stored."""
     refused = destinations.refused(tx, (pk for call in calls for pk, _ in call.pairs))
     for call in calls:
         if call.through is not None and not _fit(tx, *call.through, call.now):
             refused = refused.union(pk for pk, _ in call.pairs)
-    pairs = ",".join(
-        f"[{pk},{token}]" for call in calls for pk, token in call.pairs if pk not in refused
-    )
+    asked = {(pk, token) for call in calls for pk, token in call.pairs if pk not in refused}
+    begun = {
+        (row[0], row[4]): row
+        for row in tx.grouped(sql.BEGINNING, numbers(pk for pk, _ in asked))
+        if (row[0], row[4]) in asked
+    }
     now = max(call.now for call in calls)
-    begun = {(row[0], row[4]): row for row in tx.all(sql.BEGIN, now, f"[{pairs}]")}
+    if begun:
+        tx.do(sql.BEGIN, now, numbers(pk for pk, _ in begun))
     attempts: list[tuple[Any, ...]] = []
     events: list[NewEvent] = []
     answers: list[list[bool]] = []
@@ -244,7 +245,8 @@ def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
             answer.append(row is not None)
             if row is None:
                 continue
-            pk, lane, generation, n, token = row
+            pk, lane, generation, before, token = row
+            n = before + 1
             attempts.append((pk, generation, n, token, tx.node_id, call.account, call.now))
             data = b'{"attempt":%d}' % n
             if call.through is not None:

@@ -7,19 +7,19 @@ from typing import Any
 from uuid import UUID
 
 import attrs
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from mailproxy.clock import Names
 from mailproxy.records import RecipientReport, ReportItem
 from mailproxy.store import statements as sql
 from mailproxy.store import wording
-from mailproxy.store.compiling import LIMIT, compiled, indexed, listed, p
-from mailproxy.store.schema import accounts, events, messages
+from mailproxy.store.compiling import LIMIT, compiled, const, grouped, indexed, listed, p
+from mailproxy.store.schema import accounts, events, messages, recipients
 from mailproxy.store.schema_tenants import tenants
 from mailproxy.store.transaction import Transaction, numbers
 from mailproxy.store.works import alone
 
-_e, _m, _t = events.c, messages.c, tenants.c
+_e, _m, _r, _t = events.c, messages.c, recipients.c, tenants.c
 
 _UNREPORTED = (
     _e.stream.is_not(None),
@@ -47,28 +47,45 @@ _EVENTS = compiled(
     select(*EVENT).where(_e.message_pk.in_(listed()), *_UNREPORTED).order_by(_e.pk),
     "pks",
 )
+_said = (
+    select(grouped(_r.n, _r.address, _r.state, _r.code, _r.reply))
+    .where(_r.message_pk == _m.pk)
+    .scalar_subquery()
+)
 _MESSAGES = compiled(
-    select(_m.pk, _m.tenant_id, _m.id, accounts.c.id, _m.priority, _m.message_id, _m.state)
+    select(
+        grouped(
+            _m.pk,
+            _m.tenant_id,
+            _m.id,
+            accounts.c.id,
+            _m.priority,
+            _m.message_id,
+            func.json(_said),
+        )
+    )
     .select_from(messages.join(accounts, accounts.c.pk == _m.account_pk))
     .where(_m.pk.in_(listed())),
-    "pks",
-)
-_ACK = compiled(
-    update(events)
-    .values(reported_at=p("now"))
-    .where(_e.pk.in_(listed()), *_UNREPORTED)
-    .returning(_e.pk, _e.message_pk, _e.final),
-    "now",
     "pks",
 )
 #: Only while the message still is as the event says: it may have a new generation by now.
 _REPORTED = compiled(
     update(messages)
     .values(reported_at=p("now"))
-    .where(_m.pk == p("message"), _m.final_event == p("event")),
+    .where(
+        _e.pk.in_(listed()),
+        *_UNREPORTED,
+        _e.final == const("1"),
+        _m.pk == _e.message_pk,
+        _m.final_event == _e.pk,
+    ),
     "now",
-    "message",
-    "event",
+    "pks",
+)
+_ACK = compiled(
+    update(events).values(reported_at=p("now")).where(_e.pk.in_(listed()), *_UNREPORTED),
+    "now",
+    "pks",
 )
 _PARK = compiled(
     update(events)
@@ -118,25 +135,21 @@ def _items(cursor: Any, pks: Sequence[int]) -> list[ReportItem]:
     waiting: dict[int, list[Any]] = {pk: [] for pk in pks}
     for row in cursor.execute(_EVENTS.sql, (wanted,)):
         waiting[row[0]].append(row)
-    found = {row[0]: row for row in cursor.execute(_MESSAGES.sql, (wanted,))}
-    said = recipients_of(cursor, wanted)
-    return [
-        _item(found[pk], waiting[pk], tuple(said.get(pk, ())))
-        for pk in pks
-        if waiting[pk] and pk in found
-    ]
+    found = _messages(cursor, wanted)
+    return [_item(found[pk], waiting[pk]) for pk in pks if waiting[pk] and pk in found]
 
 
 def items_of(cursor: Any, rows: Sequence[Any]) -> list[ReportItem]:
     """One item for each of these events (rows of :data:`EVENT`), in order."""
     if not rows:
         return []
-    wanted = numbers({row[0] for row in rows})
-    found = {row[0]: row for row in cursor.execute(_MESSAGES.sql, (wanted,))}
-    said = recipients_of(cursor, wanted)
-    return [
-        _item(found[row[0]], [row], tuple(said.get(row[0], ()))) for row in rows if row[0] in found
-    ]
+    found = _messages(cursor, numbers({row[0] for row in rows}))
+    return [_item(found[row[0]], [row]) for row in rows if row[0] in found]
+
+
+def _messages(cursor: Any, wanted: str) -> dict[int, list[Any]]:
+    (rows,) = cursor.execute(_MESSAGES.sql, (wanted,)).fetchone()
+    return {row[0]: row for row in Transaction.rows(rows)}
 
 
 def recipients_of(cursor: Any, wanted: str) -> dict[int, list[RecipientReport]]:
@@ -147,8 +160,8 @@ def recipients_of(cursor: Any, wanted: str) -> dict[int, list[RecipientReport]]:
     return said
 
 
-def _item(row: Any, waiting: Sequence[Any], said: tuple[RecipientReport, ...]) -> ReportItem:
-    _, tenant_id, name, account_id, priority, message_id, _ = row
+def _item(row: Any, waiting: Sequence[Any]) -> ReportItem:
+    _, tenant_id, name, account_id, priority, message_id, said = row
     # Of several it is the newest, which need not be the last: one may have been offered again.
     _, _, event_id, generation, at, final, report = max(waiting, key=_age)
     told = wording.load(report)
@@ -169,7 +182,7 @@ def _item(row: Any, waiting: Sequence[Any], said: tuple[RecipientReport, ...]) -
         deferred_reason=told.deferred_reason,
         uncertain=told.uncertain,
         message_id=message_id,
-        recipients=said,
+        recipients=tuple([RecipientReport(*each) for _, *each in sorted(said)]),
         test=told.test,
         through=told.through,
     )
@@ -190,8 +203,9 @@ class Ack:
 
 def acknowledge(tx: Transaction, call: Ack) -> None:
     """Mark exactly these events; a message is reported when its newest final event is."""
-    marked = tx.all(_ACK, call.now, numbers(call.pks))
-    tx.many(_REPORTED, [(call.now, message, pk) for pk, message, final in marked if final])
+    pks = numbers(call.pks)
+    tx.do(_REPORTED, call.now, pks)
+    tx.do(_ACK, call.now, pks)
 
 
 def park(tx: Transaction, call: Ack) -> int:

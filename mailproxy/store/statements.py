@@ -14,6 +14,7 @@ from mailproxy.store.compiling import (
     LIMIT,
     compiled,
     const,
+    grouped,
     indexed,
     inserting,
     listed,
@@ -186,22 +187,36 @@ _CLAIMED = (
 LEASE = compiled(
     update(messages)
     .values(claim_at=const("NULL"), lease_owner=p("owner"), lease_token=p("token"))
-    .where(m.pk.in_(listed()))
-    .returning(*(messages.c[name] for name in _CLAIMED)),
+    .where(m.pk.in_(listed())),
     "owner",
     "token",
     "pks",
 )
-OPEN_RECIPIENTS = compiled(
-    select(r.message_pk, r.n, r.address, r.state, r.paused)
-    .where(r.message_pk.in_(listed()), r.state.in_((const("'waiting'"), const("'deferred'"))))
-    .order_by(r.message_pk, r.n),
+_open = r.state.in_((const("'waiting'"), const("'deferred'")))
+#: With the open recipients of each, and the content where it is small and has no parts.
+LEASED = compiled(
+    select(
+        *(messages.c[name] for name in _CLAIMED),
+        select(grouped(r.n, r.address, r.state, r.paused))
+        .where(r.message_pk == m.pk, _open)
+        .scalar_subquery(),
+        payloads.c.json,
+        texts.c.text,
+    )
+    .select_from(
+        messages.outerjoin(
+            payloads,
+            (payloads.c.body_pk == m.body_pk) & (m.parts == const("0")) & (m.size <= p("most")),
+        ).outerjoin(texts, texts.c.body_pk == payloads.c.body_pk)
+    )
+    .where(m.pk.in_(listed())),
+    "most",
     "pks",
 )
-PAYLOADS_OF = compiled(
-    select(payloads.c.body_pk, payloads.c.json, texts.c.text)
-    .select_from(payloads.join(texts, texts.c.body_pk == payloads.c.body_pk))
-    .where(payloads.c.body_pk.in_(listed())),
+OPEN_RECIPIENTS = compiled(
+    select(r.message_pk, r.n, r.address, r.state, r.paused)
+    .where(r.message_pk.in_(listed()), _open)
+    .order_by(r.message_pk, r.n),
     "pks",
 )
 _pairs = func.json_each(p("pairs")).table_valued("value", name="pair")
@@ -210,6 +225,16 @@ _pair_token = func.json_extract(_pairs.c.value, const("'$[1]'"))
 _unblocked = select(la.blocked).where(la.pk == m.lane).correlate(
     messages
 ).scalar_subquery() == const("0")
+#: What of these messages may begin, whatever its token.
+BEGINNING = compiled(
+    select(grouped(m.pk, m.lane, m.generation, m.attempts, m.lease_token)).where(
+        m.pk.in_(listed()),
+        m.intent == const("0"),
+        m.state.in_((const("'queued'"), const("'deferred'"))),
+        _unblocked,
+    ),
+    "pks",
+)
 BEGIN = compiled(
     update(messages)
     .values(
@@ -218,16 +243,9 @@ BEGIN = compiled(
         intent=m.attempts + const("1"),
         updated_at=p("now"),
     )
-    .where(
-        m.pk == _pair_pk,
-        m.lease_token == _pair_token,
-        m.intent == const("0"),
-        m.state.in_((const("'queued'"), const("'deferred'"))),
-        _unblocked,
-    )
-    .returning(m.pk, m.lane, m.generation, m.attempts, m.lease_token),
+    .where(m.pk.in_(listed())),
     "now",
-    "pairs",
+    "pks",
 )
 LAST_ACCOUNTS = compiled(
     select(attempts.c.message_pk, attempts.c.account)

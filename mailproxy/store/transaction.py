@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 import attrs
+import msgspec
 
 from mailproxy.clock import Names
 from mailproxy.states import EventKind, MessageState
@@ -100,6 +100,14 @@ class Transaction:
     def all(self, statement: Statement, *values: Any) -> list[Any]:
         return self.cursor.execute(statement.sql, values).fetchall()
 
+    def grouped(self, statement: Statement, *values: Any) -> list[list[Any]]:
+        """The rows of a statement that gives them as one JSON list."""
+        (rows,) = self.cursor.execute(statement.sql, values).fetchone()
+        return self.rows(rows)
+
+    #: What a column that is such a list holds.
+    rows = staticmethod(msgspec.json.Decoder(list[list[Any]]).decode)
+
     def do(self, statement: Statement | Bulk, *values: Any) -> int:
         """How many rows it touched."""
         return self.cursor.execute(statement.sql, values).rowcount
@@ -110,12 +118,9 @@ class Transaction:
 
     def add(self, statement: Bulk, rows: Sequence[Sequence[Any]]) -> None:
         """Do *statement* for all *rows*, in few steps."""
-        start, count = 0, len(rows)
-        for size, text in zip(SIZES, statement.texts, strict=True):
-            while count - start >= size:
-                values = tuple(chain.from_iterable(rows[start : start + size]))
-                self.cursor.execute(text, values)
-                start += size
+        most = SIZES[-1]
+        for start in range(0, len(rows), most):
+            self.cursor.execute(*statement.filled(rows[start : start + most]))
 
     def moved(self, lane: int, before: str | None, after: str | None) -> None:
         """A message of *lane* left the state *before* for *after*; only open states count."""

@@ -24,6 +24,7 @@ from mailproxy.store import (
     commands_log,
     declared,
     deletion,
+    delivered,
     destinations,
     eventlog,
     fetching,
@@ -59,6 +60,7 @@ MODULES = (
     commands_log,
     declared,
     deletion,
+    delivered,
     destinations,
     eventlog,
     fetching,
@@ -119,7 +121,8 @@ def statements_of(module: ModuleType) -> Iterator[tuple[str, Statement]]:
             yield name, value
         elif isinstance(value, Bulk):
             for size, text in zip(SIZES, value.texts, strict=True):
-                yield name, Statement(text, value.names * size)
+                count = ("count",) if value.counted and size > 1 else ()
+                yield name, Statement(text, (*value.names * size, *count))
         elif name.isupper() and isinstance(value, (tuple, dict)):
             values = value.values() if isinstance(value, dict) else value
             yield from ((name, each) for each in values if isinstance(each, Statement))
@@ -178,10 +181,11 @@ class PlanTests(SynchronousTestCase):
         """The fenced intent looks only at the messages it names, and at their lanes."""
         self.connection.execute("ANALYZE")
 
-        plan = self.plan(statements.BEGIN)
+        fence, plan = self.plan(statements.BEGINNING), self.plan(statements.BEGIN)
 
+        self.assertIn("SEARCH messages USING INTEGER PRIMARY KEY", fence)
+        self.assertIn("SEARCH lanes USING INTEGER PRIMARY KEY", fence)
         self.assertIn("SEARCH messages USING INTEGER PRIMARY KEY", plan)
-        self.assertIn("SEARCH lanes USING INTEGER PRIMARY KEY", plan)
 
     def test_a_store_with_statistics_claims_in_order(self) -> None:
         """With statistics, a claim from a deep lane still gives the oldest first."""
