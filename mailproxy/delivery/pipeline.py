@@ -32,8 +32,9 @@ _log = Logger()
 #: Bodies up to this many octets go out with their final dot, in one write.
 ONE_WRITE = 65536
 
-#: Seconds without progress while a body is sent or about to be (RFC 5321, section 4.5.3.2.5).
-BODY_TIMEOUT = 180.0
+#: Seconds without progress while a body is sent or about to be. RFC 5321, section 4.5.3.2.5 has 180
+#: as the least; with more, a network that is back after as long has TCP go on where it was.
+BODY_TIMEOUT = 300.0
 
 #: Seconds to wait for the reply to the final dot (RFC 5321, section 4.5.3.2.6). Less would make
 #: duplicates of messages that a slow server had accepted.

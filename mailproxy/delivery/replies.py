@@ -37,19 +37,26 @@ class ReplyReader:
 
     def __init__(self) -> None:
         self._data = b""
+        self._at = 0
         self._lines: list[str] = []
         self._size = 0
         self._code = 0
         self._known: dict[bytes, Reply] = {}
 
     @property
+    def held(self) -> int:
+        """Octets that were received and belong to no reply given so far."""
+        return len(self._data) - self._at + self._size
+
+    @property
     def residue(self) -> bool:
         """Whether something was received that no reply has used up."""
-        return bool(self._data or self._lines)
+        return bool(self.held or self._lines)
 
     def push(self, data: bytes) -> None:
         """Add what was received."""
-        self._data = self._data + data if self._data else data
+        self._data = self._data[self._at :] + data if self._data else data
+        self._at = 0
 
     def pop(self) -> Reply | None:
         """
@@ -58,12 +65,15 @@ class ReplyReader:
         :raises BadReply: the stream is of no further use.
         """
         while self._data:
-            line, newline, rest = self._data.partition(b"\n")
-            if len(line) > MAX_LINE:
+            start, end = self._at, self._data.find(b"\n", self._at)
+            if (len(self._data) if end < 0 else end) - start > MAX_LINE:
                 raise BadReply(f"a reply line of more than {MAX_LINE} octets")
-            if not newline:
+            if end < 0:
                 return None
-            self._data = rest
+            line = self._data[start:end]
+            self._at = end + 1
+            if self._at == len(self._data):
+                self._data, self._at = b"", 0
             reply = self._known.get(line) if not self._lines else None
             if reply is None:
                 reply = self._take(line)

@@ -89,7 +89,9 @@ class Session(Opening):
 
     def dataReceived(self, data: bytes) -> None:
         replies = self.replies
-        replies.push(data)
+        if not self.ended:
+            # After the end nothing is read any more, so nothing may be collected either.
+            replies.push(data)
         try:
             while not self.ended and (reply := replies.pop()) is not None:
                 if self._pipeline is not None:

@@ -455,6 +455,18 @@ class LargeTests(SynchronousTestCase):
         opened.wait(BODY_TIMEOUT + 1)
         self.assertEqual(Phase.BODY, letter.outcome.phase)
 
+    def test_a_body_survives_three_minutes_without_network(self) -> None:
+        """F48: a connection that moves again after three minutes goes on: one copy, whole."""
+        opened = Opened(capacity=10)
+        letter = Letter(self.BODY).sent_over(opened.session)
+        opened.run()
+        opened.wait(180.0)
+        while opened.wire.producer is not None:
+            opened.wire.drain()
+        opened.run()
+        self.assertEqual([self.BODY], [body for _, _, body in opened.server.messages])
+        self.assertEqual(250, letter.outcome.final.code if letter.outcome.final else None)
+
 
 class TimerTests(SynchronousTestCase):
     def test_each_reply_has_its_time(self) -> None:

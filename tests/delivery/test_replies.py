@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from time import process_time
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.delivery.replies import MAX_LINE, BadReply, ReplyReader, readable
+from mailproxy.delivery.replies import MAX_LINE, MAX_REPLY, BadReply, ReplyReader, readable
 from mailproxy.model import Reply
 
 
@@ -111,6 +113,42 @@ class ReplyReaderTests(SynchronousTestCase):
         whole = read(data) if data else []
         self.assertEqual([code for code, _ in replies], [reply.code for reply in whole])
         self.assertEqual(whole, read(data, chunk) if data else [])
+
+    def test_many_replies_at_once_cost_little(self) -> None:
+        """F27: a segment full of the shortest replies is read in the time of its length."""
+        data = b"250\r\n" * 200_000
+        reader = ReplyReader()
+        reader.push(data)
+        started = process_time()
+        while reader.pop() is not None:
+            pass
+        self.assertLess(process_time() - started, 5.0)
+        self.assertEqual(0, reader.held)
+
+    @settings(deadline=None, max_examples=1000)
+    @given(
+        st.lists(
+            st.one_of(
+                st.binary(max_size=30),
+                st.sampled_from(
+                    [b"250 ok\r\n", b"250-", b"\r\n", b"250-x\r\n", b"25", b"\n", b"\r"]
+                ),
+                st.builds(bytes.__mul__, st.binary(min_size=1, max_size=9), st.integers(1, 2000)),
+            ),
+            max_size=40,
+        )
+    )
+    def test_whatever_comes_in_whatever_pieces_it_ends(self, pieces: list[bytes]) -> None:
+        """F26, F27, F28: any bytes in any pieces are read without end, and never collected."""
+        reader = ReplyReader()
+        try:
+            for piece in pieces:
+                reader.push(piece)
+                while (reply := reader.pop()) is not None:
+                    self.assertLess(len(reply.text), 5 * MAX_REPLY)
+                self.assertLessEqual(reader.held, MAX_REPLY + MAX_LINE)
+        except BadReply as error:
+            self.assertTrue(str(error).isprintable())
 
     @settings(deadline=None, max_examples=300)
     @given(st.binary(max_size=200), st.integers(1, 50))

@@ -11,7 +11,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailproxy.delivery.session import Session
 from mailproxy.errors import AccountFault
 from mailproxy.states import TlsMode
-from tests.delivery.peer import PLAIN_EHLO, SILENCE, Answer, Cut, Letter, Opened, account
+from tests.delivery.peer import (
+    DEFAULTS,
+    EHLO,
+    PLAIN_EHLO,
+    SILENCE,
+    Answer,
+    Cut,
+    Letter,
+    Opened,
+    account,
+)
 
 AUTH_EHLO = b"250-peer.test\r\n250-auth Login plain\r\n250 PIPELINING\r\n"
 
@@ -104,6 +114,34 @@ class OpeningTests(SynchronousTestCase):
             opened.server.say(bytes([byte]))
             opened.wait(2.0)
         self.assert_fault(opened, "banner")
+
+    def test_a_reset_at_every_byte_of_the_opening(self) -> None:
+        """F23: wherever the greeting or the answer to EHLO breaks off, there is one fault."""
+        for stage, whole in (("banner", DEFAULTS["banner"]), ("ehlo", EHLO)):
+            for count in range(len(whole)):
+                for clean in (True, False):
+                    self.assert_fault(Opened({stage: Cut(whole[:count], clean)}), stage)
+
+    def test_any_bytes_in_the_opening_are_a_fault(self) -> None:
+        """F27, F28: lines without end and what is no reply at all are given up at once."""
+        for said in (
+            b"2" * 100_000,
+            b"220-more\r\n" * 200,
+            b"25O ok\r\n",
+            b"220 bare line feed\n",
+            bytes(range(256)),
+            b"\x16\x03\x01\r\n",
+        ):
+            with self.subTest(said=said[:10]):
+                self.assert_fault(Opened({"banner": said}), "banner")
+
+    def test_nothing_is_collected_behind_the_end(self) -> None:
+        """F27: a server that goes on talking after our QUIT fills no memory."""
+        opened = Opened()
+        opened.session.quit()
+        for _ in range(100):
+            opened.session.dataReceived(b"250 still here" * 1000)
+        self.assertEqual(0, opened.session.replies.held)
 
     def test_a_name_that_is_no_name_is_not_sent(self) -> None:
         """S7: an EHLO name with a line end is refused before it is written."""

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.errors import SessionLost, Withdrawn
-from mailproxy.model import Outcome
+from mailproxy.model import Outcome, Reply
 from mailproxy.states import Phase
 from tests.delivery.peer import EHLO, PLAIN_EHLO, SILENCE, Answer, Cut, Letter, Opened
+from tests.delivery.session_model import Asked, Fate, Model, Say, answers
 
 _replies: st.SearchStrategy[Answer] = st.one_of(
     st.sampled_from(
@@ -50,7 +51,22 @@ _scripts = st.fixed_dictionaries(
     }
 )
 
+_words = st.lists(
+    st.one_of(st.just(Say.YES), st.just(Say.YES), st.sampled_from(Say)), min_size=1, max_size=4
+)
+
+_asked = st.builds(
+    Asked,
+    recipients=st.integers(1, 3),
+    grant=st.sampled_from([True, True, True, False]),
+    late=st.booleans(),
+)
+
 _LARGE = b"line of text\r\n" * 6000
+
+
+def _code(reply: Reply | None) -> int | None:
+    return None if reply is None else reply.code
 
 
 class PropertyTests(SynchronousTestCase):
@@ -76,7 +92,77 @@ class PropertyTests(SynchronousTestCase):
             self.assertTrue(result.error)
             self.assertFalse(any(result.rcpts))
 
-    @settings(deadline=None, max_examples=400)
+    @settings(deadline=None, max_examples=5000)
+    @given(
+        st.fixed_dictionaries(dict.fromkeys(("mail", "rcpt", "data", "body"), _words)),
+        st.one_of(st.just([Say.YES]), _words),
+        st.lists(_asked, min_size=1, max_size=3),
+        st.booleans(),
+        st.sampled_from([None, 1, 7]),
+    )
+    def test_every_transaction_comes_to_what_the_model_says(
+        self,
+        script: dict[str, list[Say]],
+        resets: list[Say],
+        asked: list[Asked],
+        pipelining: bool,
+        chunk: int | None,
+    ) -> None:
+        """Any answer to any command, intents early and late, given and refused: as modelled."""
+        whole = {**script, "rset": resets}
+        ehlo = EHLO if pipelining else PLAIN_EHLO
+        opened = Opened({**answers(whole), "ehlo": ehlo}, chunk=chunk)
+        letters = [
+            Letter(
+                b"letter %d\r\n" % number,
+                [f"r{n}@x.y" for n in range(each.recipients)],
+                grant=None if each.late else each.grant,
+            ).sent_over(opened.session)
+            for number, each in enumerate(asked)
+        ]
+        for _ in range(len(letters) + 1):
+            opened.run()
+            begun = [letter.begun for letter in letters]
+            for letter, each, asks in zip(letters, asked, begun, strict=True):
+                if each.late and asks and not letter.settled:
+                    letter.settle(each.grant)
+        opened.run()
+        opened.wait(700.0)
+        fates = Model(whole, pipelining).run(asked)
+        self.assertEqual(fates, [self.fate(letter, opened) for letter in letters])
+        sent = b"".join(opened.wire.writes)
+        for letter, fate in zip(letters, fates, strict=True):
+            self.assertEqual(int(fate.dotted), sent.count(letter.envelope.body))
+
+    def fate(self, letter: Letter, opened: Opened) -> Fate:
+        """What *letter* came to, in the words of the model."""
+        count = len(letter.envelope.recipients)
+        self.assertEqual(1, len(letter.results))
+        (result,) = letter.results
+        body = letter.envelope.body + b".\r\n"
+        dotted = any(body in write for write in opened.wire.writes)
+        if isinstance(result, Outcome):
+            self.assertEqual(dotted, result.phase is Phase.FINAL)
+            return Fate(
+                begun=bool(letter.begun),
+                mail=_code(result.mail),
+                rcpts=[_code(reply) for reply in result.rcpts],
+                data=_code(result.data),
+                final=_code(result.final),
+                dotted=dotted,
+                lost=bool(result.error),
+            )
+        self.assertFalse(dotted)
+        withdrawn = result.check(Withdrawn) is not None
+        self.assertTrue(withdrawn or result.check(SessionLost))
+        return Fate(
+            begun=bool(letter.begun),
+            withdrawn=withdrawn,
+            rcpts=[None] * count,
+            lost=not withdrawn,
+        )
+
+    @settings(deadline=None, max_examples=1500)
     @given(
         _scripts,
         st.lists(
