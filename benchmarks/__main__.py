@@ -11,7 +11,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("compose_cost", "store_depth", "relay", "latency", "rtt", "isolation")
+ALL = ("compose_cost", "store_depth", "relay", "latency", "rtt", "reports", "isolation")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from mailproxy.clock import Names
 from mailproxy.store.schema import NEVER
 
 _MESSAGE = """
@@ -101,5 +102,52 @@ def fill(
         }
         connection.execute("BEGIN")
         for statement in (_MESSAGE, _RECIPIENT, _PAYLOAD, _TEXT, _EVENT, _LANES):
+            connection.execute(statement, values)
+        connection.execute("COMMIT")
+
+
+_ENDED = """
+INSERT INTO messages (pk, tenant_id, id, generation, account_pk, lane, priority, batch, accepted_at,
+    updated_at, expires_at, attempts, uncertain, intent, state, hold, message_id, digest,
+    envelope_from, size, parts, body_pk, finished_at, sent_ts, final_event)
+WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :last)
+SELECT :base + n.i, :tenant, 'ended-' || n.i, 1, :account, l.pk, 2, '', :now, :now, :now + 86400,
+    1, 0, 0, 'sent', '', '<' || n.i || '@ended>', zeroblob(32), 'a@example.com', 300, 0,
+    :base + n.i, :now, :now, :base + n.i
+FROM n JOIN lanes l ON l.account_pk = :account
+"""
+_ACCEPTED = """
+INSERT INTO recipients (message_pk, n, address, kind, state, code, enhanced, reply, attempts,
+    done_at)
+SELECT pk, 0, 'u' || pk || '@example.com', 'to', 'sent', 250, '2.0.0', '2.0.0 taken', 1, :now
+FROM messages WHERE pk >= :base + :first AND pk < :base + :last
+"""
+_OFFERED = """
+INSERT INTO events (pk, event_id, message_pk, generation, kind, at, final, stream)
+SELECT pk, randomblob(16), pk, 1, 'outcome', :now, 1, :tenant FROM messages
+WHERE pk >= :base + :first AND pk < :base + :last
+"""
+
+
+def fill_ended(
+    connection: sqlite3.Connection, tenant_id: str, account_pk: int, count: int, *, now: float
+) -> None:
+    """
+    Put *count* messages of one recipient there that were sent and are not reported.
+
+    :param account_pk: has one lane.
+    :param now: when they ended, in Unix seconds; before the service is started.
+    """
+    for first in range(0, count, STEP):
+        values = {
+            "base": Names.floor(now),
+            "first": first,
+            "last": min(count, first + STEP),
+            "now": now,
+            "tenant": tenant_id,
+            "account": account_pk,
+        }
+        connection.execute("BEGIN")
+        for statement in (_ENDED, _ACCEPTED, _OFFERED):
             connection.execute(statement, values)
         connection.execute("COMMIT")
