@@ -129,6 +129,13 @@ class Metrics:
             _ACCOUNT,
             registry=registry,
         )
+        self.through_others = Counter(
+            "mailproxy_attempts_through_others",
+            "Attempts that another account carried. Rising: the account is parked or limited, or "
+            "its weights say so.",
+            (*_ACCOUNT, "through"),
+            registry=registry,
+        )
         self.uncertain = Counter(
             "mailproxy_uncertain",
             "Attempts of which nobody knows whether they were accepted.",

@@ -109,7 +109,7 @@ class Accounts:
 def _remarks(body: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """What the client should know of a declaration that was taken."""
     remarks: dict[str, Any] = {}
-    idle = [name for name in (*ROUTING, *NOT_ENFORCED) if name in fields]
+    idle = [name for name in NOT_ENFORCED if name in fields]
     if idle:
         remarks["not_enforced"] = idle
     behavior = body.get("limit_behavior")

@@ -33,6 +33,8 @@ class Activity:
             self.metrics.time_in_queue.observe(max(0.0, record.at - message.accepted_at))
         for change in record.changes:
             self._counter(change.state).inc()
+        if record.through:
+            self.metrics.through_others.labels(account.tenant_id, account.id, record.through).inc()
         if self.log:
             self._line(account, message, outcome, record)
 
@@ -68,7 +70,7 @@ class Activity:
             "peer={peer} tls={tls} reply={reply!r} seconds={seconds:.3f} next in {wait}",
             attempt=record.attempt,
             tenant=account.tenant_id,
-            account=account.id,
+            account=f"{account.id} through {record.through}" if record.through else account.id,
             id=message.id,
             sent=sum(change.state is RecipientState.SENT for change in record.changes),
             count=len(record.changes),

@@ -22,8 +22,10 @@ from mailproxy.dispatch.activity import Activity
 from mailproxy.dispatch.judge import Rules, after_crash
 from mailproxy.dispatch.recorder import Recorder
 from mailproxy.dispatch.retry import DEFAULT_DELAYS
+from mailproxy.dispatch.roads import Roads
 from mailproxy.dispatch.shared import Shared
 from mailproxy.dispatch.stream import Stream
+from mailproxy.dispatch.ways import Surroundings
 from mailproxy.errors import StoreError
 from mailproxy.interfaces import IClock, ICourier, IStore, IStoreObserver
 from mailproxy.metrics import Metrics
@@ -93,6 +95,11 @@ class Dispatcher(Service):
             gate=0.0 if options.test_mode else None,
         )
         self._streams: dict[int, Stream] = {}
+        roads = Roads(store, clock)
+        self._shared.surroundings = Surroundings(
+            store, courier, clock, self.recorder, roads, self._stream
+        )
+        self._shared.reopened = self._reopened
         self._unsubscribe = lambda: None
         self._timer: IDelayedCall | None = None
         self._timer_at = 0.0
@@ -183,6 +190,12 @@ class Dispatcher(Service):
         if stream is None:
             stream = self._streams[account_pk] = Stream(account_pk, self._shared)
         return stream
+
+    def _reopened(self, account_pk: int) -> None:
+        """An account works again: the mail of others may have waited for it."""
+        for pk, stream in tuple(self._streams.items()):
+            if pk != account_pk:
+                stream.reopen()
 
     async def _poll(self) -> None:
         if self._polling or self._shared.stopping:

@@ -114,13 +114,22 @@ class Intents:
     Asks the store for intents of one account, several at a time.
 
     :param account_id: for the attempts' rows.
+    :param through: pk and version of that account, where the mail is another's.
     """
 
-    def __init__(self, store: IQueue, recorder: Recorder, clock: IClock, account_id: str) -> None:
+    def __init__(
+        self,
+        store: IQueue,
+        recorder: Recorder,
+        clock: IClock,
+        account_id: str,
+        through: tuple[int, int] | None = None,
+    ) -> None:
         self._store = store
         self._recorder = recorder
         self._clock = clock
         self._account_id = account_id
+        self._through = through
         self._waiting: list[tuple[tuple[int, int], Deferred[bool]]] = []
         self._out = False
 
@@ -145,7 +154,10 @@ class Intents:
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             try:
                 granted = await self._store.begin(
-                    [lease for lease, _ in batch], self._account_id, self._clock.now()
+                    [lease for lease, _ in batch],
+                    self._account_id,
+                    self._clock.now(),
+                    through=self._through,
                 )
             except StoreError as error:
                 _log.warn("intents cannot be stored: {error}", error=error)

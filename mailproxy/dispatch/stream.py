@@ -14,21 +14,21 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from mailproxy.dispatch.claims import Claims
+from mailproxy.dispatch.detour import Host
+from mailproxy.dispatch.hosting import PER_SESSION
 from mailproxy.dispatch.judge import judge
 from mailproxy.dispatch.leases import Leases
 from mailproxy.dispatch.reach import Reach
 from mailproxy.dispatch.ready import Ready
 from mailproxy.dispatch.recorder import Intents
 from mailproxy.dispatch.shared import Shared
+from mailproxy.dispatch.sharing import Sharing
 from mailproxy.dispatch.unbegun import quarantined, unprepared
 from mailproxy.errors import AccountFault, AttachmentFault
 from mailproxy.interfaces import IFeed
 from mailproxy.model import Account, Claimed, Outcome
 
 _log = Logger()
-
-#: Messages waiting per open session before another session is opened.
-PER_SESSION = 4
 
 #: Times a message may raise while it is handled before it is held.
 TRIES = 3
@@ -38,7 +38,7 @@ MOST_ASIDE = 1000
 
 
 @implementer(IFeed)
-class Stream:
+class Stream(Sharing):
     """
     The messages of the account *account_pk*.
 
@@ -46,9 +46,9 @@ class Stream:
     """
 
     def __init__(self, account_pk: int, shared: Shared) -> None:
+        super().__init__()
         self.account_pk = account_pk
         self._shared = shared
-        self._account: Account | None = None
         self._intents: Intents | None = None
         self._ready = Ready()
         self._carrying = 0
@@ -68,7 +68,8 @@ class Stream:
     @property
     def busy(self) -> bool:
         """Whether anything of this account is claimed or on its way."""
-        return bool(self._carrying or self._claims.busy or self._ready or self._aside)
+        here = self._carrying or self._claims.busy or self._ready or self._aside
+        return bool(here) or (self._ways is not None and self._ways.busy)
 
     # -- claiming --------------------------------------------------------------------------
 
@@ -80,66 +81,82 @@ class Stream:
     def _fill(self) -> None:
         if self._shared.stopping or not self._claims.due:
             return
-        if self._reach.probing and (self._carrying or self._ready):
+        if self._reach.probing and (self._carrying or self._ready) and not self._replaced:
             self._start()
             return
         self._claims.run()
 
     def limit(self) -> int:
         """See :class:`mailproxy.dispatch.claims.Taker`, as for the next four."""
-        if self._reach.probing:
+        if self._reach.probing and not self._replaced:
             return 1
-        own = self._account.batch_size if self._account is not None else None
+        own = self.account.batch_size if self.account is not None else None
         return own or self._shared.batch_size
 
     def full(self) -> bool:
-        return len(self._ready) >= self.limit() or len(self._aside) >= MOST_ASIDE
+        return self._held >= self.limit() or len(self._aside) >= MOST_ASIDE
 
     def single(self) -> bool:
-        return self._reach.probing
+        return self._reach.probing and not self._replaced
 
     async def took(self, messages: Sequence[Claimed]) -> None:
         if messages:
             self._version = messages[-1].account_version
+        elif self._reach.probing:
+            await self._read_again()
         if self._ready:
             await self._refresh(self._version)
             self._sift({message.pk for message in messages})
+            if self._ways is not None:
+                await self._ways.look()
+                self.place(self._ready.clear())
         self._start()
 
     async def give_back(self) -> None:
         """Release everything claimed and not begun."""
-        taken = [*self._ready.clear(), *self._aside.values()]
+        taken = [*self._all(), *self._aside.values()]
         self._aside.clear()
         await self._leases.give(taken)
 
     def _sift(self, took: set[int]) -> None:
         """Have those completed first, of the messages just taken, that are seen to need it."""
-        if self._account is None:
+        if self.account is None:
             return
         courier = self._shared.courier
         self._ready.remove(lambda each: each.pk in took and courier.completes(each, self))
 
     async def _refresh(self, version: int) -> None:
-        if self._account is not None and self._account.version == version:
+        if self.account is not None and self.account.version == version:
             return
-        self._account = account = await self._shared.store.account(self.account_pk)
+        self.account = account = await self._shared.store.account(self.account_pk)
         if account is not None:
-            self._intents = Intents(
-                self._shared.store, self._shared.recorder, self._shared.clock, account.id
-            )
-            self._reach.know(account)
+            self.take_up(account)
+
+    async def _read_again(self) -> None:
+        """Nothing may be claimed of a parked account, yet somebody woke it: was it changed?"""
+        account = await self._shared.store.account(self.account_pk)
+        if account is not None:
+            self.adopt(account)
+
+    def take_up(self, account: Account) -> None:
+        shared, parked = self._shared, self._reach.probing
+        self.account = account
+        self._intents = Intents(shared.store, shared.recorder, shared.clock, account.id)
+        self._reach.know(account)
+        self._find_ways(account, self, self)
+        if parked and not self._reach.probing:
+            shared.reopened(self.account_pk)
 
     # -- sessions --------------------------------------------------------------------------
 
     def _start(self) -> None:
         """Open as many more carries as what is ready, and taken by none so far, is worth."""
-        account = self._account
+        account = self.account
         if account is None or self._shared.stopping:
             return
         more = -(-len(self._ready) // PER_SESSION)
         wanted = 1 if self._reach.probing else self._carrying + more
-        most = min(wanted, account.max_sessions, self._reach.slots)
-        while self._ready and self._carrying < most:
+        while self._ready and self._carrying < min(wanted, self.most):
             self._carrying += 1
             Deferred.fromCoroutine(self._carry(account))
 
@@ -147,10 +164,10 @@ class Stream:
         try:
             await self._shared.courier.carry(account, self)
         except AccountFault as fault:
-            await self._fault(account, fault.phase, fault.reason)
+            await self.at_fault(account, fault.phase, fault.reason)
         except Exception:
             _log.failure("carrying for account {id} raised", id=account.id)
-            await self._fault(account, "internal", "an internal error; see the log")
+            await self.at_fault(account, "internal", "an internal error; see the log")
         finally:
             self._carrying -= 1
         if self._shared.stopping:
@@ -158,14 +175,20 @@ class Stream:
             return
         self._fill()
         self._start()
+        self._guests.serve()
 
-    async def _fault(self, account: Account, phase: str, reason: str) -> None:
+    async def at_fault(self, account: Account, phase: str, reason: str) -> None:
         if not self._reach.shrinks(phase, self._carrying):
-            await self._reach.park(account, phase, reason, self._ready.clear())
+            await self._reach.park(account, phase, reason, self._ready.clear(), self._ways)
+            self._guests.disband()
 
-    def _reached(self, account: Account) -> None:
+    def reached(self, account: Account) -> None:
         if (resumed := self._reach.reached(account)) is not None:
-            resumed.addCallback(lambda _: self.wake())
+            resumed.addCallback(self._resumed)
+
+    def _resumed(self, _: None) -> None:
+        self.wake()
+        self._shared.reopened(self.account_pk)
 
     # -- IFeed -----------------------------------------------------------------------------
 
@@ -173,7 +196,7 @@ class Stream:
         if self._shared.stopping or not self._ready:
             return None
         message = self._ready.pop()
-        if self._claims.more and len(self._ready) < self.limit():
+        if self._claims.more and self._held < self.limit():
             self._fill()
         return message
 
@@ -187,18 +210,32 @@ class Stream:
         return granted
 
     def finish(self, message: Claimed, outcome: Outcome) -> Deferred[bool]:
-        account = self._account
+        return self.arrived(message, outcome, self)
+
+    def arrived(self, message: Claimed, outcome: Outcome, host: Host) -> Deferred[bool]:
+        """See :class:`mailproxy.dispatch.ways.Home`; *host* is this stream, as a rule."""
+        carrier = host.account
+        account = self.account or carrier
         assert account is not None
+        assert carrier is not None
         shared, now = self._shared, self._shared.clock.now()
         jitter = shared.rng.uniform(-1.0, 1.0)
         judged = judge(message, account, outcome, now, shared.rules, jitter)
+        record, onward = judged.record, False
+        if self._ways is not None:
+            record, onward = self._ways.after(message, outcome, record, carrier.id)
         self._raised.pop(message.pk, None)
-        stored = shared.recorder.add(judged.record)
-        shared.activity.attempt(account, message, outcome, judged.record)
+        stored = shared.recorder.add(record)
+        shared.activity.attempt(account, message, outcome, record)
         if judged.account_reason:
-            Deferred.fromCoroutine(self._fault(account, outcome.phase, judged.account_reason))
+            Deferred.fromCoroutine(host.at_fault(carrier, outcome.phase, judged.account_reason))
         elif outcome.mail is not None:
-            self._reached(account)
+            host.reached(carrier)
+        return stored.addCallback(self._onward) if onward else stored
+
+    def _onward(self, stored: bool) -> bool:
+        """A message waits for its next account: it need not wait for the poll."""
+        self.wake()
         return stored
 
     def put_back(self, message: Claimed) -> None:
@@ -208,9 +245,7 @@ class Stream:
         was_aside = self._aside.pop(message.pk, None) is not None
         tries = self._raised[message.pk] = self._raised.get(message.pk, 0) + 1
         if tries < TRIES:
-            self._ready.push(message, message.priority)
-            if was_aside:
-                self._start()
+            self._again(message, start=was_aside)
             return
         del self._raised[message.pk]
         self._shared.metrics.quarantined.inc()
@@ -229,13 +264,21 @@ class Stream:
     def ready(self, message: Claimed) -> None:
         if self._aside.pop(message.pk, None) is None:
             return  # it was given back meanwhile
-        if self._reach.probing:
+        if self._reach.probing and not self._replaced:
             # It is for the store to say when a parked account is tried.
             Deferred.fromCoroutine(self._leases.give([message]))
             return
-        self._ready.push(message, message.priority)
-        self._start()
+        self._again(message, start=True)
         self._fill()
+
+    def _again(self, message: Claimed, *, start: bool) -> None:
+        """*message* can be handed out again."""
+        if self._ways is not None:
+            self.place([message])
+            return
+        self._ready.push(message, message.priority)
+        if start:
+            self._start()
 
     def dropped(self, message: Claimed) -> None:
         if self._aside.pop(message.pk, None) is not None:
@@ -245,7 +288,7 @@ class Stream:
     def unprepared(self, message: Claimed, fault: AttachmentFault) -> Deferred[bool]:
         if self._aside.pop(message.pk, None) is None:
             return succeed(False)
-        account, shared = self._account, self._shared
+        account, shared = self.account, self._shared
         if account is None:  # it was deleted; so will be the message
             Deferred.fromCoroutine(self._leases.give([message]))
             return succeed(False)

@@ -7,7 +7,7 @@ Pure. Its account could not be reached, its attachments could not be had, or han
 from __future__ import annotations
 
 from mailproxy.dispatch.judge import Rules, event_data, reason_key
-from mailproxy.dispatch.retry import GiveUp, after_deferral
+from mailproxy.dispatch.retry import LONGEST_PROBE, GiveUp, after_deferral
 from mailproxy.errors import AttachmentFault
 from mailproxy.model import Account, Claimed, RecipientChange, Record
 from mailproxy.states import EventKind, RecipientState
@@ -40,6 +40,42 @@ def not_reached(
         reason_key=reason_key(changes, phase),
         reason=reason,
         data=event_data(changes, None if expired else probe_at),
+    )
+
+
+def kept_for(
+    message: Claimed, through: str, until: float | None, now: float, rules: Rules
+) -> Record:
+    """
+    The record for a claimed message that only the account *through* may carry, which cannot now:
+    an earlier attempt through it may have been accepted.
+
+    :param until: when it is tried again, in Unix seconds; None if there is no such account any
+        more. Then nobody knows, and nobody will: an operator decides.
+    """
+    if until is None:
+        text = f"uncertain: account {through}, which may have sent it, is not there any more"
+        state, kind, when = RecipientState.UNCERTAIN, EventKind.UNCERTAIN, None
+    else:
+        text = f"waits for account {through}, which may have sent it already"
+        when = min(max(until, now + 1.0), now + LONGEST_PROBE)
+        expired = when >= max(message.expires_at, message.accepted_at + rules.fault_max_age)
+        state = RecipientState.EXPIRED if expired else RecipientState.DEFERRED
+        kind = EventKind.EXPIRED if expired else EventKind.DEFERRED
+        when = None if expired else when
+    changes = tuple(RecipientChange(each.n, state, reply=text) for each in message.recipients)
+    return Record(
+        pk=message.pk,
+        token=message.token,
+        attempt=0,
+        kind=kind,
+        changes=changes,
+        next_at=when,
+        at=now,
+        report=kind is not EventKind.EXPIRED,
+        reason_key=reason_key(changes, "doubt"),
+        reason=text,
+        data=event_data(changes, when),
     )
 
 

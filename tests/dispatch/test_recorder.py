@@ -30,7 +30,12 @@ class SlowStore:
         return self._asked([each.pk for each in records])
 
     def begin(
-        self, intents: Sequence[tuple[int, int]], account: str, now: float
+        self,
+        intents: Sequence[tuple[int, int]],
+        account: str,
+        now: float,
+        *,
+        through: tuple[int, int] | None = None,
     ) -> Deferred[list[bool]]:
         return self._asked([pk for pk, _ in intents])
 
