@@ -95,6 +95,13 @@ class IStoreObserver(Interface):
     def reportable(tenant_ids: Iterable[str]) -> None:
         """Events of these tenants wait to be reported."""
 
+    def limited(account_pk: int, until: float) -> None:
+        """
+        A rate limit stands against the mail of this account; there is room again at *until*.
+
+        What was claimed of it and not begun had better be given back.
+        """
+
 
 class IIntake(Interface):
     async def enqueue(
@@ -145,7 +152,11 @@ class IQueue(Interface):
 
         :param oldest: take what has been due longest instead, whatever its priority.
         :param urgent: take priority 0 only.
-        :return: most urgent first; empty if none is due, or the account is parked or suspended.
+        No more are leased than the limits of account and tenant leave room for. Without any room,
+        and something due, what is due waits until there is, or fails if the account says so.
+
+        :return: most urgent first; empty if none is due, or the account is parked or suspended, or
+            a limit is reached.
         """
 
     async def contents(pks: Sequence[int]) -> dict[int, Stored]:
@@ -182,8 +193,10 @@ class IQueue(Interface):
         Store an intent for each (pk, token): the point of no return.
 
         Fenced: false where the lease is lost, the message was cancelled, held or replaced, its
-        lane or the service is suspended, parked or deleted, or the domain of one of the claimed
-        recipients was paused since. Fires **after the commit**.
+        lane or the service is suspended, parked or deleted, the domain of one of the claimed
+        recipients was paused since, or a limit of the account that carries it, or of the tenant,
+        leaves no room. What is begun counts there, whatever becomes of it.
+        Fires **after the commit**.
 
         :param account: account id, for the attempt's row.
         :param through: pk and version of the account that carries them, where that is not their

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zope.interface import Interface
 
+from mailproxy.limits import Use
 from mailproxy.model import Account
 from mailproxy.records import AccountSpec
 
@@ -53,3 +54,10 @@ class IAccounts(Interface):
 
     async def unpark_account(pk: int) -> None:
         """The account works again."""
+
+    async def limits(tenant_id: str | None, now: float) -> list[Use]:
+        """
+        How far the rate limits of a tenant (None: of all) and its accounts are used at *now*.
+
+        By tenant, the tenant's own before those of its accounts, and the shorter window first.
+        """

@@ -56,6 +56,7 @@ from tests.contracts_files import FilesContract
 from tests.contracts_intake import AgeContract, ClaimedContract, IntakeContract
 from tests.contracts_items import DeferralItemContract, FinalItemContract
 from tests.contracts_keys import CommandLogContract, KeysContract
+from tests.contracts_limits import LimitsContract, RejectingContract, TenantLimitsContract
 from tests.contracts_once import MailTestContract, OnceContract
 from tests.contracts_outcomes import OutcomeContract
 from tests.contracts_prepared import FetchedInVainContract, PreparedContract
@@ -130,6 +131,9 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     ThroughContract,
     *ACT_CONTRACTS,
     TimelineContract,
+    LimitsContract,
+    RejectingContract,
+    TenantLimitsContract,
 )
 
 

@@ -21,6 +21,7 @@ from zope.interface import implementer
 from mailproxy.clock import Names
 from mailproxy.errors import StoreBusy, StoreUnavailable
 from mailproxy.interfaces import IStore, IStoreObserver
+from mailproxy.limits import Use
 from mailproxy.model import Account, Claimed, Enqueued, NewMessage, Record, Stored
 from mailproxy.records import (
     AccountSpec,
@@ -32,6 +33,7 @@ from mailproxy.records import (
 )
 from mailproxy.tenancy import Declared, Once
 from tests import fake_store_intake as intake
+from tests import fake_store_limits as limits
 from tests import fake_store_queue as queue
 from tests import fake_store_reports as reports
 from tests import fake_store_tenants as tenants
@@ -198,6 +200,8 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeActs):
                 observer.due(sorted(change.due))
             if change.reportable:
                 observer.reportable(sorted(change.reportable))
+            for account_pk, until in change.limited:
+                observer.limited(account_pk, until)
 
     def subscribe(self, observer: IStoreObserver) -> Callable[[], None]:
         self._observers.append(observer)
@@ -229,6 +233,10 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeActs):
     async def account(self, pk: int) -> Account | None:
         self._check_alive()
         return self.disk.live_account(pk)
+
+    async def limits(self, tenant_id: str | None, now: float) -> list[Use]:
+        self._check_alive()
+        return limits.shown(self.disk, tenant_id, now)
 
     async def park_account(
         self,

@@ -12,6 +12,7 @@ from mailproxy.model import Account, Enqueued, NewMessage
 from mailproxy.records import AccountSpec, PasswordRequired
 from mailproxy.states import EventKind, MessageState, RecipientState, Verdict
 from mailproxy.tenancy import Answered, Declared, KeyReused, Once
+from tests import fake_store_limits as limits
 from tests.fake_store_rows import AccountRow, Disk, EventRow, MessageRow, RecipientRow, Tombstone
 
 #: Default age limit in seconds.
@@ -31,6 +32,7 @@ class Change:
     now: float
     due: set[int] = attrs.Factory(set)
     reportable: set[str] = attrs.Factory(set)
+    limited: list[tuple[int, float]] = attrs.Factory(list)
 
 
 def enqueue(change: Change, messages: Sequence[NewMessage], once: Once | None) -> list[Enqueued]:
@@ -78,6 +80,7 @@ def put_account(change: Change, spec: AccountSpec) -> Account:
         **fields,
     )
     change.disk.accounts[account.pk] = AccountRow(account)
+    limits.forget(change.disk)
     change.due.add(account.pk)
     return account
 

@@ -12,6 +12,7 @@ from mailproxy import payload as payloads
 from mailproxy.model import Claimed, Recipient, RecipientChange, Record, Stored
 from mailproxy.states import EventKind, MessageState, RecipientState
 from mailproxy.tenancy import Suppression
+from tests import fake_store_limits as limits
 from tests import fake_store_reports as reports
 from tests.fake_store_intake import Change
 from tests.fake_store_rows import Disk, Lease, MessageRow
@@ -36,7 +37,10 @@ def due_accounts(disk: Disk, now: float) -> tuple[list[int], float | None]:
         if not disk.servable(row):
             continue
         if disk.may_be_sent(row, now):
-            if row.next_at <= now:
+            opens = limits.opens_at(disk, row.tenant_id, row.account_pk, now)
+            if opens is not None and row.next_at <= opens:
+                later.append(opens)
+            elif row.next_at <= now:
                 due.add(row.account_pk)
             else:
                 later.append(row.next_at)
@@ -57,10 +61,32 @@ def claim(change: Change, account_pk: int, limit: int, oldest: bool, urgent: boo
         and change.disk.may_be_sent(row, change.now)
         and change.disk.servable(row)
     ]
+    room, opens = limits.room(change.disk, account_pk, change.now)
+    if opens is not None and ready:
+        change.limited.append((account_pk, opens))
+        if limits.rejecting(change.disk, account_pk):
+            _fail(change, ready[:limit])
+        return []
+    if room < limit and any(row.priority == 0 for row in ready):
+        oldest = False
+    limit = min(limit, room)
     ready.sort(key=lambda row: (0 if oldest else row.priority, row.next_at or 0.0, row.pk))
     taken = ready[:limit]
     taken.sort(key=lambda row: (row.priority, row.next_at or 0.0, row.pk))
     return [_lease(change, row) for row in taken]
+
+
+def _fail(change: Change, rows: Sequence[MessageRow]) -> None:
+    """They are over a limit of an account that rejects what is."""
+    for row in rows:
+        claimed = _lease(change, row)
+        reason = limits.reason(change.disk, row.account_pk, change.now)
+        changes = tuple(
+            RecipientChange(each.n, RecipientState.FAILED, reply=reason)
+            for each in claimed.recipients
+        )
+        item = Record(row.pk, claimed.token, 0, EventKind.FAILED, changes, None, change.now)
+        _record(change, attrs.evolve(item, reason=reason))
 
 
 def _lease(change: Change, row: MessageRow) -> Claimed:
@@ -128,7 +154,8 @@ def begin(
 ) -> list[bool]:
     if through is not None and not _fit(change, *through):
         return [False] * len(intents)
-    return [_begin(change, pk, token, account) for pk, token in intents]
+    carrier = None if through is None else through[0]
+    return [_begin(change, pk, token, account, carrier) for pk, token in intents]
 
 
 def _fit(change: Change, pk: int, version: int) -> bool:
@@ -140,12 +167,15 @@ def _fit(change: Change, pk: int, version: int) -> bool:
     return not closed or (account.probe_at or 0.0) <= change.now
 
 
-def _begin(change: Change, pk: int, token: int, account: str) -> bool:
+def _begin(change: Change, pk: int, token: int, account: str, carrier: int | None) -> bool:
     row = _held_by(change, pk, token)
     if row is None or not change.disk.may_be_sent(row, change.now):
         return False
     opened = {n for n, rcpt in enumerate(row.recipients) if rcpt.state.open}
     if any(change.disk.is_paused(row, n) for n in opened - row.left_out):
+        return False
+    counts_for = row.account_pk if carrier is None else carrier
+    if not limits.pass_through(change, row.tenant_id, counts_for, tell=carrier is None):
         return False
     row.attempts += 1
     row.open_attempt = row.attempts

@@ -247,6 +247,8 @@ class Disk:
     :param suspended: (tenant or None, batch or ``*``) pairs.
     :param paused: since when, by tenant and domain.
     :param answers: digest, answer and time, by tenant and idempotency key.
+    :param handed_over: instants by the limit they count for: tenant, account (0 for the tenant's
+        own), and the seconds of its window.
     :param settled_at: until when suspended time has been added to the age limits.
     """
 
@@ -261,6 +263,7 @@ class Disk:
     suspended: set[tuple[str | None, str]] = attrs.Factory(set)
     settled_at: float = 0.0
     paused: dict[tuple[str, str], float] = attrs.Factory(dict)
+    handed_over: dict[tuple[str, int, int], list[float]] = attrs.Factory(dict)
     suppressed: dict[tuple[str, str], Suppression] = attrs.Factory(dict)
     answers: dict[tuple[str, str], tuple[bytes, bytes, float]] = attrs.Factory(dict)
     files: dict[int, LargeFile] = attrs.Factory(dict)

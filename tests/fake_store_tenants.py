@@ -13,6 +13,7 @@ from mailproxy.states import EventKind, MessageState, RecipientState
 from mailproxy.submitters import MAX_SUBMITTERS, Submitter, TooManySubmitters, UserTaken
 from mailproxy.tenancy import MAX_KEYS, ApiKey, CommandEntry, Tenant, TooManyKeys
 from tests import fake_store_intake as intake
+from tests import fake_store_limits as limits
 from tests import fake_store_reports as reports
 from tests.fake_store_intake import Change
 from tests.fake_store_queue import without_text
@@ -155,6 +156,10 @@ def _change_tenant(
     reports.settle_ages(change)
     disk.tenants[tenant_id] = new
     if old is not None and new.active and (old.deleted_at is not None or not old.active):
+        rows = disk.messages.values()
+        change.due.update(row.account_pk for row in rows if row.tenant_id == tenant_id and row.open)
+    if old is not None and new.rate_limits != old.rate_limits:
+        limits.forget(disk)
         rows = disk.messages.values()
         change.due.update(row.account_pk for row in rows if row.tenant_id == tenant_id and row.open)
     return new

@@ -60,6 +60,7 @@ class FakeObserver:
     def __init__(self) -> None:
         self.due_accounts: list[int] = []
         self.reportable_tenants: list[str] = []
+        self.limits: list[tuple[int, float]] = []
 
     def due(self, account_pks: Iterable[int]) -> None:
         self.due_accounts += account_pks
@@ -67,10 +68,14 @@ class FakeObserver:
     def reportable(self, tenant_ids: Iterable[str]) -> None:
         self.reportable_tenants += tenant_ids
 
+    def limited(self, account_pk: int, until: float) -> None:
+        self.limits.append((account_pk, until))
+
     def forget(self) -> None:
         """Begin anew."""
         self.due_accounts.clear()
         self.reportable_tenants.clear()
+        self.limits.clear()
 
 
 @attrs.frozen

@@ -178,6 +178,19 @@ class Dispatcher(Service):
     def reportable(self, tenant_ids: Iterable[str]) -> None:
         """Reports are not ours."""
 
+    def limited(self, account_pk: int, until: float) -> None:
+        if self._shared.stopping:
+            return
+        if (stream := self._streams.get(account_pk)) is not None:
+            stream.limited()
+        timer = self._timer
+        if timer is None or not timer.active() or timer.getTime() > self._seconds_at(until):
+            self._wake_at(until)
+
+    def _seconds_at(self, when: float) -> float:
+        """The instant *when* in the time of timers."""
+        return self._clock.seconds() + when - self._clock.now()
+
     def run_now(self) -> None:
         """Look for due mail now; in test mode, let what is due at this instant go once."""
         if self._options.test_mode:

@@ -112,6 +112,11 @@ class Stream(Sharing):
                 self.place(self._ready.clear())
         self._start()
 
+    def limited(self) -> None:
+        """A limit is reached: what is ready waits in the store, not here."""
+        if self._ready:
+            Deferred.fromCoroutine(self._leases.give(self._ready.clear()))
+
     async def give_back(self) -> None:
         """Release everything claimed and not begun."""
         taken = [*self._all(), *self._aside.values()]

@@ -88,6 +88,9 @@ class Reporter(Service):
     def due(self, account_pks: Iterable[int]) -> None:
         """Mail to be sent is no business of the reporter's."""
 
+    def limited(self, account_pk: int, until: float) -> None:
+        """Nor are limits to sending it."""
+
     def reportable(self, tenant_ids: Iterable[str]) -> None:
         """Events of these tenants wait to be reported."""
         if self._loop is not None:

@@ -10,9 +10,11 @@ import msgspec
 from sqlalchemy import and_, insert, select, update
 
 from mailproxy.crypto import Sealer
+from mailproxy.limits import of_account
 from mailproxy.model import Account
 from mailproxy.records import AccountSpec, PasswordRequired
 from mailproxy.states import OnUncertain, TlsMode
+from mailproxy.store import rates
 from mailproxy.store import statements as sql
 from mailproxy.store.compiling import compiled, const, p
 from mailproxy.store.outcomes import DELETED
@@ -205,6 +207,9 @@ def put_account(tx: Transaction, call: Declaration) -> Any:
         names = _CHANGE.names[:-1]
         tx.do(_CHANGE, *(values[name.removeprefix("v_")] for name in names), pk)
         unblock(tx, pk)
+    wanted = of_account(msgspec.json.decode(spec.options))
+    if wanted or old is not None:
+        rates.declare(tx, (spec.tenant_id, pk), wanted, now)
     tx.due.add(pk)
     return tx.one(_BY_PK, pk)
 
@@ -237,6 +242,7 @@ def delete_account(tx: Transaction, call: Deletion) -> bool:
     pk = found[0]
     tx.do(_DELETE, call.now, pk)
     tx.do(sql.FLAG_ON, ACCOUNT_DELETED, pk)
+    rates.drop_account(tx, call.tenant_id, pk)
     tx.do(_ADD_JOB, tx.names.pk(call.now), FAIL, pk, DELETED, call.now)
     return True
 

@@ -18,7 +18,7 @@ from mailproxy.store import statements_intake as sqi
 from mailproxy.store.arrivals import Arrival
 from mailproxy.store.directory import Directory, Owner
 from mailproxy.store.elements import Element, Rows, add_body, arrived, notes
-from mailproxy.store.queue import pause
+from mailproxy.store.lane_flags import pause
 from mailproxy.store.schema import ACCOUNT_DELETED
 from mailproxy.store.transaction import NewEvent, Transaction, numbers
 

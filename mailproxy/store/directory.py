@@ -6,7 +6,7 @@ import attrs
 
 from mailproxy.store import statements as sql
 from mailproxy.store import statements_intake as sqi
-from mailproxy.store.queue import pause
+from mailproxy.store.lane_flags import pause
 from mailproxy.store.schema import (
     ACCOUNT_DELETED,
     ACCOUNT_PARKED,

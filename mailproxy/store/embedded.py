@@ -23,10 +23,11 @@ from zope.interface import implementer
 from mailproxy.clock import Names
 from mailproxy.crypto import Sealer
 from mailproxy.interfaces import IClock, IStore, IStoreObserver
+from mailproxy.limits import Use
 from mailproxy.metrics import Metrics
 from mailproxy.model import Account
 from mailproxy.records import AccountSpec
-from mailproxy.store import accounts, upkeep
+from mailproxy.store import accounts, rates, upkeep
 from mailproxy.store.boot import check_key, committed_serial, greatest_pk, last_serial
 from mailproxy.store.database import Connect, Database, connect
 from mailproxy.store.face import DEADLINE
@@ -177,12 +178,18 @@ class EmbeddedStore(
         for (tenant_id, account_id, sent), count in Counter(committed.finished).items():
             metric = self._metrics.sent if sent else self._metrics.errors
             metric.labels(tenant_id, account_id).inc(count)
+        for each in committed.limited:
+            if each.messages:
+                labels = (each.tenant_id, each.account_id)
+                self._metrics.rate_limited.labels(*labels).inc(each.messages)
         for observer in list(self._observers):
             try:
                 if committed.due:
                     observer.due(committed.due)
                 if committed.reportable:
                     observer.reportable(committed.reportable)
+                for each in committed.limited:
+                    observer.limited(each.account_pk, each.until)
             except Exception:  # one observer must not keep news from the others
                 _log.failure("an observer of the store raised")
 
@@ -217,6 +224,9 @@ class EmbeddedStore(
             return None if row is None else accounts.loaded(row, self._sealer)
 
         return await self._read(read)
+
+    async def limits(self, tenant_id: str | None, now: float) -> list[Use]:
+        return await self._read(rates.shown, tenant_id, now)
 
     async def park_account(
         self,

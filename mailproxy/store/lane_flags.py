@@ -78,3 +78,8 @@ UNFLAG = {flag: _off(flag, flag) for flag in _SCOPES} | {
 SENDING = compiled(
     select(_l.account_pk).distinct().where(_l.blocked == const("0"), _l.due_at < const("1e18"))
 )
+
+
+def pause(ended: float, since: float | None, now: float) -> float:
+    """Seconds for which the age of a lane's messages did not run, up to *now*."""
+    return ended if since is None else ended + max(0.0, now - since)

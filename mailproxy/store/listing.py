@@ -11,6 +11,7 @@ from sqlalchemy import Select, func, select
 
 from mailproxy.records import Counts, ListQuery, MessageRecord
 from mailproxy.states import MessageState, Priority
+from mailproxy.store import rates
 from mailproxy.store.compiling import LIMIT, compiled, const, indexed, p
 from mailproxy.store.reports import recipients_of
 from mailproxy.store.schema import NEVER, accounts, lanes, messages, payloads, texts
@@ -218,13 +219,15 @@ def due_accounts(cursor: Any, now: float) -> tuple[list[int], float | None]:
     due = [row[0] for row in cursor.execute(_DUE_ACCOUNTS.sql, (now,))]
     known = set(due)
     due += (row[0] for row in cursor.execute(_PROBES.sql, (now, now)) if row[0] not in known)
+    opening, later = rates.closed(cursor, now)
+    due += (pk for pk in dict.fromkeys(opening) if pk not in due)
     following = [
         *cursor.execute(_NEXT_DUE.sql, (now,)),
         *cursor.execute(_NEXT_PROBE.sql, (now,)),
         *cursor.execute(_NEXT_IN_DUE.sql, (now, now, MANY)),
     ]
-    when = (row[0] for row in following if row[0] is not None and row[0] < NEVER)
-    return due, min(when, default=None)
+    later += (row[0] for row in following if row[0] is not None and row[0] < NEVER)
+    return due, min(later, default=None)
 
 
 @attrs.define

@@ -21,8 +21,8 @@ from mailproxy.store import statements_outcomes as sqo
 from mailproxy.store.doom import OF_ACCOUNT, Doom, doom
 from mailproxy.store.dropping import drop_bodies as drop_bodies
 from mailproxy.store.dropping import drop_texts
+from mailproxy.store.lane_flags import pause
 from mailproxy.store.leftovers import as_wished, ended_with
-from mailproxy.store.queue import pause
 from mailproxy.store.suppressions import enter, refused_for_good
 from mailproxy.store.transaction import NewEvent, Transaction, numbers
 from mailproxy.store.works import Kind

@@ -22,6 +22,7 @@ from mailproxy.store.schema import (
     events,
     lanes,
     messages,
+    rates,
     suspensions,
     tombstones,
 )
@@ -95,6 +96,7 @@ _LEFT = tuple(
         (api_keys, "hash"),
         (bulk_jobs, "pk"),
         (lanes, "pk"),
+        (rates, "pk"),
         (accounts, "pk"),
     )
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -10,8 +10,9 @@ import msgspec
 
 from mailproxy.model import Claimed, Recipient
 from mailproxy.states import EventKind, MessageState, Priority, RecipientState
-from mailproxy.store import destinations
+from mailproxy.store import destinations, limits, rates
 from mailproxy.store import statements as sql
+from mailproxy.store.lane_flags import pause
 from mailproxy.store.schema import ACCOUNT_PARKED
 from mailproxy.store.texts import joined
 from mailproxy.store.transaction import NewEvent, Transaction, numbers
@@ -52,12 +53,18 @@ def claim(tx: Transaction, call: Claim) -> list[Claimed]:
     if account is None or call.limit < 1:
         return []
     version, blocked_until, tenant_id = account
+    gate = limits.gate(tx, tenant_id, call.account_pk, call.now)
+    if gate is not None:
+        gate.open()
     if blocked_until is not None:
         if blocked_until > call.now:
             return []
         unblock(tx, call.account_pk)  # its probe is due: let this claim be it
-    lanes = _Lanes(tx, call, call.limit)
-    claimed, aside = _claimed_from(tx, lanes, version, destinations.paused(tx, tenant_id))
+    paused = destinations.paused(tx, tenant_id)
+    if gate is not None:
+        claimed, aside = _through(tx, call, gate, version, paused)
+    else:
+        claimed, aside = _claimed_from(tx, _Lanes(tx, call, call.limit), version, paused)
     if aside:
         tx.due.add(call.account_pk)  # there may be more than was looked at
     if call.oldest:
@@ -83,15 +90,36 @@ def _claimed_from(
     return claimed, aside
 
 
+def _through(
+    tx: Transaction, call: Claim, gate: limits.Gate, version: int, domains: frozenset[str]
+) -> tuple[list[Claimed], int]:
+    """Claim no more than may be begun; where that is nothing, put off or fail what is due."""
+    room = min(call.limit, gate.room)
+    if room:
+        if call.oldest and room < call.limit:
+            # What is urgent goes first where not all can go.
+            urgent = attrs.evolve(call, oldest=False, urgent=True)
+            claimed, aside = _claimed_from(tx, _Lanes(tx, urgent, room), version, domains)
+            if claimed or aside:
+                return claimed, aside
+        return _claimed_from(tx, _Lanes(tx, call, room), version, domains)
+    lanes = _Lanes(tx, call, call.limit)
+    if gate.rejects():
+        claimed, aside = _claimed_from(tx, lanes, version, domains)
+        if claimed:
+            gate.fail(claimed)
+        return [], aside + len(claimed)
+    waiting = lanes.heads()
+    lanes.recheck()
+    if waiting:
+        gate.shut(len(waiting))
+    return [], 0
+
+
 def unblock(tx: Transaction, account_pk: int) -> None:
     """Take the flag of a parked account from its lanes."""
     tx.do(sql.FLAG_OFF, ~ACCOUNT_PARKED, account_pk)
     tx.do(sql.UNBLOCK_ACCOUNT, account_pk)
-
-
-def pause(ended: float, since: float | None, now: float) -> float:
-    """Seconds for which the age of a lane's messages did not run, up to *now*."""
-    return ended if since is None else ended + max(0.0, now - since)
 
 
 @attrs.define
@@ -233,6 +261,9 @@ def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
         if (row[0], row[4]) in asked
     }
     now = max(call.now for call in calls)
+    turnstile = _turnstile(tx, calls, begun, now)
+    if turnstile is not None:
+        begun = {key: row for key, row in begun.items() if row[0] not in turnstile.refused}
     if begun:
         tx.do(sql.BEGIN, now, numbers(pk for pk, _ in begun))
     attempts: list[tuple[Any, ...]] = []
@@ -247,16 +278,36 @@ def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
                 continue
             pk, lane, generation, before, token = row
             n = before + 1
-            attempts.append((pk, generation, n, token, tx.node_id, call.account, call.now))
+            at = call.now
+            if turnstile is not None and pk in turnstile.passes:
+                at = turnstile.now
+            attempts.append((pk, generation, n, token, tx.node_id, call.account, at))
             data = b'{"attempt":%d}' % n
             if call.through is not None:
                 data = msgspec.json.encode({"attempt": n, "account": call.account})
-            events.append(NewEvent(pk, generation, EventKind.INTENT, call.now, data=data))
+            events.append(NewEvent(pk, generation, EventKind.INTENT, at, data=data))
             tx.moved(lane, _QUEUED if n == 1 else _DEFERRED, _IN_FLIGHT)
         answers.append(answer)
     tx.add(sql.ADD_ATTEMPT, attempts)
     tx.append(events)
+    if turnstile is not None:
+        turnstile.count(attempt[0] for attempt in attempts)
     return answers
+
+
+def _turnstile(
+    tx: Transaction, calls: Sequence[Intents], begun: Container[tuple[int, int]], now: float
+) -> limits.Turnstile | None:
+    if not rates.any_stored(tx):
+        return None
+    pks: list[int] = []
+    carriers: dict[int, int] = {}
+    for call in calls:
+        asked = [pair[0] for pair in call.pairs if tuple(pair) in begun]
+        pks += asked
+        if call.through is not None:
+            carriers.update(dict.fromkeys(asked, call.through[0]))
+    return limits.turnstile(tx, pks, carriers, now)
 
 
 def _fit(tx: Transaction, pk: int, version: int, now: float) -> bool:

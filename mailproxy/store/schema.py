@@ -38,6 +38,8 @@ ACCOUNT_DELETED = 8
 SERVICE_SUSPENDED = 16
 TENANT_INACTIVE = 32
 TENANT_DELETED = 64
+ACCOUNT_LIMITED = 128
+TENANT_LIMITED = 256
 
 #: While one of these lies on a lane, the age of its messages does not run.
 AGELESS = BATCH_SUSPENDED | TENANT_SUSPENDED | SERVICE_SUSPENDED | TENANT_INACTIVE | TENANT_DELETED
@@ -104,6 +106,25 @@ lanes = Table(
     Index("lanes_key", "account_pk", "priority", "batch", unique=True),
     Index("lanes_due", "due_at", "account_pk", **partial("blocked = 0")),
     Index("lanes_claim", "account_pk", "priority", "due_at", **partial("blocked = 0")),
+)
+
+# A limit of an account, or of a tenant itself (account_pk 0), and what was handed over: a JSON list
+# of pairs, instant and count, of which nothing counts any more from clear_at on. While until is
+# set, lanes that wait for it carry ACCOUNT_LIMITED or TENANT_LIMITED.
+rates = Table(
+    "rates",
+    metadata,
+    key(),
+    Column("tenant_id", Text, nullable=False),
+    Column("account_pk", Pk, nullable=False),
+    Column("seconds", Integer, nullable=False),
+    Column("most", BigInteger, nullable=False),
+    Column("used", Text, nullable=False, server_default="[]"),
+    Column("clear_at", Float),
+    Column("until", Float),
+    Index("rates_key", "tenant_id", "account_pk", "seconds", unique=True),
+    Index("rates_closed", "until", **partial("until IS NOT NULL")),
+    Index("rates_old", "clear_at", **partial("clear_at IS NOT NULL")),
 )
 
 # What is suspended: tenant "" is the service, batch "*" the whole of the tenant.

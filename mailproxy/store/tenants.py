@@ -10,7 +10,8 @@ import msgspec
 from sqlalchemy import delete, insert, select, update
 
 from mailproxy.crypto import Sealer
-from mailproxy.store import submitters
+from mailproxy.limits import of_tenant
+from mailproxy.store import rates, submitters
 from mailproxy.store.compiling import columns, compiled, const, p
 from mailproxy.store.doom import OF_TENANT
 from mailproxy.store.lane_flags import FLAG, SENDING, UNFLAG
@@ -159,6 +160,8 @@ def change_tenant(tx: Transaction, call: Change) -> Tenant | Refusal:
     tx.do(_PUT, *_row(new, call.sealer))
     if old is not None:
         _flag(tx, old, new, call.now)
+    if new.rate_limits != (RateLimits() if old is None else old.rate_limits):
+        rates.declare(tx, (new.id, rates.OF_TENANT), of_tenant(new.rate_limits), call.now)
     return new
 
 

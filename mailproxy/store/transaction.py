@@ -62,6 +62,22 @@ class Finished(NamedTuple):
     sent: bool
 
 
+class Limited(NamedTuple):
+    """
+    A limit stands against the mail of an account.
+
+    :param account_id: "" where nobody asks for it: without messages.
+    :param messages: how many were put off, or failed, for it just now.
+    :param until: when there is room again.
+    """
+
+    tenant_id: str
+    account_pk: int
+    account_id: str
+    messages: int
+    until: float
+
+
 #: The most account ids kept; where there are more they are looked up again.
 ACCOUNT_IDS = 10_000
 
@@ -77,6 +93,8 @@ class Transaction:
     :param suppressing: whether a tenant, as far as it was looked up, has a suppression list.
     :param paused: the domains a tenant has paused, as far as it was looked up; None before.
     :param finished: the messages that ended here otherwise than cancelled, for the metrics.
+    :param limiting: whether anything in the store is limited, as far as that was looked up.
+    :param limited: accounts that have to wait for a limit, for whoever sends their mail.
     """
 
     cursor: sqlite3.Cursor
@@ -90,6 +108,8 @@ class Transaction:
     finished: list[Finished] = attrs.Factory(list)
     suppressing: dict[str, bool] = attrs.Factory(dict)
     paused: dict[str, frozenset[str]] | None = None
+    limiting: bool | None = None
+    limited: list[Limited] = attrs.Factory(list)
     _counts: dict[int, list[int]] = attrs.Factory(dict)
     _dues: dict[int, float] = attrs.Factory(dict)
 
@@ -142,13 +162,16 @@ class Transaction:
 
     def ended(self, tenant_id: str, account_pk: int, *, sent: bool) -> None:
         """A message came to its end, and not because somebody took it back."""
+        self.finished.append(Finished(tenant_id, self.account_id(account_pk), sent))
+
+    def account_id(self, account_pk: int) -> str:
         account_id = self.account_ids.get(account_pk)
         if account_id is None:
             account_id = self.one(sql.ACCOUNT_ID, account_pk)[0]
             if len(self.account_ids) >= ACCOUNT_IDS:
                 self.account_ids.clear()
             self.account_ids[account_pk] = account_id
-        self.finished.append(Finished(tenant_id, account_id, sent))
+        return account_id
 
     def flush(self) -> None:
         """Write what was gathered for the lanes."""
@@ -179,6 +202,8 @@ class Transaction:
         self.stale.clear()
         self.suppressing.clear()
         self.paused = None
+        self.limiting = None
+        self.limited.clear()
 
     def append(self, events: Sequence[NewEvent]) -> list[int]:
         """Append *events*, in order. :return: their pks."""

@@ -23,6 +23,7 @@ from mailproxy.store import (
     destinations,
     keys,
     purge,
+    rates,
     retention,
 )
 from mailproxy.store import statements as sql
@@ -209,5 +210,6 @@ STEPS = (
     Step(purge.due, alone(purge.step), after=CHANCE),
     Step(keys.expired, keys.DROP),
     Step(commands_log.old, commands_log.DROP),
+    Step(rates.old, rates.FORGET),
     answers.FORGET,
 )

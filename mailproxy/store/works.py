@@ -9,7 +9,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from mailproxy.store.transaction import Finished, Transaction
+from mailproxy.store.transaction import Finished, Limited, Transaction
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -69,4 +69,5 @@ class Committed:
     due: frozenset[int] = frozenset()
     reportable: frozenset[str] = frozenset()
     finished: tuple[Finished, ...] = ()
+    limited: tuple[Limited, ...] = ()
     seconds: float = 0.0

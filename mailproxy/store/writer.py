@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 from mailproxy.errors import MailProxyError, StoreBusy, StoreError, StoreUnavailable
 from mailproxy.interfaces import crashpoint
 from mailproxy.store.database import available
-from mailproxy.store.transaction import Finished, Transaction
+from mailproxy.store.transaction import Finished, Limited, Transaction
 from mailproxy.store.works import Committed, Kind, Work
 
 C = TypeVar("C")
@@ -233,6 +233,7 @@ class Writer:
             frozenset().union(*(each.due for each in done)),
             frozenset().union(*(each.reportable for each in done)),
             tuple(end for each in done for end in each.finished),
+            tuple(each for one in done for each in one.limited),
         )
 
     def _single(self, cursor: sqlite3.Cursor, work: Work) -> Committed:
@@ -260,6 +261,7 @@ class Writer:
         due: set[int] = set()
         reportable: set[str] = set()
         finished: list[Finished] = []
+        limited: list[Limited] = []
         groups: dict[Kind[Any, Any], list[Work]] = {}
         for work in works:
             groups.setdefault(work.kind, []).append(work)
@@ -268,10 +270,18 @@ class Writer:
             due |= tx.due
             reportable |= tx.reportable
             finished += tx.finished
+            limited += tx.limited
         self._end(cursor, cursor.connection.total_changes != changes)
         self.healthy = True
         seconds = self._clock.seconds() - began
-        return Committed(works, frozenset(due), frozenset(reportable), tuple(finished), seconds)
+        return Committed(
+            works,
+            frozenset(due),
+            frozenset(reportable),
+            tuple(finished),
+            tuple(limited),
+            seconds,
+        )
 
     def _run(self, cursor: sqlite3.Cursor, kind: Kind[Any, Any], group: list[Work]) -> Transaction:
         tx = self._begin(cursor)
@@ -289,6 +299,7 @@ class Writer:
             tx.due |= each.due
             tx.reportable |= each.reportable
             tx.finished += each.finished
+            tx.limited += each.limited
         return tx
 
     def _attempt(self, tx: Transaction, kind: Kind[Any, Any], group: list[Work]) -> Failure | None:
