@@ -194,7 +194,7 @@ def weights(value: Any) -> dict[str, int]:
 
 
 def behavior(value: Any) -> str:
-    """What to do at a limit: anything but *reject* means *defer*."""
+    """What to do at a limit: *reject* or its other name *drop*; any other word means *defer*."""
     if not isinstance(value, str):
         raise Wrong("expected a string")
     return "reject" if value.strip().lower() in ("reject", "drop") else "defer"
@@ -247,14 +247,19 @@ FIELDS: Mapping[str, Reader] = {
 #: Fields that are in force and kept among the account's options; see :mod:`mailproxy.routes`.
 ROUTING: Mapping[str, Reader] = {"fallback": names, "weights": weights}
 
-#: Fields that are checked, kept and shown, but not in force yet.
-NOT_ENFORCED: Mapping[str, Reader] = {
+#: Likewise; see :mod:`mailproxy.limits`.
+LIMITS: Mapping[str, Reader] = {
     "limit_per_minute": limit,
     "limit_per_hour": limit,
     "limit_per_day": limit,
     "limit_behavior": behavior,
-    "auth": auth,
 }
+
+#: Fields that are checked, kept and shown, but not in force yet.
+NOT_ENFORCED: Mapping[str, Reader] = {"auth": auth}
+
+#: All that are kept among the account's options.
+OPTIONS: Mapping[str, Reader] = {**ROUTING, **LIMITS, **NOT_ENFORCED}
 
 _REQUIRED = ("id", "host")
 
@@ -272,7 +277,7 @@ def read_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     problems: dict[str, str] = {}
     missing = frozenset(name for name in _REQUIRED if body.get(name) is None)
-    for name, reader in (*FIELDS.items(), *ROUTING.items(), *NOT_ENFORCED.items()):
+    for name, reader in (*FIELDS.items(), *OPTIONS.items()):
         value = body.get(name)
         if name in missing:
             problems[name] = "required"
@@ -295,7 +300,7 @@ def specify(tenant_id: str, fields: Mapping[str, Any], *, declared: bool = False
     mode, port = tls(fields)
     values = {name: value for name, value in fields.items() if name in _AS_READ}
     user = fields.get("user") or None
-    options = {name: fields[name] for name in (*ROUTING, *NOT_ENFORCED) if name in fields}
+    options = {name: fields[name] for name in OPTIONS if name in fields}
     values |= {
         "tenant_id": tenant_id,
         "port": port,

@@ -18,8 +18,7 @@ import msgspec
 
 from mailproxy.account_fields import (
     FIELDS,
-    NOT_ENFORCED,
-    ROUTING,
+    OPTIONS,
     WrongFields,
     read_fields,
     specify,
@@ -41,7 +40,7 @@ _VARIABLE = "GMP_ACCOUNTS_FILE"
 #: Fields that only a declaration has.
 _OWN = ("tenant", "password_env", "password_file", "ca_pem_file")
 
-_KNOWN = frozenset((*FIELDS, *ROUTING, *NOT_ENFORCED, *_OWN)) - {"password", "tenant_id"}
+_KNOWN = frozenset((*FIELDS, *OPTIONS, *_OWN)) - {"password", "tenant_id"}
 
 
 @attrs.frozen

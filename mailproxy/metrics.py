@@ -66,7 +66,7 @@ class Metrics:
         )
         self.rate_limited = Counter(
             "gmp_rate_limited",
-            "Messages put off by a limit of their account or tenant.",
+            "Messages put off, or failed, because a limit of their account or tenant was met.",
             _ACCOUNT,
             registry=registry,
         )
@@ -134,6 +134,12 @@ class Metrics:
             "Attempts that another account carried. Rising: the account is parked or limited, or "
             "its weights say so.",
             (*_ACCOUNT, "through"),
+            registry=registry,
+        )
+        self.accounts_limited = Gauge(
+            "mailproxy_accounts_limited",
+            "1 while a limit of the account, or (no account) of the tenant, is met.",
+            _ACCOUNT,
             registry=registry,
         )
         self.uncertain = Counter(

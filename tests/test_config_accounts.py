@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailproxy.account_fields import FIELDS, NOT_ENFORCED, ROUTING
+from mailproxy.account_fields import FIELDS, OPTIONS
 from mailproxy.config import load
 from mailproxy.errors import ConfigurationError
 from mailproxy.records import AccountSpec
@@ -160,9 +160,7 @@ class RefusalTests(AccountsCase):
     @settings(deadline=None, max_examples=60)
     @given(
         st.dictionaries(
-            st.sampled_from(
-                [*FIELDS, *ROUTING, *NOT_ENFORCED, "tenant", "password_env", "password_file"]
-            ),
+            st.sampled_from([*FIELDS, *OPTIONS, "tenant", "password_env", "password_file"]),
             st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=12)
             | st.sampled_from(["1", "25", "host.example", "HOME", "true", "hold"]),
         )

@@ -5,11 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mailproxy.account_fields import FIELDS, NOT_ENFORCED, ROUTING, WrongFields, specify, tls
+from mailproxy.account_fields import (
+    FIELDS,
+    LIMITS,
+    NOT_ENFORCED,
+    OPTIONS,
+    ROUTING,
+    WrongFields,
+    specify,
+    tls,
+)
 from mailproxy.account_fields import read_fields as _read_fields
 from mailproxy.api.answers import Problem, invalid
 
-__all__ = ["FIELDS", "NOT_ENFORCED", "ROUTING", "read_fields", "specify", "tls"]
+__all__ = [
+    "FIELDS",
+    "LIMITS",
+    "NOT_ENFORCED",
+    "OPTIONS",
+    "ROUTING",
+    "read_fields",
+    "specify",
+    "tls",
+]
 
 
 def read_fields(body: Mapping[str, Any]) -> dict[str, Any]:

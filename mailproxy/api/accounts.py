@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from mailproxy.api import shapes_accounts
-from mailproxy.api.account_fields import NOT_ENFORCED, ROUTING, read_fields, specify
+from mailproxy.api.account_fields import LIMITS, NOT_ENFORCED, ROUTING, read_fields, specify
 from mailproxy.api.answers import (
     OTHER_TENANT,
     Answer,
@@ -23,6 +23,7 @@ from mailproxy.api.bodies import read_object
 from mailproxy.api.call import Call, Need, Route
 from mailproxy.api.times import iso
 from mailproxy.interfaces import IAccounts, IClock
+from mailproxy.limits import UNITS, Use, waiting
 from mailproxy.metrics import Metrics
 from mailproxy.model import DEFAULT_TENANT, Account
 from mailproxy.records import AccountSpec, PasswordRequired
@@ -89,7 +90,11 @@ class Accounts:
 
     async def list(self, call: Call) -> Answer:
         accounts = await self._store.accounts(call.scope())
-        return ok(accounts=[_shown(account) for account in accounts])
+        uses = await self._store.limits(call.scope(), self._clock.now())
+        kept: dict[tuple[str, str], list[Use]] = {}
+        for use in uses:
+            kept.setdefault((use.tenant_id, use.account_id), []).append(use)
+        return ok(accounts=[_shown(account, kept) for account in accounts])
 
     async def delete(self, call: Call) -> Answer:
         given = call.asked_tenant()
@@ -118,9 +123,11 @@ def _remarks(body: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, An
     return remarks
 
 
-def _shown(account: Account) -> dict[str, Any]:
-    """Every field but the password."""
+def _shown(account: Account, kept: Mapping[tuple[str, str], Sequence[Use]]) -> dict[str, Any]:
+    """Every field but the password; *kept* has the limits of tenants and accounts."""
     options = msgspec.json.decode(account.options or "{}")
+    own = kept.get((account.tenant_id, account.id), ())
+    limited = waiting([*own, *kept.get((account.tenant_id, ""), ())])
     return {
         "id": account.id,
         "tenant_id": account.tenant_id,
@@ -142,7 +149,10 @@ def _shown(account: Account) -> dict[str, Any]:
         "ca_pem": account.ca_pem,
         "fallback": list(read_routes(account.id, options).fallback) or None,
         "weights": options.get("weights") or None,
-        **{name: options.get(name) for name in NOT_ENFORCED},
+        **{name: options.get(name) for name in (*LIMITS, *NOT_ENFORCED)},
+        "used": {f"per_{UNITS[use.seconds]}": use.used for use in own},
+        "limited_until": None if limited is None else limited.until,
+        "limited_reason": None if limited is None else limited.reason,
         "parked_reason": account.parked_reason or None,
         "declared": account.declared,
         "created_at": iso(account.created_at),

@@ -26,6 +26,7 @@ from mailproxy.api.wire import check_single
 from mailproxy.book import TenantBook
 from mailproxy.compose import compose
 from mailproxy.interfaces import IClock, InThread, IStore
+from mailproxy.limits import Use, waiting
 from mailproxy.model import Account, NewMessage
 from mailproxy.records import MessageRecord
 from mailproxy.routes import routes_of
@@ -119,6 +120,7 @@ class Explain:
             suppressed={each.address for each in await store.suppressed(tenant_id, addresses)},
             paused={each.domain for each in await store.destinations(tenant_id)},
             stored=await store.message(tenant_id, message.id),
+            uses=await store.limits(tenant_id, self._clock.now()),
         )
 
     def _told(self, message: NewMessage, known: _Known) -> shapes.Explanation:
@@ -168,6 +170,8 @@ class Explain:
         if known is not None and known.tenant is not None:
             limits.tenant_hourly = known.tenant.rate_limits.hourly
             limits.tenant_daily = known.tenant.rate_limits.daily
+        if known is not None and (full := known.limited()) is not None:
+            limits.limited_until, limits.limited_reason = full.until, full.reason
         return limits
 
 
@@ -181,6 +185,12 @@ class _Known:
     suppressed: set[str]
     paused: set[str]
     stored: MessageRecord | None
+    uses: Sequence[Use]
+
+    def limited(self) -> Use | None:
+        """The limit that its account would wait for now."""
+        its = ("", "" if self.account is None else self.account.id)
+        return waiting([use for use in self.uses if use.account_id in its])
 
     def objection(self) -> str:
         """Why the store would not take it, in its words and order; "" if it would."""

@@ -85,6 +85,14 @@ class AccountTaken(Struct, kw_only=True):
     warnings: list[str] | UnsetType = UNSET
 
 
+class LimitsUsed(Struct, kw_only=True, omit_defaults=True):
+    """Messages handed over in the running windows of the account's limits."""
+
+    per_minute: int | UnsetType = UNSET
+    per_hour: int | UnsetType = UNSET
+    per_day: int | UnsetType = UNSET
+
+
 class Account(Struct, kw_only=True):
     """An account, without its secrets."""
 
@@ -110,6 +118,12 @@ class Account(Struct, kw_only=True):
     limit_per_hour: int | None
     limit_per_day: int | None
     limit_behavior: str | None
+    used: LimitsUsed
+    limited_until: Annotated[
+        float | None,
+        Meta(description="Unix time from which on its limits and its tenant's have room again."),
+    ]
+    limited_reason: Annotated[str | None, Meta(description="Which limit that is.")]
     fallback: list[str] | None
     weights: dict[str, int] | None
     auth: str | None

@@ -56,6 +56,12 @@ class Limits(Struct, kw_only=True):
     per_day: int | None = None
     tenant_hourly: int | None = None
     tenant_daily: int | None = None
+    limited_until: Annotated[
+        float | None, Meta(description="Unix time until which it would wait for a limit.")
+    ] = None
+    limited_reason: Annotated[
+        str | None, Meta(description="That limit; where the account rejects, it would fail.")
+    ] = None
 
 
 class ExplainedStored(Struct, kw_only=True):

@@ -149,9 +149,6 @@ class TenantTaken(Struct, kw_only=True):
     """The tenant is stored."""
 
     ok: Yes = True
-    not_enforced: Annotated[
-        list[str] | UnsetType, Meta(description="Fields that are kept but have no effect yet.")
-    ] = UNSET
 
 
 class Registered(TenantTaken, kw_only=True):

@@ -48,6 +48,8 @@ class Status:
         self._metrics = metrics
         self._in_thread = in_thread
         self._introduced = False
+        #: (tenant, account) of the limits that were met at the scrape before.
+        self._limited: set[tuple[str, str]] = set()
 
     def routes(self) -> Iterable[Route]:
         about = "Show how the service is, or the tenant's part of it."
@@ -119,3 +121,13 @@ class Status:
         due = counts.oldest_due
         self._metrics.oldest_due.set(0.0 if due is None else max(0.0, now - due))
         self._metrics.report_lag.set(await self._store.report_lag(now))
+        await self._gather_limits(now)
+
+    async def _gather_limits(self, now: float) -> None:
+        shown: dict[tuple[str, str], bool] = dict.fromkeys(self._limited, False)
+        for use in await self._store.limits(None, now):
+            key = (use.tenant_id, use.account_id)
+            shown[key] = shown.get(key, False) or use.until is not None
+        for key, limited in shown.items():
+            self._metrics.accounts_limited.labels(*key).set(limited)
+        self._limited = {key for key, limited in shown.items() if limited}

@@ -32,9 +32,6 @@ from mailproxy.urls import parse
 #: What stands for a secret that is there.
 MASK = "********"
 
-#: Fields that are kept and shown, but not in force yet.
-NOT_ENFORCED = ("rate_limits",)
-
 Change = Callable[[Tenant | None], Tenant]
 
 _id = re.compile(TENANT_ID).fullmatch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 
@@ -14,7 +14,7 @@ from mailproxy.api.answers import Answer, Problem, answer, invalid, ok, refused,
 from mailproxy.api.bodies import read_object
 from mailproxy.api.call import Call, Need, Route
 from mailproxy.api.keys import KeyMaker
-from mailproxy.api.tenant_fields import NOT_ENFORCED, changing, read_tenant, shown, tenant_id
+from mailproxy.api.tenant_fields import changing, read_tenant, shown, tenant_id
 from mailproxy.api.times import seconds
 from mailproxy.book import TenantBook
 from mailproxy.errors import StoreError
@@ -83,7 +83,7 @@ class Tenants:
         await self._book.changed()
         self._control.tenant_registered(id)
         ensureDeferred(self._fetch_again(id))
-        return answer(shapes.Registered(api_key=key, not_enforced=_idle(fields)))
+        return answer(shapes.Registered(api_key=key))
 
     async def _fetch_again(self, id: str) -> None:
         """Attachments that could not be fetched are tried again; nobody waits for that."""
@@ -116,7 +116,7 @@ class Tenants:
 
         await self._store.change_tenant(id, change_known, self._clock.now())
         await self._book.changed()
-        return answer(shapes.TenantTaken(not_enforced=_idle(fields)))
+        return answer(shapes.TenantTaken())
 
     async def delete(self, call: Call) -> Answer:
         id = call.path["tenant_id"]
@@ -179,8 +179,3 @@ def _unknown() -> Exception:
 def _one(tenant: Tenant) -> shapes.OneTenant:
     known = shown(tenant)
     return shapes.OneTenant(**{name: getattr(known, name) for name in known.__struct_fields__})
-
-
-def _idle(fields: Iterable[str]) -> list[str] | UnsetType:
-    """The fields that are kept without effect; UNSET if there are none."""
-    return [name for name in NOT_ENFORCED if name in fields] or UNSET

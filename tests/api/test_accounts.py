@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.api.account_fields import FIELDS, NOT_ENFORCED, ROUTING, tls
+from mailproxy.api.account_fields import FIELDS, NOT_ENFORCED, OPTIONS, tls
 from mailproxy.errors import StoreUnavailable
 from mailproxy.model import Account
 from mailproxy.records import AccountSpec
 from mailproxy.states import OnUncertain, TlsMode
 from tests.api.door import ACCOUNT, Door, Reply, message
+from tests.build import new_message
 from tests.fakes import result
 
 CANARY = "canary8f3a"
@@ -132,26 +133,44 @@ class PutTests(AccountTests):
 
     def test_nulls(self) -> None:
         """A field that is null says the same as one that is not there."""
-        nulls = {name: None for name in (*FIELDS, *ROUTING, *NOT_ENFORCED) if name not in ACCOUNT}
+        nulls = {name: None for name in (*FIELDS, *OPTIONS) if name not in ACCOUNT}
         reply = self.door.put_account(**nulls)
         self.assertEqual({"ok": True}, reply.json)
 
     def test_not_enforced(self) -> None:
         """What is kept but not in force is named in the answer, and shown."""
+        reply = self.door.put_account(auth={"method": "xoauth2", "client_secret": CANARY})
+        self.assertEqual({"ok": True, "not_enforced": list(NOT_ENFORCED)}, reply.json)
+        self.assertEqual("xoauth2", self.shown()["auth"])
+
+    def test_limits(self) -> None:
+        """Limits are kept and shown; zero and less is none."""
         reply = self.door.put_account(
-            limit_per_minute="10",
-            limit_per_hour=0,
-            limit_per_day=-5,
-            limit_behavior="reject",
-            auth={"method": "xoauth2", "client_secret": CANARY},
+            limit_per_minute="10", limit_per_hour=0, limit_per_day=-5, limit_behavior="reject"
         )
-        names = ["limit_per_minute", "limit_behavior", "auth"]
-        self.assertEqual({"ok": True, "not_enforced": names}, reply.json)
+        self.assertEqual({"ok": True}, reply.json)
         shown = self.shown()
         self.assertEqual(
             (10, None, None), tuple(shown[f"limit_per_{u}"] for u in ("minute", "hour", "day"))
         )
-        self.assertEqual(("reject", "xoauth2"), (shown["limit_behavior"], shown["auth"]))
+        self.assertEqual("reject", shown["limit_behavior"])
+        self.assertEqual({"per_minute": 0}, shown["used"])
+        self.assertEqual((None, None), (shown["limited_until"], shown["limited_reason"]))
+
+    def test_limited(self) -> None:
+        """What was handed over is shown, and until when and why a limit has no room."""
+        self.door.put_account(limit_per_minute=5, limit_per_hour=1)
+        store, now = self.door.store, self.door.clock.now()
+        result(store.enqueue([new_message(id="m1")], now, 5.0))
+        (account,) = result(store.accounts(None))
+        (claimed,) = result(store.claim(account.pk, 10, now))
+        result(store.begin([(claimed.pk, claimed.token)], account.id, now))
+        shown = self.shown()
+        self.assertEqual({"per_minute": 1, "per_hour": 1}, shown["used"])
+        self.assertEqual(
+            (now + 3600, "rate limit exceeded (per hour)"),
+            (shown["limited_until"], shown["limited_reason"]),
+        )
 
     def test_routes(self) -> None:
         """The accounts that may step in or share are kept in order, each once, and shown."""
@@ -373,7 +392,7 @@ class PutTests(AccountTests):
 
     @given(
         st.dictionaries(
-            st.sampled_from([*FIELDS, *ROUTING, *NOT_ENFORCED, "other"]),
+            st.sampled_from([*FIELDS, *OPTIONS, "other"]),
             st.none()
             | st.booleans()
             | st.integers()
@@ -442,7 +461,7 @@ class ListTests(AccountTests):
 
         self.assertNotIn(CANARY.encode(), reply.body)
         (shown,) = reply.json["accounts"]
-        named = set(FIELDS) | set(ROUTING) | set(NOT_ENFORCED)
+        named = set(FIELDS) | set(OPTIONS)
         self.assertEqual(named - {"password", "pin"}, named & set(shown))
         self.assertIs(False, shown["declared"])
         self.assertEqual("2025-06-15T15:06:40+00:00", shown["created_at"])

@@ -235,9 +235,27 @@ class ExplanationTests(ExplainCase):
                 "per_day": 100,
                 "tenant_hourly": 50,
                 "tenant_daily": None,
+                "limited_until": None,
+                "limited_reason": None,
             },
             self.told()["limits"],
         )
+
+    def test_limited(self) -> None:
+        """A limit that is met now is told, and until when; another account's is not."""
+        self.door.put_account(limit_per_day=1, is_default=True)
+        self.door.put_account(id="other")
+        store = self.door.store
+        result(store.enqueue([build.new_message(id="m1", account_id="smtp-main")], EPOCH, 5.0))
+        account = result(store.accounts(None))[1]
+        (claimed,) = result(store.claim(account.pk, 10, EPOCH))
+        result(store.begin([(claimed.pk, claimed.token)], account.id, EPOCH))
+        limits = self.told()["limits"]
+        self.assertEqual(
+            (EPOCH + 86_400, "rate limit exceeded (per day)"),
+            (limits["limited_until"], limits["limited_reason"]),
+        )
+        self.assertIsNone(self.told(account_id="other")["limits"]["limited_until"])
 
     def test_suppressed_and_paused(self) -> None:
         """Recipients that would fail, or wait, are marked."""

@@ -145,14 +145,6 @@ class RegisterTests(TenantCase):
         )
         self.assertEqual((86400, SIGNING, True), _rest(tenant))
 
-    def test_not_enforced(self) -> None:
-        """What is kept without effect is named in the answer."""
-        body = {"id": "acme", "rate_limits": {"hourly": 10}}
-        reply = self.door.call("POST", "/tenant", body)
-        self.assertEqual(["rate_limits"], reply.json["not_enforced"])
-        reply = self.door.call("PUT", "/tenant/acme", {"rate_limits": None})
-        self.assertEqual({"ok": True, "not_enforced": ["rate_limits"]}, reply.json)
-
     def test_ids(self) -> None:
         """An id is 1 to 64 letters, digits and a few signs that a path can carry."""
         for id in ("a", "my_db-2.test", "site$1", "a@b", "A" * 64, "0", "_"):
