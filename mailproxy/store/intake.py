@@ -22,8 +22,12 @@ from mailproxy.store.transaction import NewEvent, Transaction
 from mailproxy.store.works import Kind, alone
 from mailproxy.tenancy import Once
 
-#: What one transaction takes of a large submission, as :func:`cut` counts it.
-PIECE_ROWS = 100
+#: The largest submission that is one transaction, as :func:`cut` counts it.
+WHOLE_ROWS = 100
+
+#: What one transaction takes of a larger one: little, since urgent mail of somebody else has to
+#: wait for three transactions until it is on its way.
+PIECE_ROWS = 40
 
 #: Bytes of content that cost the writer as much as the rows of a usual message.
 BYTES_OF_A_ROW = 8192
@@ -59,17 +63,30 @@ def cut(messages: Sequence[NewMessage]) -> Iterator[tuple[int, int, int]]:
     :return: for each piece where it begins and ends, and how much the writer has to do for it, in
         rows of a usual message.
     """
+    whole = 0
+    for message in messages:
+        whole += _weight(message)
+        if whole > WHOLE_ROWS:
+            break
+    else:
+        yield 0, len(messages), whole
+        return
     start, filled = 0, 0
     for n, message in enumerate(messages):
-        size = len(message.payload)
-        if message.parts:
-            size += sum(map(len, message.parts))
-        heavy = 1 + len(message.recipients) // 4 + size // BYTES_OF_A_ROW
-        if filled and filled + heavy > PIECE_ROWS:
+        weight = _weight(message)
+        if filled and filled + weight > PIECE_ROWS:
             yield start, n, filled
             start, filled = n, 0
-        filled += heavy
+        filled += weight
     yield start, len(messages), filled
+
+
+def _weight(message: NewMessage) -> int:
+    """What the writer has to do for it, in rows of a usual message."""
+    size = len(message.payload)
+    if message.parts:
+        size += sum(map(len, message.parts))
+    return 1 + len(message.recipients) // 4 + size // BYTES_OF_A_ROW
 
 
 def enqueue(tx: Transaction, calls: Sequence[Submission]) -> list[Any]:

@@ -18,7 +18,7 @@ from mailproxy.model import Enqueued, NewMessage
 from mailproxy.states import Verdict
 from mailproxy.store.database import connect
 from mailproxy.store.face_intake import PATIENCE
-from mailproxy.store.intake import PIECE_ROWS, cut
+from mailproxy.store.intake import PIECE_ROWS, WHOLE_ROWS, cut
 from mailproxy.tenancy import Answered, KeyReused, Once
 from tests.build import account_spec, new_message
 from tests.fakes import FakeClock, result
@@ -52,10 +52,14 @@ class CutTests(SynchronousTestCase):
         return [end - start for start, end, _ in pieces]
 
     def test_small_messages(self) -> None:
-        """What fits into one transaction is one piece, and nothing is one empty piece."""
+        """
+        What fits into one transaction is one piece, nothing is one empty piece, and what is larger
+        is cut into small ones.
+        """
         self.assertEqual([0], self.lengths([]))
-        self.assertEqual([PIECE_ROWS], self.lengths(many(PIECE_ROWS)))
-        self.assertEqual([PIECE_ROWS, 1], self.lengths(many(PIECE_ROWS + 1)))
+        self.assertEqual([WHOLE_ROWS], self.lengths(many(WHOLE_ROWS)))
+        pieces = self.lengths(many(WHOLE_ROWS + 1))
+        self.assertEqual([PIECE_ROWS, PIECE_ROWS, WHOLE_ROWS + 1 - 2 * PIECE_ROWS], pieces)
 
     def test_heavy_messages(self) -> None:
         """Long texts and many recipients make shorter pieces, but none is empty."""
@@ -178,7 +182,7 @@ class ThreadedTests(TestCase):
 
     async def test_others_pass_between_the_pieces(self) -> None:
         """What is submitted, claimed and begun beside a large submission is done before its end."""
-        large = self.post([new_message(id=f"bulk{n}", priority=3) for n in range(20 * PIECE_ROWS)])
+        large = self.post([new_message(id=f"bulk{n}", priority=3) for n in range(20 * WHOLE_ROWS)])
         await self.post([new_message(priority=0)])
 
         (claimed,) = await self.store.claim(self.account.pk, 1, self.clock.now() + 1, urgent=True)
@@ -186,7 +190,7 @@ class ThreadedTests(TestCase):
 
         self.assertEqual((["m1"], [True]), ([claimed.id], begun))
         self.assertFalse(large.called, "the large submission was stored before")
-        self.assertEqual(20 * PIECE_ROWS, len(await large))
+        self.assertEqual(20 * WHOLE_ROWS, len(await large))
 
     async def test_one_is_first(self) -> None:
         """Of many connections that send the same key at once exactly one is first."""
