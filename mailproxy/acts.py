@@ -81,3 +81,46 @@ def in_doubt(state: RecipientState, code: int | None, reply: str) -> bool:
     if state is RecipientState.UNCERTAIN:
         return True
     return state is RecipientState.FAILED and code is None and reply.startswith(DOUBT)
+
+
+@attrs.frozen
+class Group:
+    """
+    The mail of one batch of a tenant, or of one of its accounts.
+
+    :param batch: its code, not empty; None where it is an account's mail.
+    :param account_id: of an account that lives; None where it is a batch.
+    """
+
+    tenant_id: str
+    batch: str | None = None
+    account_id: str | None = None
+
+
+@attrs.frozen
+class ActedOnAll:
+    """
+    What became of an operation on a group.
+
+    :param changed: whether this call changed anything, or began to.
+    :param held: whether the group is held now, so that mail that is new waits as well.
+    :param waiting: messages of the group that are not final and not in flight, as this call left
+        them; what it does one by one is still to be done to them.
+    :param in_flight: messages of the group whose body had begun.
+    :param reason: why nothing was changed, "" where something was.
+    """
+
+    changed: bool
+    held: bool
+    waiting: int
+    in_flight: int
+    reason: str = ""
+
+
+@attrs.frozen
+class Hold:
+    """A batch or an account that is held. :param reason: the operator's words, "" for none."""
+
+    group: Group
+    since: float
+    reason: str

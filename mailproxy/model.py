@@ -159,6 +159,7 @@ class Account:
     :param parked_reason: why no session is opened ("" = not parked).
     :param probe_at: when a parked account is next tried.
     :param declared: whether the configuration declares it: then nobody else may change it.
+    :param held_since: since when an operator holds its mail; None: nobody does.
     """
 
     pk: int
@@ -189,6 +190,8 @@ class Account:
     created_at: float = 0.0
     updated_at: float = 0.0
     declared: bool = False
+    held_since: float | None = None
+    held_reason: str = ""
 
 
 @attrs.frozen

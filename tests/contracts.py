@@ -46,6 +46,7 @@ from tests.contracts_accounts import (
     ParkingContract,
 )
 from tests.contracts_acts import ACT_CONTRACTS
+from tests.contracts_acts_bulk import GROUP_CONTRACTS
 from tests.contracts_base import StoreContract, StoreFactory
 from tests.contracts_declared import DeclaredContract
 from tests.contracts_deleted import DeletedAccountContract
@@ -130,6 +131,7 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     SuppressionListContract,
     ThroughContract,
     *ACT_CONTRACTS,
+    *GROUP_CONTRACTS,
     TimelineContract,
     LimitsContract,
     RejectingContract,

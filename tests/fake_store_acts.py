@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from mailproxy.acts import Act, Acted, Operation, in_doubt
+from mailproxy.acts import Act, Acted, ActedOnAll, Group, Hold, Operation, in_doubt
+from mailproxy.model import Account
 from mailproxy.states import EventKind, MessageState, RecipientState
 from tests import fake_store_intake as intake
 from tests import fake_store_queue as queue
@@ -26,6 +27,7 @@ class FakeActs:
     if TYPE_CHECKING:
         disk: Disk
 
+        def _check_alive(self) -> None: ...
         async def _write(
             self,
             method: str,
@@ -40,6 +42,116 @@ class FakeActs:
             return None if row is None else act(change, row, operation)
 
         return await self._write("act", operation.now, work)
+
+    async def act_on_all(
+        self,
+        group: Group,
+        operation: Operation,
+        *,
+        since: float | None = None,
+        singly: bool = False,
+    ) -> ActedOnAll | None:
+        return await self._write(
+            "act_on_all",
+            operation.now,
+            lambda c: act_on_all(c, group, operation, since or 0.0, singly),
+        )
+
+    async def holds(self, tenant_id: str | None) -> list[Hold]:
+        self._check_alive()
+        batches = [
+            Hold(Group(tenant, batch=batch), since, reason)
+            for (tenant, batch), (since, reason) in sorted(self.disk.held_batches.items())
+        ]
+        accounts = [
+            Hold(Group(each.tenant_id, account_id=each.id), each.held_since, each.held_reason)
+            for each in self.disk.live_accounts()
+            if each.held_since is not None
+        ]
+        accounts.sort(key=lambda hold: (hold.group.tenant_id, hold.group.account_id or ""))
+        return [each for each in batches + accounts if tenant_id in (None, each.group.tenant_id)]
+
+
+def act_on_all(
+    change: Change, group: Group, operation: Operation, since: float, singly: bool
+) -> ActedOnAll | None:
+    disk = change.disk
+    account = None
+    if group.account_id is not None:
+        named = (group.tenant_id, group.account_id)
+        live = disk.live_accounts()
+        account = next((each for each in live if (each.tenant_id, each.id) == named), None)
+        if account is None:
+            return None
+    rows = [
+        row
+        for row in disk.messages.values()
+        if row.tenant_id == group.tenant_id
+        and group.batch in (None, row.batch)
+        and (account is None or row.account_pk == account.pk)
+    ]
+    waiting = [row for row in rows if not row.state.final and not row.open_attempt]
+    in_flight = [row for row in rows if row.open_attempt]
+    held = _held(disk, group, account)
+    verb, reason = operation.act, ""
+    if verb is Act.HOLD:
+        reason = "it is held already" if held else ""
+        if not held:
+            reports.settle_ages(change)
+            _set_hold(disk, group, account, operation)
+    elif verb is Act.RELEASE:
+        reason = "" if held or singly else "it is not held"
+        if held:
+            reports.settle_ages(change)
+            _set_hold(disk, group, account, None)
+            change.due.update(row.account_pk for row in rows)
+        for row in waiting if singly else ():
+            act(change, row, operation)
+    elif verb is Act.CANCEL:
+        changed = [act(change, row, operation).changed for row in [*waiting, *in_flight]]
+        reason = "" if any(changed) else "nothing of it is open"
+        waiting = []
+    else:
+        _do_each(change, rows, operation, since)
+    return ActedOnAll(
+        not reason, _held(disk, group, _same(disk, account)), len(waiting), len(in_flight), reason
+    )
+
+
+def _do_each(change: Change, rows: list[MessageRow], operation: Operation, since: float) -> None:
+    for row in rows:
+        if operation.act is Act.REQUEUE:
+            about = row.state.final and (row.finished_at or 0.0) >= since
+        elif operation.act is Act.RETRY:
+            about = not row.state.final
+        else:
+            about = row.state is MessageState.UNCERTAIN
+        if about:
+            act(change, row, operation)
+
+
+def _same(disk: Disk, account: Account | None) -> Account | None:
+    return None if account is None else disk.live_account(account.pk)
+
+
+def _held(disk: Disk, group: Group, account: Account | None) -> bool:
+    if account is not None:
+        return account.held_since is not None
+    return (group.tenant_id, group.batch or "") in disk.held_batches
+
+
+def _set_hold(
+    disk: Disk, group: Group, account: Account | None, operation: Operation | None
+) -> None:
+    since = None if operation is None else operation.now
+    reason = "" if operation is None else operation.reason
+    if account is not None:
+        row = disk.accounts[account.pk]
+        row.value = attrs.evolve(account, held_since=since, held_reason=reason)
+    elif since is None:
+        del disk.held_batches[group.tenant_id, group.batch or ""]
+    else:
+        disk.held_batches[group.tenant_id, group.batch or ""] = (since, reason)
 
 
 def act(change: Change, row: MessageRow, operation: Operation) -> Acted:

@@ -77,6 +77,8 @@ def put_account(change: Change, spec: AccountSpec) -> Account:
         version=old.version + 1 if old else 1,
         created_at=old.created_at if old else change.now,
         updated_at=change.now,
+        held_since=old.held_since if old else None,
+        held_reason=old.held_reason if old else "",
         **fields,
     )
     change.disk.accounts[account.pk] = AccountRow(account)

@@ -161,7 +161,7 @@ def begin(
 def _fit(change: Change, pk: int, version: int) -> bool:
     """Whether the account *pk* may carry the mail of others."""
     account = change.disk.live_account(pk)
-    if account is None or account.version != version:
+    if account is None or account.version != version or account.held_since is not None:
         return False
     closed = change.disk.accounts[pk].closed and bool(account.parked_reason)
     return not closed or (account.probe_at or 0.0) <= change.now

@@ -245,6 +245,7 @@ class Disk:
     Everything that outlives a process.
 
     :param suspended: (tenant or None, batch or ``*``) pairs.
+    :param held_batches: since when and why, by tenant and batch.
     :param paused: since when, by tenant and domain.
     :param answers: digest, answer and time, by tenant and idempotency key.
     :param handed_over: instants by the limit they count for: tenant, account (0 for the tenant's
@@ -261,6 +262,7 @@ class Disk:
     messages: dict[int, MessageRow] = attrs.Factory(dict)
     tombstones: dict[tuple[str, str], Tombstone] = attrs.Factory(dict)
     suspended: set[tuple[str | None, str]] = attrs.Factory(set)
+    held_batches: dict[tuple[str, str], tuple[float, str]] = attrs.Factory(dict)
     settled_at: float = 0.0
     paused: dict[tuple[str, str], float] = attrs.Factory(dict)
     handed_over: dict[tuple[str, int, int], list[float]] = attrs.Factory(dict)
@@ -295,7 +297,11 @@ class Disk:
     def is_stopped(self, row: MessageRow) -> bool:
         """Whether somebody wants it not to be sent for now: its age does not run."""
         tenant = self.tenant(row.tenant_id)
-        return tenant is None or not tenant.active or self.is_suspended(row)
+        if tenant is None or not tenant.active or self.is_suspended(row):
+            return True
+        account = self.live_account(row.account_pk)
+        held = account is not None and account.held_since is not None
+        return held or (row.tenant_id, row.batch) in self.held_batches
 
     def may_be_sent(self, row: MessageRow, now: float) -> bool:
         """Whether neither hold, suspension, tenant nor account stands against an attempt now."""

@@ -21,7 +21,7 @@ from mailproxy.api.answers import (
 )
 from mailproxy.api.bodies import read_object
 from mailproxy.api.call import Call, Need, Route
-from mailproxy.api.times import iso
+from mailproxy.api.times import iso, seconds
 from mailproxy.interfaces import IAccounts, IClock
 from mailproxy.limits import UNITS, Use, waiting
 from mailproxy.metrics import Metrics
@@ -154,6 +154,7 @@ def _shown(account: Account, kept: Mapping[tuple[str, str], Sequence[Use]]) -> d
         "limited_until": None if limited is None else limited.until,
         "limited_reason": None if limited is None else limited.reason,
         "parked_reason": account.parked_reason or None,
+        "held_since": seconds(account.held_since),
         "declared": account.declared,
         "created_at": iso(account.created_at),
         "updated_at": iso(account.updated_at),

@@ -48,7 +48,7 @@ _SHOWN = frozenset(
         *("limit_per_minute", "limit_per_hour", "limit_per_day", "rate_limits", "hourly", "daily"),
         *("retention_seconds", "older_than_seconds", "suppress_refused", "large_file_config"),
         *("enabled", "max_size_mb", "action", "file_ttl_days", "domain", "prefix", "since"),
-        *("address", "client_sync_path", "client_attachment_path", "end"),
+        *("address", "client_sync_path", "client_attachment_path", "end", "code", "singly"),
     )
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mailproxy.api.acts import MessageActs
+from mailproxy.api.acts_bulk import GroupActs
 from mailproxy.api.call import Route
 from mailproxy.api.commands import Commands
 from mailproxy.api.destinations import DestinationCommands
@@ -51,4 +52,5 @@ def mail_routes(
     yield from Listing(store, clock, in_thread).routes()
     yield from OneMessageView(store, in_thread).routes()
     yield from MessageActs(store, clock).routes()
+    yield from GroupActs(store, clock).routes()
     yield from EventLog(store, clock, in_thread).routes()

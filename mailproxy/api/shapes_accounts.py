@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from mailproxy.api.doc import Doc
-from mailproxy.api.shapes import Iso, Yes
+from mailproxy.api.shapes import Iso, Unix, Yes
 from mailproxy.states import OnUncertain, TlsMode
 
 Number = int | str
@@ -128,6 +128,7 @@ class Account(Struct, kw_only=True):
     weights: dict[str, int] | None
     auth: str | None
     parked_reason: Annotated[str | None, Meta(description="Why it does not work, if so.")]
+    held_since: Annotated[Unix | None, Meta(description="Since when an operator holds its mail.")]
     declared: Annotated[
         bool, Meta(description="Whether the configuration declares it; then it stays as it is.")
     ]

@@ -46,6 +46,7 @@ _ADD = compiled(
         {name: p(name) for name in _STORED}
         | {name: const("NULL") for name in ("parked_since", "probe_at", "deleted_at")}
         | {"blocked_until": const("NULL"), "parked_reason": const("''"), "version": const("1")}
+        | {"held_since": const("NULL"), "held_reason": const("''")}
     ),
     *(
         name
@@ -58,6 +59,8 @@ _ADD = compiled(
             "blocked_until",
             "parked_reason",
             "version",
+            "held_since",
+            "held_reason",
         )
     ),
 )

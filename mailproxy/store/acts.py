@@ -17,7 +17,7 @@ from mailproxy.acts import CANCELLED, CLOSED_FAILED, CLOSED_SENT, HELD, Act, Act
 from mailproxy.model import RecipientChange, Record
 from mailproxy.states import EventKind, MessageState, RecipientState, message_state
 from mailproxy.store import acts_again, outcomes
-from mailproxy.store.acts_again import noted, opened, tell, unchanged
+from mailproxy.store.acts_again import noted, opened, sealed, tell, unchanged
 from mailproxy.store.compiling import compiled, const, p
 from mailproxy.store.doom import OF_OPERATOR
 from mailproxy.store.outcomes import Subject, lane_time
@@ -106,6 +106,11 @@ def act(tx: Transaction, call: One) -> Acted | None:
     if row is None:
         return None
     (subject,) = outcomes.subjects(tx, [row[0]]).values()
+    if sealed(tx, subject.lane) and opened(subject) and not subject.intent:
+        # Its batch or account was cancelled, and the background work has not come to it yet.
+        record = outcomes.end_open(subject, OF_OPERATOR, call.operation.now)
+        outcomes.settle(tx, {subject.pk: subject}, [record])
+        tx.stale.add(subject.lane)
     reason = decide(tx, subject, call.operation)
     begun = bool(subject.intent)
     return Acted(call.tenant_id, call.message_id, not reason, begun, subject.state, reason)

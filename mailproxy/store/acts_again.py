@@ -19,10 +19,11 @@ from mailproxy.store import statements as sql
 from mailproxy.store import statements_outcomes as sqo
 from mailproxy.store.compiling import compiled, const, p
 from mailproxy.store.directory import Directory, Owner
+from mailproxy.store.lane_flags import pause
 from mailproxy.store.outcomes import Subject
-from mailproxy.store.schema import messages
+from mailproxy.store.schema import LANE_CANCELLED, messages
 from mailproxy.store.statements_intake import EMPTY, FRESH
-from mailproxy.store.transaction import NewEvent, Transaction
+from mailproxy.store.transaction import NewEvent, Transaction, numbers
 
 _m = messages.c
 
@@ -73,6 +74,8 @@ _REOPEN = compiled(
     update(messages)
     .values(
         state=const("'deferred'"),
+        lane=p("to"),
+        expires_at=_m.expires_at + p("shift"),
         next_at=p("next"),
         claim_at=p("claim"),
         updated_at=p("now"),
@@ -80,9 +83,11 @@ _REOPEN = compiled(
         lease_token=const("NULL"),
     )
     .where(_m.pk == p("message")),
+    "to",
     "next",
     "claim",
     "now",
+    "shift",
     "message",
 )
 
@@ -113,9 +118,14 @@ def resend(tx: Transaction, subject: Subject, operation: Operation) -> str:
         return BEGUN if subject.intent else HELD
     now, state = operation.now, MessageState.DEFERRED.value
     _open(tx, subject, wanted, RecipientState.DEFERRED)
-    tx.do(_REOPEN, now, now, now, subject.pk)
-    tx.moved(subject.lane, subject.state, state)
-    tx.due_at(subject.lane, now)
+    lane, shift = subject.lane, 0.0
+    if sealed(tx, lane):  # its batch was cancelled, which was about what was open then
+        lane, shift = _unsealed(tx, subject, now)
+    tx.do(_REOPEN, lane, now, now, now, shift, subject.pk)
+    tx.moved(subject.lane, subject.state, None)
+    tx.moved(lane, None, state)
+    tx.due_at(lane, now)
+    subject.lane = lane
     tx.due.add(subject.account_pk)
     subject.state = state
     tell(tx, subject, EventKind.RESENT, operation, wanted)
@@ -156,6 +166,21 @@ def _again(tx: Transaction, subject: Subject, operation: Operation, wanted: list
     tell(tx, subject, EventKind.GENERATION, operation, wanted)
     arrivals.suppress(tx, subject, now)
     return ""
+
+
+def sealed(tx: Transaction, lane: int) -> bool:
+    """Whether the mail of the lane, which is gone once nothing of it is open, was cancelled."""
+    return any(row[1] & LANE_CANCELLED for row in tx.all(sql.LANES_OF, numbers([lane])))
+
+
+def _unsealed(tx: Transaction, subject: Subject, now: float) -> tuple[int, float]:
+    """The lane of what is new, and what has to be added to ages that are in the lane's time."""
+    directory = Directory(tx, now)
+    priority, batch, _ = tx.one(_REST, subject.pk)
+    owner = directory.known_owner(subject.account_pk)
+    lane = directory.lane(owner, subject.tenant_id, priority, batch)
+    (before,) = tx.all(sql.LANES_OF, numbers([subject.lane]))
+    return lane.pk, pause(before[2], before[3], now) - lane.paused
 
 
 def _owner(tx: Transaction, directory: Directory, subject: Subject) -> Owner | None:

@@ -17,9 +17,9 @@ from mailproxy.store import statements as sql
 from mailproxy.store import statements_intake as sqi
 from mailproxy.store.arrivals import Arrival
 from mailproxy.store.directory import Directory, Owner
+from mailproxy.store.doom import Doom, doom
 from mailproxy.store.elements import Element, Rows, add_body, arrived, notes
 from mailproxy.store.lane_flags import pause
-from mailproxy.store.schema import ACCOUNT_DELETED
 from mailproxy.store.transaction import NewEvent, Transaction, numbers
 
 _QUEUED = Enqueued(Verdict.QUEUED)
@@ -108,8 +108,8 @@ def resubmitted(
     state = MessageState(stored.state)
     if element.message.test and not stored.test:
         return _told_again(tx, stored, element) if state.final else _KEPT
-    if not state.final and not stored.intent and _account_deleted(tx, stored):
-        stored = _end(tx, stored, element)
+    if not state.final and not stored.intent and (ended := _doomed(tx, stored)) is not None:
+        stored = _end(tx, stored, element, ended)
         state = MessageState(stored.state)
     if state in (MessageState.UNCERTAIN, MessageState.HELD):
         return _KEPT
@@ -129,16 +129,21 @@ def resubmitted(
     return Enqueued(Verdict.REPLACED)
 
 
-def _account_deleted(tx: Transaction, stored: Stored) -> bool:
+def _doomed(tx: Transaction, stored: Stored) -> Doom | None:
     (lane,) = tx.all(sql.LANES_OF, numbers([stored.lane]))
-    return bool(lane[1] & ACCOUNT_DELETED)
+    return doom(lane[1])
 
 
-def _end(tx: Transaction, stored: Stored, element: Element) -> Stored:
-    """Its account is gone and upkeep has not come to it yet: a new account does not revive it."""
+def _end(tx: Transaction, stored: Stored, element: Element, ended: Doom) -> Stored:
+    """
+    Its account is gone, or its mail was cancelled, and the background work has not come to it yet:
+    what is posted now does not revive it.
+    """
     found = outcomes.subjects(tx, [stored.pk])
-    subject = found[stored.pk]
-    outcomes.settle(tx, found, [outcomes.fail_open(subject, outcomes.DELETED, element.now)])
+    record = outcomes.end_open(found[stored.pk], ended, element.now)
+    if not record.changes:
+        return stored
+    outcomes.settle(tx, found, [record])
     tenant_id = element.message.tenant_id
     return known(tx, {tenant_id: {stored.id}}).stored[tenant_id, stored.id]
 

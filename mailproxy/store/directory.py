@@ -9,8 +9,10 @@ from mailproxy.store import statements_intake as sqi
 from mailproxy.store.lane_flags import pause
 from mailproxy.store.schema import (
     ACCOUNT_DELETED,
+    ACCOUNT_HELD,
     ACCOUNT_PARKED,
     AGELESS,
+    BATCH_HELD,
     BATCH_SUSPENDED,
     NEVER,
     SERVICE_SUSPENDED,
@@ -75,14 +77,14 @@ class Directory:
     def _find_owner(self, tenant_id: str, account_id: str | None) -> Owner | None:
         if account_id is None:
             found = self.tx.all(sqi.DEFAULT_ACCOUNTS, tenant_id)
-            if not found or (len(found) > 1 and not found[0][3]):
+            if not found or (len(found) > 1 and not found[0][4]):
                 return None
             row = found[0]
         else:
             row = self.tx.one(sqi.FIND_ACCOUNT, tenant_id, account_id)
             if row is None:
                 return None
-        return self._owner(*row[:3])
+        return self._owner(*row[:4])
 
     def known_owner(self, pk: int) -> Owner:
         """The account *pk*, which a stored message has; it may have been deleted."""
@@ -93,10 +95,13 @@ class Directory:
         pk: int,
         max_age: float | None,
         blocked_until: float | None,
+        held_since: float | None,
         deleted_at: float | None = None,
     ) -> Owner:
         age = self.tx.options.max_age_seconds if max_age is None else max_age
         flags = 0 if blocked_until is None else ACCOUNT_PARKED
+        if held_since is not None:
+            flags |= ACCOUNT_HELD
         return Owner(pk, age, flags if deleted_at is None else flags | ACCOUNT_DELETED)
 
     def lane(self, owner: Owner, tenant_id: str, priority: int, batch: str) -> Lane:
@@ -119,6 +124,8 @@ class Directory:
                 blocked |= SERVICE_SUSPENDED
             else:
                 blocked |= TENANT_SUSPENDED if what == "*" else BATCH_SUSPENDED
+        if batch and self.tx.one(sqi.BATCH_HELD, tenant_id, batch) is not None:
+            blocked |= BATCH_HELD
         pk = self.tx.names.pk(self.now)
         since = self.now if blocked & AGELESS else None
         self.tx.do(

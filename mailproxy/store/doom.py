@@ -10,7 +10,7 @@ import attrs
 
 from mailproxy.acts import CANCELLED
 from mailproxy.states import EventKind, RecipientState
-from mailproxy.store.schema import ACCOUNT_DELETED, TENANT_DELETED
+from mailproxy.store.schema import ACCOUNT_DELETED, LANE_CANCELLED, TENANT_DELETED
 
 
 @attrs.frozen
@@ -28,7 +28,9 @@ OF_TENANT = Doom(RecipientState.CANCELLED, EventKind.CANCELLED, "tenant deleted"
 
 
 def doom(blocked: int) -> Doom | None:
-    """By the flags of a lane; None where nothing was deleted."""
+    """By the flags of a lane; None where nothing was deleted or cancelled."""
+    if blocked & LANE_CANCELLED:
+        return OF_OPERATOR
     if blocked & ACCOUNT_DELETED:
         return OF_ACCOUNT
     return OF_TENANT if blocked & TENANT_DELETED else None

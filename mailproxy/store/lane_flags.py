@@ -1,5 +1,5 @@
 """
-Flags on lanes: put on and taken off for the service, a tenant, or one of its batches at once.
+Flags on lanes: put on and taken off for the service, a tenant, one of its batches, or an account.
 
 While a flag of :data:`~mailproxy.store.schema.AGELESS` lies on a lane, a pause of its age runs;
 taking the last of them off adds its seconds to the lane's.
@@ -11,7 +11,9 @@ from sqlalchemy import and_, case, func, select, update
 
 from mailproxy.store.compiling import Statement, compiled, const, p
 from mailproxy.store.schema import (
+    ACCOUNT_HELD,
     AGELESS,
+    BATCH_HELD,
     BATCH_SUSPENDED,
     SERVICE_SUSPENDED,
     TENANT_DELETED,
@@ -24,18 +26,23 @@ _l = lanes.c
 
 _ALL = (const("1") == const("1"),)
 _TENANT = (_l.tenant_id == p("tenant"),)
+_BATCH = (_l.tenant_id == p("tenant"), _l.batch == p("batch"))
 
 #: The lanes a flag is about.
 _SCOPES = {
     SERVICE_SUSPENDED: _ALL,
     TENANT_SUSPENDED: _TENANT,
-    BATCH_SUSPENDED: (_l.tenant_id == p("tenant"), _l.batch == p("batch")),
+    BATCH_SUSPENDED: _BATCH,
+    BATCH_HELD: _BATCH,
+    ACCOUNT_HELD: (_l.account_pk == p("account"),),
     TENANT_INACTIVE: _TENANT,
     TENANT_DELETED: _TENANT,
 }
 
 
 def _names(flag: int) -> tuple[str, ...]:
+    if flag == ACCOUNT_HELD:
+        return ("account",)
     return ("tenant", "batch")[: 0 if flag == SERVICE_SUSPENDED else len(_SCOPES[flag])]
 
 

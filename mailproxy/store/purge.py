@@ -18,6 +18,7 @@ from mailproxy.store.compiling import LIMIT, Statement, compiled, const, indexed
 from mailproxy.store.retention import DROPS, PURGED
 from mailproxy.store.schema import (
     accounts,
+    batch_holds,
     bulk_jobs,
     events,
     lanes,
@@ -93,6 +94,7 @@ _LEFT = tuple(
         (answers, "key"),
         (destinations, "domain"),
         (suspensions, "batch"),
+        (batch_holds, "batch"),
         (api_keys, "hash"),
         (bulk_jobs, "pk"),
         (lanes, "pk"),

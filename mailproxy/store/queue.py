@@ -313,9 +313,9 @@ def _turnstile(
 def _fit(tx: Transaction, pk: int, version: int, now: float) -> bool:
     """Whether the account *pk* may still carry the mail of others, as it was known."""
     account = tx.one(sql.ACCOUNT_VERSION, pk)
-    return (
-        account is not None and account[0] == version and (account[1] is None or account[1] <= now)
-    )
+    if account is None or account[0] != version or tx.one(sql.ACCOUNT_HELD, pk)[0] is not None:
+        return False
+    return account[1] is None or bool(account[1] <= now)
 
 
 def release(tx: Transaction, leases: Sequence[tuple[int, int]]) -> None:

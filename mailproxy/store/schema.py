@@ -40,9 +40,20 @@ TENANT_INACTIVE = 32
 TENANT_DELETED = 64
 ACCOUNT_LIMITED = 128
 TENANT_LIMITED = 256
+BATCH_HELD = 512
+ACCOUNT_HELD = 1024
+LANE_CANCELLED = 2048
 
 #: While one of these lies on a lane, the age of its messages does not run.
-AGELESS = BATCH_SUSPENDED | TENANT_SUSPENDED | SERVICE_SUSPENDED | TENANT_INACTIVE | TENANT_DELETED
+AGELESS = (
+    BATCH_SUSPENDED
+    | TENANT_SUSPENDED
+    | SERVICE_SUSPENDED
+    | TENANT_INACTIVE
+    | TENANT_DELETED
+    | BATCH_HELD
+    | ACCOUNT_HELD
+)
 
 
 accounts = Table(
@@ -81,6 +92,9 @@ accounts = Table(
     Column("blocked_until", Float),
     # By the configuration: nobody else may change it.
     Column("declared", Boolean, nullable=False, server_default=text("0")),
+    # Held by an operator: its lanes carry ACCOUNT_HELD.
+    Column("held_since", Float),
+    Column("held_reason", Text, nullable=False, server_default=""),
     Index("accounts_live", "tenant_id", "id", unique=True, **partial("deleted_at IS NULL")),
     Index("accounts_blocked", "blocked_until", **partial("blocked_until IS NOT NULL")),
 )
@@ -103,6 +117,8 @@ lanes = Table(
     Column("uncertain", Integer, nullable=False, server_default="0"),
     Column("paused", Float, nullable=False, server_default="0"),  # seconds, ended pauses only
     Column("paused_since", Float),
+    # The job that ends its mail, which was cancelled: nothing new enters it, its batch is renamed.
+    Column("sealed", Pk),
     Index("lanes_key", "account_pk", "priority", "batch", unique=True),
     Index("lanes_due", "due_at", "account_pk", **partial("blocked = 0")),
     Index("lanes_claim", "account_pk", "priority", "due_at", **partial("blocked = 0")),
@@ -136,8 +152,18 @@ suspensions = Table(
     Column("since", Float, nullable=False),
 )
 
+# Batches an operator holds: their lanes carry BATCH_HELD.
+batch_holds = Table(
+    "batch_holds",
+    metadata,
+    Column("tenant_id", Text, primary_key=True),
+    Column("batch", Text, primary_key=True),
+    Column("since", Float, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+)
+
 # claim_at repeats next_at while the message can be claimed, and is NULL while it cannot.
-# expires_at is in the lane's time: its lane's pauses up to now have to be added.
+# expires_at and held_at are in the lane's time: its lane's pauses up to now have to be added.
 # intent is the number of the attempt whose outcome is not known yet, 0 for none.
 messages = Table(
     "messages",

@@ -280,6 +280,7 @@ ACCOUNT_VERSION = compiled(
     ),
     "account",
 )
+ACCOUNT_HELD = compiled(select(a.held_since).where(a.pk == p("account")), "account")
 FLAG_ON = compiled(
     update(lanes)
     .values(blocked=la.blocked.op("|")(p("flag")))

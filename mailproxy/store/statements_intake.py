@@ -5,7 +5,15 @@ from __future__ import annotations
 from sqlalchemy import and_, delete, insert, select, update
 
 from mailproxy.store.compiling import bulk, compiled, const, inserting, listed, p
-from mailproxy.store.schema import accounts, events, messages, recipients, suspensions, tombstones
+from mailproxy.store.schema import (
+    accounts,
+    batch_holds,
+    events,
+    messages,
+    recipients,
+    suspensions,
+    tombstones,
+)
 from mailproxy.store.schema_tenants import tenants
 
 m, e, a = messages.c, events.c, accounts.c
@@ -157,14 +165,16 @@ DROP_TOMBSTONE = compiled(
     "id",
 )
 ACCOUNT_OWNED = compiled(
-    select(a.max_age_seconds, a.blocked_until, a.deleted_at).where(a.pk == p("account")),
+    select(a.max_age_seconds, a.blocked_until, a.held_since, a.deleted_at).where(
+        a.pk == p("account")
+    ),
     "account",
 )
 TENANT_ACTIVE = compiled(
     select(tenants.c.active, tenants.c.deleted_at).where(tenants.c.id == p("tenant")), "tenant"
 )
 FIND_ACCOUNT = compiled(
-    select(a.pk, a.max_age_seconds, a.blocked_until).where(
+    select(a.pk, a.max_age_seconds, a.blocked_until, a.held_since).where(
         a.tenant_id == p("tenant"), a.id == p("id"), a.deleted_at.is_(None)
     ),
     "tenant",
@@ -172,7 +182,7 @@ FIND_ACCOUNT = compiled(
 )
 #: Those declared default first, the last so declared before the others.
 DEFAULT_ACCOUNTS = compiled(
-    select(a.pk, a.max_age_seconds, a.blocked_until, a.is_default)
+    select(a.pk, a.max_age_seconds, a.blocked_until, a.held_since, a.is_default)
     .where(a.tenant_id == p("tenant"), a.deleted_at.is_(None))
     .order_by(a.is_default.desc(), a.updated_at.desc())
     .suffix_with("LIMIT 2"),
@@ -185,6 +195,13 @@ SUSPENDED = compiled(
             suspensions.c.tenant_id == p("tenant"),
             suspensions.c.batch.in_((const("'*'"), p("batch"))),
         )
+    ),
+    "tenant",
+    "batch",
+)
+BATCH_HELD = compiled(
+    select(batch_holds.c.since).where(
+        batch_holds.c.tenant_id == p("tenant"), batch_holds.c.batch == p("batch")
     ),
     "tenant",
     "batch",

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from mailproxy.clock import Names
 from mailproxy.metrics import Metrics
 from mailproxy.store import (
+    acts_walk,
     answers,
     commands_log,
     deletion,
@@ -200,6 +201,7 @@ def _drop_nodes(tx: Transaction, found: Found) -> int:
 #: What upkeep does, the most urgent first.
 STEPS = (
     Step(deletion.doomed, alone(deletion.end)),
+    Step(acts_walk.due, acts_walk.DO),
     Step(destinations.waiting, destinations.BRING_BACK),
     Step(retention.expired, alone(retention.purge)),
     Step(_untaken, alone(_give_up), after=CHANCE, done=_given_up),

@@ -39,6 +39,12 @@ class Case:
 RAW = b"From: s@example.com\r\nTo: t@example.org\r\nSubject: x\r\n\r\nHello.\r\n"
 _RAW_QUERY = "id=r1&from=s@example.com&to=t@example.org"
 
+#: What an operator decides over as a whole.
+GROUPS = {
+    "/v1/batches/<path:code>": "/v1/batches/spring",
+    "/v1/accounts/<path:id>": "/v1/accounts/smtp-main",
+}
+
 CASES: dict[str, Case] = {
     "POST /commands/add-messages": Case(
         "send", "/commands/add-messages", {"messages": [message("m2")]}
@@ -57,6 +63,16 @@ CASES: dict[str, Case] = {
         f"POST /v1/messages/<path:id>/{act}": Case("control", f"/v1/messages/m1/{act}")
         for act in ("hold", "release", "retry", "cancel", "requeue", "resend")
     },
+    **{
+        f"POST {pattern}/{act}": Case("control", f"{path}/{act}")
+        for act in ("hold", "release", "retry", "cancel", "requeue", "resend")
+        for pattern, path in GROUPS.items()
+    },
+    **{
+        f"POST {pattern}/close": Case("control", f"{path}/close", {"end": "failed"})
+        for pattern, path in GROUPS.items()
+    },
+    "GET /v1/holds": Case("read", "/v1/holds"),
     "POST /v1/messages/<path:id>/close": Case(
         "control", "/v1/messages/m1/close", {"end": "failed"}
     ),

@@ -18,6 +18,8 @@ from mailproxy.store import (
     accounts,
     acts,
     acts_again,
+    acts_bulk,
+    acts_walk,
     answers,
     bodies,
     boot,
@@ -56,6 +58,8 @@ MODULES = (
     accounts,
     acts,
     acts_again,
+    acts_bulk,
+    acts_walk,
     answers,
     bodies,
     boot,
@@ -103,7 +107,7 @@ LARGE = (
 
 #: Walks through the open messages, which are meant: at a start after a crash, and on a reader for
 #: the mail of a deleted account.
-WALKS = {"_LEASED", "_OTHERS", "_OTHERS_OF_TENANT"}
+WALKS = {"_OTHERS_SEALED", "_LEASED", "_OTHERS", "_OTHERS_OF_TENANT"}
 
 #: Statements that sort, but only the few rows of one message, one request, or a small table.
 SORTS = {
