@@ -38,7 +38,8 @@ def due_accounts(disk: Disk, now: float) -> tuple[list[int], float | None]:
             continue
         if disk.may_be_sent(row, now):
             opens = limits.opens_at(disk, row.tenant_id, row.account_pk, now)
-            if opens is not None and row.next_at <= opens:
+            waits = opens is not None and not limits.rejecting(disk, row.account_pk)
+            if opens is not None and waits and row.next_at <= opens:
                 later.append(opens)
             elif row.next_at <= now:
                 due.add(row.account_pk)
@@ -66,6 +67,7 @@ def claim(change: Change, account_pk: int, limit: int, oldest: bool, urgent: boo
         change.limited.append((account_pk, opens))
         if limits.rejecting(change.disk, account_pk):
             _fail(change, ready[:limit])
+            change.due.add(account_pk)
         return []
     if room < limit and any(row.priority == 0 for row in ready):
         oldest = False

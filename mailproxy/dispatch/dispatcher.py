@@ -102,8 +102,7 @@ class Dispatcher(Service):
         self._shared.reopened = self._reopened
         self._unsubscribe = lambda: None
         self._timer: IDelayedCall | None = None
-        self._timer_at = 0.0
-        self._polling = False
+        self._polling = self._missed = False
         self._loops = [
             self._loop(self._poll, options.interval),
             self._loop(self._beat, HEARTBEAT),
@@ -183,13 +182,7 @@ class Dispatcher(Service):
             return
         if (stream := self._streams.get(account_pk)) is not None:
             stream.limited()
-        timer = self._timer
-        if timer is None or not timer.active() or timer.getTime() > self._seconds_at(until):
-            self._wake_at(until)
-
-    def _seconds_at(self, when: float) -> float:
-        """The instant *when* in the time of timers."""
-        return self._clock.seconds() + when - self._clock.now()
+        self._wake_at(until)
 
     def run_now(self) -> None:
         """Look for due mail now; in test mode, let what is due at this instant go once."""
@@ -230,18 +223,27 @@ class Dispatcher(Service):
                 self._wake_at(next_due)
         finally:
             self._polling = False
+            if self._missed and not self._shared.stopping:
+                self._wake_at(self._clock.now())
+            self._missed = False
 
     def _wake_at(self, when: float | None) -> None:
-        """Poll at *when*, if that is before the net would."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        """Poll at *when*, if that is before the net would, and before what was planned."""
         if when is None or self._options.test_mode:
             return
-        delay = when - self._clock.now()
-        if delay < self._options.interval:
-            self._timer = self._clock.callLater(
-                max(0.0, delay), lambda: Deferred.fromCoroutine(self._poll())
-            )
+        delay = max(0.0, when - self._clock.now())
+        if delay >= self._options.interval:
+            return
+        if (timer := self._timer) is not None and timer.active():
+            if timer.getTime() <= self._clock.seconds() + delay:
+                return
+            timer.cancel()
+        self._timer = self._clock.callLater(delay, self._on_time)
+
+    def _on_time(self) -> None:
+        """A poll that is under way looked before this instant: another follows."""
+        self._missed = self._polling
+        Deferred.fromCoroutine(self._poll())
 
     # -- leases ----------------------------------------------------------------------------
 
