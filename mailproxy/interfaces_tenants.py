@@ -19,6 +19,7 @@ from mailproxy.tenancy import (
     CommandEntry,
     Destination,
     LargeFile,
+    Remembered,
     Removed,
     Suppression,
     Tenant,
@@ -133,6 +134,16 @@ class IRemoval(Interface):
         Remove messages that finished before *before* and are reported, by the way of retention.
 
         Done in transactions of at most 500 messages. :return: how many.
+        """
+
+    async def remembered(
+        tenant_id: str, message_id: str, addresses: Sequence[str]
+    ) -> Remembered | None:
+        """
+        What is kept of a message that was removed, also while its id is there again; None: it was
+        not, or is forgotten.
+
+        :param addresses: whose having it is asked for: it cannot be listed.
         """
 
     async def pause_destination(tenant_id: str, domain: str, now: float) -> bool:

@@ -187,6 +187,23 @@ class Removed:
 
 
 @attrs.frozen
+class Remembered:
+    """
+    What is kept of a message that was removed.
+
+    :param state: how it ended.
+    :param message_id: what a new generation of it is called on the wire.
+    :param test: whether it was a test.
+    :param accepted: who of those asked about has it.
+    """
+
+    state: str
+    message_id: str
+    test: bool
+    accepted: frozenset[str]
+
+
+@attrs.frozen
 class Destination:
     """Mail of a tenant to a recipient domain that is paused."""
 

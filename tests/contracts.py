@@ -62,7 +62,7 @@ from tests.contracts_once import MailTestContract, OnceContract
 from tests.contracts_outcomes import OutcomeContract
 from tests.contracts_prepared import FetchedInVainContract, PreparedContract
 from tests.contracts_queue import ClaimOrderContract, DueContract, IntentContract, LeaseContract
-from tests.contracts_removal import CleanupContract, RemoveContract
+from tests.contracts_removal import CleanupContract, RememberedContract, RemoveContract
 from tests.contracts_reports import AckContract
 from tests.contracts_same_id import WaitingAgainContract
 from tests.contracts_status import CountsContract, ListingContract, RetentionContract
@@ -118,6 +118,7 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     CommandLogContract,
     DeclaredContract,
     CleanupContract,
+    RememberedContract,
     RemoveContract,
     EventLogContract,
     MailTestContract,

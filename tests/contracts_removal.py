@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mailproxy.model import Enqueued
 from mailproxy.states import EventKind, Verdict
-from mailproxy.tenancy import Removed
+from mailproxy.tenancy import Remembered, Removed
 from tests.build import accepted, new_message, put_off, record, refused, unknown
 from tests.contracts_base import DAY, StoreContract
 
@@ -168,6 +168,40 @@ class RemoveContract(StoreContract):
         await self.killed()
         self.assertEqual([], await self.listed())
         self.assertEqual(Enqueued(Verdict.QUEUED), await self.post())
+
+
+class RememberedContract(StoreContract):
+    async def known(self, *addresses: str, tenant_id: str = "default") -> Remembered | None:
+        return await self.store.remembered(tenant_id, "m1", addresses)
+
+    async def test_what_is_remembered(self) -> None:
+        """Of a removed message is remembered how it ended, and whether somebody has it."""
+        await self.post(to=[A, B], message_id="<first@example.com>")
+        self.assertIsNone(await self.known(A))
+        await self.finish(await self.claim_one(), accepted(0), refused(1))
+        await self.bury()
+
+        expected = Remembered("failed", "<first@example.com>", False, frozenset((A,)))
+        self.assertEqual(expected, await self.known(A, B))
+        self.assertEqual(frozenset(), getattr(await self.known(B), "accepted", None))
+        self.assertIsNone(await self.known(A, tenant_id="other"))
+
+    async def test_also_while_it_is_back(self) -> None:
+        """It is remembered past the next generation's beginning, and is added to by its end."""
+        await self.deliver(accepted(0), refused(1), to=[A, B])
+        await self.bury()
+        await self.post(to=[A, B])
+        self.assertEqual(frozenset((A,)), getattr(await self.known(A, B), "accepted", None))
+        await self.finish(await self.claim_one())
+        await self.bury()
+        self.assertEqual(frozenset((A, B)), getattr(await self.known(A, B), "accepted", None))
+
+    async def test_a_test(self) -> None:
+        """Of a test is remembered that it was one; nobody has it."""
+        await self.post(test=True)
+        await self.bury()
+        found = await self.known("to@example.org")
+        self.assertEqual((True, frozenset()), (found and found.test, found and found.accepted))
 
 
 class CleanupContract(StoreContract):

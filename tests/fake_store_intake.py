@@ -325,7 +325,7 @@ def _raised(
 ) -> MessageRow:
     """The message as it ended, for those who have it: its text is gone."""
     row = _new_row(change, message, account)
-    row.before = tombstone
+    row.before = row.remembered = tombstone
     row.generation, row.message_id = tombstone.generation, tombstone.message_id
     row.digest, row.accepted_at = tombstone.digest, tombstone.accepted_at
     row.accepted_by = set(tombstone.accepted_by)

@@ -9,7 +9,7 @@ import attrs
 
 from mailproxy.records import MessageRecord, ReportItem
 from mailproxy.states import EventKind, RecipientState
-from mailproxy.tenancy import Destination, Removed, Suppression
+from mailproxy.tenancy import Destination, Remembered, Removed, Suppression
 from tests import fake_store_intake as intake
 from tests import fake_store_reports as reports
 from tests.fake_store_intake import Change
@@ -40,6 +40,22 @@ class FakeRemoval:
 
     async def cleanup(self, tenant_id: str | None, before: float, now: float) -> int:
         return await self._write("cleanup", now, lambda c: cleanup(c, tenant_id, before))
+
+    async def remembered(
+        self, tenant_id: str, message_id: str, addresses: Sequence[str]
+    ) -> Remembered | None:
+        self._check_alive()
+        row = self.disk.find(tenant_id, message_id)
+        kept = row.remembered if row else self.disk.tombstones.get((tenant_id, message_id))
+        if kept is None:
+            return None
+        item = kept.final_event.item
+        return Remembered(
+            kept.state.value,
+            kept.message_id,
+            item is not None and item.test,
+            frozenset(kept.accepted_by.intersection(addresses)),
+        )
 
     async def pause_destination(self, tenant_id: str, domain: str, now: float) -> bool:
         def work(change: Change) -> bool:

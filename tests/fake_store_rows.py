@@ -90,7 +90,8 @@ class MessageRow:
     :param carriers: ids of the accounts that its attempts went through, in order.
     :param through: what the record that is being told of says of that.
     :param left_out: recipients that the last claim left out, their domain being paused.
-    :param before: what it was when it was removed, if it was, and is only told of again.
+    :param remembered: what it was when it was removed, if it was; *before* likewise, while it is
+        only told of again.
     """
 
     pk: int
@@ -132,6 +133,7 @@ class MessageRow:
     accepted_by: set[str] = attrs.Factory(set)
     events: list[EventRow] = attrs.Factory(list)
     before: Tombstone | None = None
+    remembered: Tombstone | None = None
 
     @property
     def state(self) -> MessageState:

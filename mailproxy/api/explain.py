@@ -8,7 +8,7 @@ account, suppression, the same id again - is looked up, and nothing is stored or
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import attrs
 import msgspec
@@ -31,7 +31,7 @@ from mailproxy.model import Account, NewMessage
 from mailproxy.records import MessageRecord
 from mailproxy.routes import routes_of
 from mailproxy.states import MessageState, RecipientState, Verdict
-from mailproxy.tenancy import Tenant
+from mailproxy.tenancy import Remembered, Tenant
 
 #: Large elements that are judged at the same time.
 AT_ONCE = 2
@@ -120,12 +120,13 @@ class Explain:
             suppressed={each.address for each in await store.suppressed(tenant_id, addresses)},
             paused={each.domain for each in await store.destinations(tenant_id)},
             stored=await store.message(tenant_id, message.id),
+            remembered=await store.remembered(tenant_id, message.id, addresses),
             uses=await store.limits(tenant_id, self._clock.now()),
         )
 
     def _told(self, message: NewMessage, known: _Known) -> shapes.Explanation:
         reason = known.objection()
-        mime, mime_reason = _mime(message, known.stored, self._clock.now())
+        mime, mime_reason = _mime(message, known.message_id, self._clock.now())
         return shapes.Explanation(
             accepted=not reason,
             reason=reason or None,
@@ -152,7 +153,7 @@ class Explain:
             deferred_ts=None if message.not_before is None else int(message.not_before),
             test=message.test,
             notes=list(message.notes),
-            stored=None if known.stored is None else _stored(message, known.stored),
+            stored=_stored(message, known),
             mime=mime,
             mime_reason=mime_reason,
         )
@@ -185,12 +186,19 @@ class _Known:
     suppressed: set[str]
     paused: set[str]
     stored: MessageRecord | None
+    remembered: Remembered | None
     uses: Sequence[Use]
 
     def limited(self) -> Use | None:
         """The limit that its account would wait for now."""
         its = ("", "" if self.account is None else self.account.id)
         return waiting([use for use in self.uses if use.account_id in its])
+
+    @property
+    def message_id(self) -> str | None:
+        """What the id is called on the wire, if it was there before."""
+        known = self.stored or self.remembered
+        return None if known is None else known.message_id
 
     def objection(self) -> str:
         """Why the store would not take it, in its words and order; "" if it would."""
@@ -237,8 +245,12 @@ def _account(account: Account) -> shapes.ExplainedAccount:
     )
 
 
-def _stored(message: NewMessage, stored: MessageRecord) -> shapes.ExplainedStored:
+def _stored(message: NewMessage, known: _Known) -> shapes.ExplainedStored | None:
     """What the same-id table says."""
+    stored, remembered = known.stored, known.remembered
+    before = frozenset[str]() if remembered is None else remembered.accepted
+    if stored is None:
+        return None if remembered is None else _removed(message, remembered)
     state = MessageState(stored.state)
     tested = any(each.reply == TESTED for each in stored.recipients)
     if tested is not message.test:
@@ -246,9 +258,24 @@ def _stored(message: NewMessage, stored: MessageRecord) -> shapes.ExplainedStore
     elif state in EFFECTS:
         same, other = EFFECTS[state]
     else:
-        same = other = _new_generation(message, stored)
+        has = {each.address for each in stored.recipients if each.state in _REACHED}
+        same = other = _new_generation(message, has | before)
     return shapes.ExplainedStored(
         state=state, attempts=stored.attempts, same_content=same, other_content=other
+    )
+
+
+def _removed(message: NewMessage, remembered: Remembered) -> shapes.ExplainedStored:
+    """Only a tombstone is left of it."""
+    verdict = _new_generation(message, remembered.accepted)
+    if message.test and not remembered.test:
+        verdict = Verdict.DUPLICATE
+    return shapes.ExplainedStored(
+        state=MessageState(remembered.state),
+        attempts=0,
+        removed=True,
+        same_content=verdict,
+        other_content=verdict,
     )
 
 
@@ -259,25 +286,25 @@ def _other_kind(message: NewMessage, state: MessageState) -> Verdict:
     return Verdict.DUPLICATE if state.final else Verdict.KEPT
 
 
-def _new_generation(message: NewMessage, stored: MessageRecord) -> Verdict:
-    """For those who do not have it."""
-    reached = {each.address for each in stored.recipients if each.state in _REACHED}
+def _new_generation(message: NewMessage, reached: Set[str]) -> Verdict:
+    """For those who do not have it. :param reached: who has, or may have."""
     everybody = all(each.address in reached for each in message.recipients)
     return Verdict.DUPLICATE if everybody else Verdict.QUEUED
 
 
-def _mime(
-    message: NewMessage, stored: MessageRecord | None, now: float
-) -> tuple[str | None, str | None]:
-    """The message as it would be sent, in base64, or why that cannot be said."""
+def _mime(message: NewMessage, message_id: str | None, now: float) -> tuple[str | None, str | None]:
+    """
+    The message as it would be sent, in base64, or why that cannot be said.
+
+    :param message_id: of what is known by its id already.
+    """
     content = payload.load(message.payload)
     if any(not attachment.part for attachment in content.attachments):
         return None, NOT_FETCHED
-    message_id = stored.message_id if stored is not None else message.message_id
     composed = compose(
         content,
         mail_id=message.id,
-        message_id=message_id or "",
+        message_id=message_id or message.message_id or "",
         date=now,
         parts=dict(enumerate(message.parts, 1)),
     )

@@ -69,6 +69,9 @@ class ExplainedStored(Struct, kw_only=True):
 
     state: MessageState
     attempts: int
+    removed: Annotated[
+        bool, Meta(description="All that is kept of it is how it ended, and who has it.")
+    ] = False
     same_content: Annotated[Verdict, Meta(description="If it is the mail that is stored.")]
     other_content: Annotated[Verdict, Meta(description="If it is other mail.")]
 

@@ -253,10 +253,14 @@ def _readdress(tx: Transaction, rows: Rows, stored: Stored, message: NewMessage)
 
 def _remembered(tx: Transaction, message: NewMessage) -> frozenset[str]:
     """Recipients of *message* that accepted it before it was removed, whatever came since."""
-    hashes = accepted_before(tx, message.tenant_id, [message.id]).get(message.id, b"")
-    known = {hashes[n : n + HASH_BYTES] for n in range(0, len(hashes), HASH_BYTES)}
+    known = hashes_in(accepted_before(tx, message.tenant_id, [message.id]).get(message.id, b""))
     addresses = [recipient.address for recipient in message.recipients] if known else []
     return frozenset(a for a in addresses if hashed(message.tenant_id, message.id, a) in known)
+
+
+def hashes_in(accepted: bytes) -> set[bytes]:
+    """What a tombstone keeps of recipients, one by one."""
+    return {accepted[n : n + HASH_BYTES] for n in range(0, len(accepted), HASH_BYTES)}
 
 
 def accepted_before(tx: Transaction, tenant_id: str, ids: Sequence[str]) -> dict[str, bytes]:

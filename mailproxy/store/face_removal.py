@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mailproxy.store import destinations, removal, retention, suppressions
 from mailproxy.store.face import DEADLINE, Face
-from mailproxy.tenancy import Destination, Removed, Suppression
+from mailproxy.tenancy import Destination, Remembered, Removed, Suppression
 
 
 class RemovalFace(Face):
@@ -46,6 +46,11 @@ class RemovalFace(Face):
                 step = retention.Found(found.pks[n : n + retention.PURGED], now)
                 removed += await self._write(removal.FORGET, step)
         return removed
+
+    async def remembered(
+        self, tenant_id: str, message_id: str, addresses: Sequence[str]
+    ) -> Remembered | None:
+        return await self._read(removal.remembered, tenant_id, message_id, addresses)
 
     async def pause_destination(self, tenant_id: str, domain: str, now: float) -> bool:
         call = destinations.Domain(tenant_id, domain, now)

@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import select
 
 from mailproxy.states import EventKind, MessageState, RecipientState
-from mailproxy.store import outcomes, retention, wording
+from mailproxy.store import again, outcomes, retention, wording
 from mailproxy.store import statements_intake as sqi
 from mailproxy.store.compiling import LIMIT, compiled, indexed, listed, p
 from mailproxy.store.outcomes import Subject
@@ -23,7 +23,7 @@ from mailproxy.store.schema import messages
 from mailproxy.store.schema_tenants import tenants
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.works import alone
-from mailproxy.tenancy import Removed
+from mailproxy.tenancy import Remembered, Removed
 
 _m = messages.c
 
@@ -145,6 +145,24 @@ def owners(cursor: Any, ids: Sequence[str]) -> dict[str, str]:
         for pk, name, _ in cursor.execute(_BY_ID.sql, (tenant_id, wanted)):
             oldest[name] = min(oldest.get(name, (pk, tenant_id)), (pk, tenant_id))
     return {name: tenant_id for name, (_, tenant_id) in oldest.items()}
+
+
+def remembered(
+    cursor: Any, tenant_id: str, message_id: str, addresses: Sequence[str]
+) -> Remembered | None:
+    """What the tombstone says, if there is one."""
+    wanted = msgspec.json.encode([message_id]).decode()
+    row = cursor.execute(sqi.BURIED_BY_ID.sql, (tenant_id, wanted)).fetchone()
+    if row is None:
+        return None
+    buried = again.Buried(*row)
+    known = again.hashes_in(buried.accepted)
+    return Remembered(
+        buried.state,
+        buried.message_id,
+        wording.load(buried.event_report).test,
+        frozenset(a for a in addresses if again.hashed(tenant_id, message_id, a) in known),
+    )
 
 
 @attrs.frozen

@@ -13,7 +13,7 @@ from mailproxy.metrics import Metrics
 from mailproxy.states import RecipientState
 from mailproxy.store import dropping
 from mailproxy.store import statements as sql
-from mailproxy.store.again import HASH_BYTES, accepted_before, hashed
+from mailproxy.store.again import accepted_before, hashed, hashes_in
 from mailproxy.store.compiling import LIMIT, columns, compiled, indexed, listed, p
 from mailproxy.store.schema import attempts, events, messages, recipients, tombstones
 from mailproxy.store.schema_tenants import tenants
@@ -183,8 +183,9 @@ def _accepted_before(tx: Transaction, rows: Sequence[Any]) -> dict[tuple[str, st
 def _tombstone(row: Any, accepted: Sequence[str], before: bytes, now: float) -> tuple[Any, ...]:
     _, tenant, name, digest, generation, message_id, accepted_at, state, finished, error = row[:10]
     event_id, kind, report = row[13:]
-    known = {before[n : n + HASH_BYTES] for n in range(0, len(before), HASH_BYTES)}
-    hashes = b"".join(sorted(known | {hashed(tenant, name, address) for address in accepted}))
+    hashes = b"".join(
+        sorted(hashes_in(before) | {hashed(tenant, name, address) for address in accepted})
+    )
     values = {
         "tenant_id": tenant,
         "id": name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from email import message_from_bytes
 from typing import Any
 
 import msgspec
@@ -384,6 +385,48 @@ class SameIdTests(ExplainCase):
         self.check("failed")
         self.to = ["a@example.org", "b@example.org"]
         self.check("failed")
+
+    def remove(self) -> None:
+        """It is reported, and cleaned up."""
+        result(self.door.store.ack_all("default", EPOCH))
+        self.assertEqual(1, result(self.door.store.cleanup("default", EPOCH, EPOCH)))
+
+    def test_removed(self) -> None:
+        """Removed: what is remembered of it says who has it, and what it was called."""
+        self.begin(build.accepted(0), build.refused(1))
+        before = self.mime_of(self.told(id="m1", to=self.to))["Message-ID"]
+        self.remove()
+        for to, expected in (
+            (["a@example.org", "c@example.org"], "queued"),
+            (self.to, "queued"),
+            (["a@example.org"], "duplicate"),
+        ):
+            told = self.told(id="m1", to=to)
+            stored = told["stored"]
+            self.assertEqual(
+                ("failed", True, 0), tuple(stored[n] for n in ("state", "removed", "attempts"))
+            )
+            self.assertEqual([expected] * 2, [stored["same_content"], stored["other_content"]])
+            self.assertEqual(before, self.mime_of(told)["Message-ID"])
+        test = self.told(id="m1", to=self.to, test=True)["stored"]
+        self.assertEqual("duplicate", test["same_content"])
+        self.to = ["a@example.org"]
+        reply = self.door.add(message("m1", to=self.to), query="?verbose=1")
+        self.assertEqual("duplicate", reply.json["items"][0]["state"])
+        self.assertFalse(self.told(id="m1", to=self.to)["stored"]["removed"])
+
+    def test_removed_and_back(self) -> None:
+        """Who had it before it was removed is remembered also when it is there again."""
+        self.begin(build.accepted(0), build.refused(1))
+        self.remove()
+        self.door.add(message("m1", to=["c@example.org"]))
+        self.begin(build.refused(0))
+        self.to = ["a@example.org"]
+        self.check("failed")
+
+    @staticmethod
+    def mime_of(told: Any) -> Any:
+        return message_from_bytes(b64decode(told["mime"]))
 
     def test_tests(self) -> None:
         """A test leaves real mail alone; real mail comes in the place of a test."""
