@@ -145,13 +145,21 @@ class IQueue(Interface):
         """
 
     async def claim(
-        account_pk: int, limit: int, now: float, *, oldest: bool = False, urgent: bool = False
+        account_pk: int,
+        limit: int,
+        now: float,
+        *,
+        oldest: bool = False,
+        urgent: bool = False,
+        spill: bool = False,
     ) -> list[Claimed]:
         """
         Lease up to *limit* due messages of an account, most urgent lane first.
 
         :param oldest: take what has been due longest instead, whatever its priority.
         :param urgent: take priority 0 only.
+        :param spill: others carry what the account's own limits leave no room for: of those, only
+            the tenant's stand against the claim.
         No more are leased than the limits of account and tenant leave room for. Without any room,
         and something due, what is due waits until there is, or fails if the account says so.
 

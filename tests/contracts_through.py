@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import attrs
+
 from mailproxy.model import Account, Claimed
 from mailproxy.states import EventKind
+from mailproxy.tenancy import RateLimits, Tenant
 from tests.build import deferral, put_off, record, refused
 from tests.contracts_base import StoreContract
 
@@ -101,6 +104,48 @@ class ThroughContract(StoreContract):
         await self.store.activate("default", None, self.now)
         await self.store.delete_account("default", "acct", self.now)
         self.assertEqual([False], await self.through(claimed))
+
+    async def test_limited(self) -> None:
+        """What an account has no room for is claimed where others carry it, and counts there."""
+        await self.put(options='{"limit_per_hour":1}', is_default=True)
+        await self.put(id="other", options='{"limit_per_hour":2}')
+        accounts = {each.id: each for each in await self.store.accounts("default")}
+        other = accounts["other"]
+        for n in range(5):
+            await self.post(id=f"m{n}")
+        await self.finish(await self.claim_first())
+        self.assertEqual([], await self.claim())
+
+        spilt = await self.claim(spill=True)
+
+        self.assertEqual(4, len(spilt))
+        self.observer.forget()
+        begun = await self.through(*spilt, account=other)
+        self.assertEqual([True, True, False, False], begun)
+        self.assertIn(other.pk, [pk for pk, _ in self.observer.limits])
+        left = [(each.pk, each.token) for each in spilt[2:]]
+        await self.store.release(left)
+        self.assertEqual([], await self.claim())
+        self.later(3601)
+        self.assertEqual(1, len(await self.claim()))
+
+    async def claim_first(self) -> Claimed:
+        (first,) = await self.claim(limit=1)
+        return first
+
+    async def test_limited_tenant(self) -> None:
+        """The tenant's limits hold whoever carries its mail."""
+        await self.put(is_default=True)
+
+        def change(old: Tenant | None) -> Tenant:
+            return attrs.evolve(old or Tenant("default"), rate_limits=RateLimits(1, None))
+
+        await self.store.change_tenant("default", change, self.now)
+        for n in range(3):
+            await self.post(id=f"m{n}")
+        (first,) = await self.claim(spill=True)
+        await self.through(first)
+        self.assertEqual([], await self.claim(spill=True))
 
     async def test_together(self) -> None:
         """Whom one account cannot carry does not keep another's mail from being begun."""

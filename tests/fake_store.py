@@ -299,10 +299,17 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeActs):
         return queue.due_accounts(self.disk, now)
 
     async def claim(
-        self, account_pk: int, limit: int, now: float, *, oldest: bool = False, urgent: bool = False
+        self,
+        account_pk: int,
+        limit: int,
+        now: float,
+        *,
+        oldest: bool = False,
+        urgent: bool = False,
+        spill: bool = False,
     ) -> list[Claimed]:
         return await self._write(
-            "claim", now, lambda c: queue.claim(c, account_pk, limit, oldest, urgent)
+            "claim", now, lambda c: queue.claim(c, account_pk, limit, oldest, urgent, spill)
         )
 
     async def contents(self, pks: Sequence[int]) -> dict[int, Stored]:

@@ -45,16 +45,21 @@ def opens_at(disk: Disk, tenant_id: str, account_pk: int, now: float) -> float |
     return max((when for when in opens if when is not None), default=None)
 
 
-def room(disk: Disk, account_pk: int, now: float) -> tuple[int, float | None]:
-    """How many more messages may go through the account; if none, when there is room."""
+def room(
+    disk: Disk, account_pk: int, now: float, *, spill: bool = False
+) -> tuple[int, float | None]:
+    """
+    How many more messages may go through the account; if none, when there is room.
+
+    :param spill: ask for the tenant's own limits only.
+    """
     account = disk.live_account(account_pk)
     if account is None:
         return 0, None
     tenant_id = account.tenant_id
-    left = (
-        most - len(_counted(disk, key, now)) for key, most in limits_of(disk, tenant_id, account_pk)
-    )
-    return max(0, min(left, default=10**12)), opens_at(disk, tenant_id, account_pk, now)
+    asked = 0 if spill else account_pk  # no account has that number
+    left = (most - len(_counted(disk, key, now)) for key, most in limits_of(disk, tenant_id, asked))
+    return max(0, min(left, default=10**12)), opens_at(disk, tenant_id, asked, now)
 
 
 def reason(disk: Disk, account_pk: int, now: float) -> str:
@@ -75,15 +80,15 @@ def rejecting(disk: Disk, account_pk: int) -> bool:
     return account is not None and rejects(msgspec.json.decode(account.options))
 
 
-def pass_through(change: Change, tenant_id: str, account_pk: int, *, tell: bool) -> bool:
-    """Count one message, if there is room; *tell* observers when there is none left."""
+def pass_through(change: Change, tenant_id: str, account_pk: int) -> bool:
+    """Count one message, if there is room; tell observers when there is none left."""
     disk, now = change.disk, change.now
     passed = opens_at(disk, tenant_id, account_pk, now) is None
     if passed:
         for key, _ in limits_of(disk, tenant_id, account_pk):
             disk.handed_over.setdefault(key, []).append(now)
     opens = opens_at(disk, tenant_id, account_pk, now)
-    if tell and opens is not None:
+    if opens is not None:
         change.limited.append((account_pk, opens))
     return passed
 

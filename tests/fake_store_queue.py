@@ -50,7 +50,9 @@ def due_accounts(disk: Disk, now: float) -> tuple[list[int], float | None]:
     return sorted(due), min(later, default=None)
 
 
-def claim(change: Change, account_pk: int, limit: int, oldest: bool, urgent: bool) -> list[Claimed]:
+def claim(
+    change: Change, account_pk: int, limit: int, oldest: bool, urgent: bool, spill: bool = False
+) -> list[Claimed]:
     ready = [
         row
         for row in change.disk.messages.values()
@@ -62,7 +64,7 @@ def claim(change: Change, account_pk: int, limit: int, oldest: bool, urgent: boo
         and change.disk.may_be_sent(row, change.now)
         and change.disk.servable(row)
     ]
-    room, opens = limits.room(change.disk, account_pk, change.now)
+    room, opens = limits.room(change.disk, account_pk, change.now, spill=spill)
     if opens is not None and ready:
         change.limited.append((account_pk, opens))
         if limits.rejecting(change.disk, account_pk):
@@ -177,7 +179,7 @@ def _begin(change: Change, pk: int, token: int, account: str, carrier: int | Non
     if any(change.disk.is_paused(row, n) for n in opened - row.left_out):
         return False
     counts_for = row.account_pk if carrier is None else carrier
-    if not limits.pass_through(change, row.tenant_id, counts_for, tell=carrier is None):
+    if not limits.pass_through(change, row.tenant_id, counts_for):
         return False
     row.attempts += 1
     row.open_attempt = row.attempts
@@ -357,6 +359,7 @@ def release(change: Change, leases: Sequence[tuple[int, int]]) -> None:
         row = _held_by(change, pk, token)
         if row is not None and not row.open_attempt:
             row.lease = None
+            change.due.add(row.account_pk)
 
 
 def abandoned(change: Change) -> list[Claimed]:

@@ -34,6 +34,9 @@ class Taker(Protocol):
     def single(self) -> bool:
         """Whether one claim is enough for now."""
 
+    def spills(self) -> bool:
+        """Whether others carry what the account's own limits leave no room for."""
+
     async def took(self, messages: Sequence[Claimed]) -> None:
         """
         *messages* were put into what is ready.
@@ -112,7 +115,12 @@ class Claims:
             limit = max(1, min(limit, self._by_urgency // BY_AGE))
             self._by_urgency = 0
         took = await self._shared.store.claim(
-            self._account_pk, limit, self._shared.horizon(), oldest=aged, urgent=urgent
+            self._account_pk,
+            limit,
+            self._shared.horizon(),
+            oldest=aged,
+            urgent=urgent,
+            spill=self._taker.spills(),
         )
         if not aged and not urgent:
             self._by_urgency += len(took)

@@ -181,7 +181,7 @@ class Dispatcher(Service):
         if self._shared.stopping:
             return
         if (stream := self._streams.get(account_pk)) is not None:
-            stream.limited()
+            stream.limited(until)
         self._wake_at(until)
 
     def run_now(self) -> None:

@@ -43,6 +43,7 @@ class Sharing:
     def __init__(self) -> None:
         self.account: Account | None = None
         self._guests = Guests()
+        self._limited_until = 0.0
         self._ways: Ways | None = None
 
     # -- the account -----------------------------------------------------------------------
@@ -87,9 +88,31 @@ class Sharing:
                 self._ready.push(message, message.priority)
         if ways is not None:
             ways.start()
-        if left and self.account is not None:
+        if left and reach.probing and self.account is not None:
             Deferred.fromCoroutine(reach.close(self.account, left, ways))
+        elif left:
+            Deferred.fromCoroutine(self._leases.give(left))
         self._start()
+
+    def limited(self, until: float) -> None:
+        """
+        A limit is reached: what is ready waits in the store, or goes other ways, but not here.
+
+        :param until: when there is room again, in Unix seconds.
+        """
+        self._limited_until = until
+        ready = self._ready.clear()
+        if self._ways is not None:
+            self.place(ready)
+        elif ready:
+            Deferred.fromCoroutine(self._leases.give(ready))
+        self._guests.disband()
+        if self.spills():
+            self.wake()  # the last claim took no more than there was room for
+
+    def spills(self) -> bool:
+        """See :class:`mailproxy.dispatch.claims.Taker`."""
+        return self._ways is not None and self._ways.opens_at <= self._shared.clock.now()
 
     @property
     def _tried_now(self) -> bool:
@@ -113,6 +136,8 @@ class Sharing:
 
     def reopen(self) -> None:
         """Another account works again: this one may have waited for it."""
+        if self._limited_until > self._shared.clock.now() and self._replaced:
+            self.wake()
         if self._reach.shut and self._replaced and self.account is not None:
             opened = Deferred.fromCoroutine(self._reach.open(self.account))
             opened.addCallback(lambda _: self.wake())
@@ -126,14 +151,16 @@ class Sharing:
 
     @property
     def works(self) -> bool:
-        return self.account is not None and not self._reach.probing
+        """See :class:`mailproxy.dispatch.ways.Carrier`."""
+        limited = self._limited_until > self._shared.clock.now()
+        return self.account is not None and not self._reach.probing and not limited
 
     def opens_at(self) -> float:
         if self.account is None:
             return math.inf
         if not self._reach.probing:
-            return 0.0
-        return math.inf if self._tried_now else self._reach.probe_at
+            return self._limited_until
+        return math.inf if self._tried_now else max(self._reach.probe_at, self._limited_until)
 
     @property
     def most(self) -> int:

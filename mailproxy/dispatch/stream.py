@@ -112,11 +112,6 @@ class Stream(Sharing):
                 self.place(self._ready.clear())
         self._start()
 
-    def limited(self) -> None:
-        """A limit is reached: what is ready waits in the store, not here."""
-        if self._ready:
-            Deferred.fromCoroutine(self._leases.give(self._ready.clear()))
-
     async def give_back(self) -> None:
         """Release everything claimed and not begun."""
         taken = [*self._all(), *self._aside.values()]
@@ -146,6 +141,7 @@ class Stream(Sharing):
     def take_up(self, account: Account) -> None:
         shared, parked = self._shared, self._reach.probing
         self.account = account
+        self._limited_until = 0.0
         self._intents = Intents(shared.store, shared.recorder, shared.clock, account.id)
         self._reach.know(account)
         self._find_ways(account, self, self)

@@ -28,9 +28,17 @@ class QueueFace(BodiesFace):
         return await self._read(listing.due_accounts, now)
 
     async def claim(
-        self, account_pk: int, limit: int, now: float, *, oldest: bool = False, urgent: bool = False
+        self,
+        account_pk: int,
+        limit: int,
+        now: float,
+        *,
+        oldest: bool = False,
+        urgent: bool = False,
+        spill: bool = False,
     ) -> list[Claimed]:
-        return await self._write(queue.CLAIM, queue.Claim(account_pk, limit, now, oldest, urgent))
+        call = queue.Claim(account_pk, limit, now, oldest, urgent, spill)
+        return await self._write(queue.CLAIM, call)
 
     async def contents(self, pks: Sequence[int]) -> dict[int, Stored]:
         found = await self._read(bodies.contents, pks)

@@ -64,14 +64,14 @@ class Turnstile:
 
     :param now: when they are counted: never before what was counted already.
     :param passes: the limits of each message that has some.
-    :param own: (tenant, account) of each message that its own account carries.
+    :param scopes: the tenant of each message, and the account that carries it.
     :param refused: the messages for which there is no room.
     """
 
     tx: Transaction
     now: float
     passes: Mapping[int, Sequence[Rate]]
-    own: Mapping[int, Scope]
+    scopes: Mapping[int, Scope]
     refused: set[int] = attrs.Factory(set)
 
     def count(self, begun: Iterable[int]) -> None:
@@ -88,7 +88,7 @@ class Turnstile:
             used = msgspec.json.encode(rate.window.entries).decode()
             self.tx.do(_COUNT, used, self.now + rate.window.seconds, rate.pk)
         full: dict[Scope, float] = {}
-        for pk, scope in self.own.items():
+        for pk, scope in self.scopes.items():
             until = _opens_at(self.passes.get(pk, ()))
             if until is not None:
                 full[scope] = until
@@ -118,8 +118,7 @@ def turnstile(
     for rate in every:
         rate.window = rate.window.at(now)
     passes = {pk: _passes(found, scopes[pk]) for pk in owners}
-    own = {pk: scope for pk, scope in owners.items() if pk not in carriers}
-    made = Turnstile(tx, now, {pk: its for pk, its in passes.items() if its}, own)
+    made = Turnstile(tx, now, {pk: its for pk, its in passes.items() if its}, scopes)
     room = {rate.pk: rate.window.room for rate in every}
     for pk in pks:
         its = made.passes.get(pk, ())
@@ -170,6 +169,15 @@ class Gate:
                 unflag_tenant(self.tx, tenant_id, self.now)
             else:
                 self.tx.do(sql.FLAG_OFF, ~ACCOUNT_LIMITED, account_pk)
+
+    def of_tenant_only(self) -> Gate | None:
+        """The same without the account's own limits: others carry what they leave no room for."""
+        own = [rate for rate in self.rates if not rate.of_tenant and rate.until is not None]
+        if own:
+            reopen(self.tx, own)
+            self.tx.do(sql.FLAG_OFF, ~ACCOUNT_LIMITED, self.scope[1])
+        left = [rate for rate in self.rates if rate.of_tenant]
+        return Gate(self.tx, self.scope, left, self.now) if left else None
 
     def shut(self, count: int) -> None:
         """Close the account until the windows open: *count* messages and more are put off."""

@@ -36,6 +36,7 @@ class Claim:
     now: float
     oldest: bool = False
     urgent: bool = False
+    spill: bool = False
 
 
 @attrs.frozen
@@ -56,6 +57,8 @@ def claim(tx: Transaction, call: Claim) -> list[Claimed]:
     gate = limits.gate(tx, tenant_id, call.account_pk, call.now)
     if gate is not None:
         gate.open()
+        if call.spill:
+            gate = gate.of_tenant_only()
     if blocked_until is not None:
         if blocked_until > call.now:
             return []

@@ -416,6 +416,67 @@ class SizeTests(FailoverCase):
         self.assertEqual(["acct", "b", "c"], self.attempts("big"))
 
 
+class OverflowTests(FailoverCase):
+    """The account may hand over five messages an hour."""
+
+    fields: dict[str, Any] = {"fallback": ["b", "c"], "limit_per_hour": 5}
+
+    def test_overflow(self) -> None:
+        """What an account has no room for goes through the others, until it has room again."""
+        self.add(*[f"m{n}" for n in range(40)])
+        self.wait(2)
+        sent = Counter(name for name, _ in self.courier.took)
+        self.assertEqual({"acct": 5, "b": 35}, sent)
+        self.wait(3600)
+        self.add("later")
+        self.assertEqual(("acct", "later"), self.courier.took[-1])
+
+    def test_each_is_limited(self) -> None:
+        """Each takes what it has room for, and counts it; the rest waits for the first window."""
+        self.put("b", limit_per_hour=3)
+        self.put("c", limit_per_hour=2)
+        self.add(*[f"m{n}" for n in range(30)])
+        self.wait(2)
+        sent = Counter(name for name, _ in self.courier.took)
+        self.assertEqual({"acct": 5, "b": 3, "c": 2}, sent)
+        self.add("own", account_id="b")
+        self.wait(60)
+        self.assertEqual(10, len(self.courier.took))
+        self.wait(3600)
+        sent = Counter(name for name, _ in self.courier.took)
+        self.assertEqual(20, sent.total())
+
+    def test_reject(self) -> None:
+        """An account that fails mail at its limit does so only where no other has room."""
+        self.put("b", limit_per_hour=3)
+        self.put(**{**self.fields, "fallback": ["b"], "limit_behavior": "reject"})
+        self.add(*[f"m{n}" for n in range(10)])
+        self.wait(2)
+        self.assertEqual({"acct": 5, "b": 3}, Counter(name for name, _ in self.courier.took))
+        self.assertEqual({"sent": 8, "failed": 2}, Counter(self.store.states().values()))
+
+    def test_limited_and_the_other_is_down(self) -> None:
+        """Where the others are down, the overflow waits for the first of them that works."""
+        self.courier.faults |= {"b": DOWN, "c": DOWN}
+        self.add(*[f"m{n}" for n in range(20)])
+        self.wait(30)
+        self.assertEqual({"acct": 5}, Counter(name for name, _ in self.courier.took))
+        self.courier.faults.clear()
+        self.put("c", host="new.example.net")
+        self.add("own", account_id="c")
+        self.wait(2)
+        self.assertEqual({"sent"}, set(self.store.states().values()))
+        self.assertEqual(21, len(self.courier.took))
+
+    def test_raised(self) -> None:
+        """An account whose limit is raised has its mail back at once."""
+        self.add(*[f"m{n}" for n in range(6)])
+        self.wait(1)
+        self.put(**{**self.fields, "limit_per_hour": 50})
+        self.add("later")
+        self.assertEqual(("acct", "later"), self.courier.took[-1])
+
+
 class IsolationTests(FailoverCase):
     """The account that steps in has mail of its own."""
 
