@@ -77,7 +77,7 @@ class Said(msgspec.Struct):
         """The reply with its code, which may already stand in it."""
         if self.code is None or self.reply.startswith(str(self.code)):
             return self.reply
-        return f"{self.code} {self.reply}".rstrip()
+        return f"{self.code} {self.reply}" if self.reply else str(self.code)
 
 
 def error(reason: str, recipients: Sequence[Said]) -> str:
