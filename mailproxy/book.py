@@ -7,7 +7,7 @@ for changes that other nodes made. A token is judged, and a report's address fou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 from twisted.application.service import Service
@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from mailproxy.dkim_keys import DkimKey
 from mailproxy.errors import StoreError
 from mailproxy.interfaces import IClock
 from mailproxy.interfaces_tenants import ITenants
@@ -45,6 +46,7 @@ class TenantBook(Service):
         self._poll = poll
         self._tenants: dict[str, Tenant] = {}
         self._keys: dict[bytes, ApiKey] = {}
+        self._dkim: dict[str, dict[str, list[DkimKey]]] = {}
         self._used: dict[bytes, float] = {}
         self._watchers: list[Callable[[str], None]] = []
         self._loop: LoopingCall | None = None
@@ -91,6 +93,19 @@ class TenantBook(Service):
             if each.tenant_id == tenant_id and self.key(each.hash) is not None
         ]
 
+    def signs(self, tenant_id: str) -> bool:
+        """Whether the tenant has a key that signs mail."""
+        return tenant_id in self._dkim
+
+    def signing(self, tenant_id: str, domain: str) -> Sequence[DkimKey]:
+        """The keys that sign the tenant's mail from this domain (A-labels), the oldest first."""
+        return self._dkim.get(tenant_id, _NONE).get(domain, ())
+
+    @property
+    def any_signing(self) -> bool:
+        """Whether any mail is signed."""
+        return bool(self._dkim)
+
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Have *watcher* called with the id of each tenant that appears, changes or goes."""
         self._watchers.append(watcher)
@@ -118,6 +133,7 @@ class TenantBook(Service):
     async def _read(self) -> None:
         tenants = {each.id: each for each in await self._store.tenants()}
         keys = {each.hash: each for each in await self._store.keys()}
+        self._dkim = _by_domain(await self._store.dkim_keys())
         before, self._tenants, self._keys = self._tenants, tenants, keys
         self.loaded = True
         for tenant_id in _differing(before, tenants):
@@ -174,6 +190,19 @@ class TenantBook(Service):
         except StoreError:
             self._used = {**used, **self._used}
             raise
+
+
+#: What a tenant without keys that sign has of them.
+_NONE: Mapping[str, Sequence[DkimKey]] = {}
+
+
+def _by_domain(keys: Iterable[DkimKey]) -> dict[str, dict[str, list[DkimKey]]]:
+    """Those that sign, by tenant and domain."""
+    found: dict[str, dict[str, list[DkimKey]]] = {}
+    for key in keys:
+        if key.active:
+            found.setdefault(key.tenant_id, {}).setdefault(key.domain, []).append(key)
+    return found
 
 
 def _differing(before: dict[str, Tenant], after: dict[str, Tenant]) -> Iterable[str]:

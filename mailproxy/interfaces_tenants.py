@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from zope.interface import Interface
 
+from mailproxy.dkim_keys import DkimKey
 from mailproxy.records import AccountSpec, MessageRecord, ReportItem
 from mailproxy.submitters import Submitter
 from mailproxy.tenancy import (
@@ -46,7 +47,29 @@ class ISubmitters(Interface):
         """All credentials by user name, but those of tenants that are being deleted."""
 
 
-class ITenants(ISubmitters):
+class ISigningKeys(Interface):
+    """The keys that sign mail (DKIM)."""
+
+    async def add_dkim_key(key: DkimKey) -> None:
+        """
+        Add a key. Where it is active, no other of its algorithm for the domain is any more.
+
+        :raises ValueError: there is no such tenant, or it is being deleted.
+        :raises mailproxy.dkim_keys.DkimKeyExists: the domain has a key with this selector.
+        :raises mailproxy.dkim_keys.TooManyDkimKeys: it has as many as it may have.
+        """
+
+    async def switch_dkim_key(tenant_id: str, domain: str, selector: str, active: bool) -> bool:
+        """Likewise. :return: whether there is such a key."""
+
+    async def drop_dkim_key(tenant_id: str, domain: str, selector: str) -> bool:
+        """:return: whether there was such a key."""
+
+    async def dkim_keys() -> list[DkimKey]:
+        """All keys by tenant, domain and age, with their private halves; they go with a tenant."""
+
+
+class ITenants(ISubmitters, ISigningKeys):
     """Tenants, their keys and credentials, and what the configuration declares."""
 
     async def change_tenant(

@@ -51,6 +51,7 @@ from tests.contracts_base import StoreContract, StoreFactory
 from tests.contracts_declared import DeclaredContract
 from tests.contracts_deleted import DeletedAccountContract
 from tests.contracts_destinations import DestinationContract
+from tests.contracts_dkim import SigningKeysContract
 from tests.contracts_ended import EndedAgainContract, RemovedAgainContract
 from tests.contracts_eventlog import EventLogContract
 from tests.contracts_files import FilesContract
@@ -115,6 +116,7 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     DeletedTenantContract,
     KeysContract,
     SubmittersContract,
+    SigningKeysContract,
     CommandLogContract,
     DeclaredContract,
     CleanupContract,

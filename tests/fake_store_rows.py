@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from mailproxy.clock import Names
+from mailproxy.dkim_keys import DkimKey
 from mailproxy.model import Account
 from mailproxy.records import RecipientReport, ReportItem
 from mailproxy.states import EventKind, MessageState, RecipientKind, RecipientState, message_state
@@ -258,6 +259,7 @@ class Disk:
     tenants: dict[str, Tenant] = attrs.Factory(lambda: {"default": Tenant("default")})
     keys: list[ApiKey] = attrs.Factory(list)
     submitters: dict[str, Submitter] = attrs.Factory(dict)
+    dkim: dict[tuple[str, str, str], DkimKey] = attrs.Factory(dict)
     commands: list[CommandEntry] = attrs.Factory(list)
     instance_name: str = ""
     accounts: dict[int, AccountRow] = attrs.Factory(dict)

@@ -15,6 +15,7 @@ from mailproxy.tenancy import MAX_KEYS, ApiKey, CommandEntry, Tenant, TooManyKey
 from tests import fake_store_intake as intake
 from tests import fake_store_limits as limits
 from tests import fake_store_reports as reports
+from tests.fake_store_dkim import FakeSigningKeys
 from tests.fake_store_intake import Change
 from tests.fake_store_queue import without_text
 from tests.fake_store_rows import AccountRow, Disk
@@ -37,7 +38,7 @@ _FIELDS = tuple(
 )
 
 
-class FakeTenants:
+class FakeTenants(FakeSigningKeys):
     """The part of the fake that is ``ITenants``."""
 
     if TYPE_CHECKING:
@@ -175,6 +176,7 @@ def _delete_tenant(change: Change, tenant_id: str) -> bool:
     disk.keys = [key for key in disk.keys if key.tenant_id != tenant_id]
     left = {user: each for user, each in disk.submitters.items() if each.tenant_id != tenant_id}
     disk.submitters = left
+    disk.dkim = {name: key for name, key in disk.dkim.items() if key.tenant_id != tenant_id}
     return True
 
 

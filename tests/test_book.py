@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.book import POLL, TenantBook
 from mailproxy.crypto import hash_token
+from mailproxy.dkim_keys import Algorithm, DkimKey
 from mailproxy.errors import StoreUnavailable
 from mailproxy.tenancy import ApiKey, Tenant
 from tests.fake_store import FakeStore
@@ -232,3 +233,41 @@ class BookTests(SynchronousTestCase):
         self.successResultOf(self.book.stopService())
         self.assertEqual(self.clock.now(), self.used_at(key))
         self.assertEqual([], self.clock.getDelayedCalls())
+
+    # Keys that sign mail.
+
+    def add_dkim(self, tenant_id: str, selector: str, **fields: Any) -> DkimKey:
+        values = {"domain": "example.com", "algorithm": Algorithm.RSA, "active": True, **fields}
+        key = DkimKey(tenant_id=tenant_id, selector=selector, private="p", public="q", **values)
+        result(self.store.add_dkim_key(key))
+        return key
+
+    def test_signing(self) -> None:
+        """It knows what signs a tenant's mail from a domain: active keys, of that domain alone."""
+        self.register("acme")
+        rsa = self.add_dkim("acme", "a")
+        ed25519 = self.add_dkim("acme", "b", algorithm=Algorithm.ED25519, created_at=1.0)
+        self.add_dkim("acme", "c", domain="off.example", active=False)
+        self.start()
+
+        self.assertEqual([rsa, ed25519], self.book.signing("acme", "example.com"))
+        for tenant_id, domain in (
+            ("acme", "sub.example.com"),
+            ("acme", "com"),
+            ("acme", "off.example"),
+            ("default", "example.com"),
+        ):
+            self.assertEqual((), self.book.signing(tenant_id, domain))
+        self.assertEqual((True, False), (self.book.signs("acme"), self.book.signs("default")))
+        self.assertTrue(self.book.any_signing)
+
+    def test_signing_of_others(self) -> None:
+        """A key that another node activates signs here within seconds; so it ends."""
+        self.start()
+        self.assertFalse(self.book.any_signing)
+        self.add_dkim("default", "a")
+        self.clock.advance(POLL)
+        self.assertTrue(self.book.signs("default"))
+        result(self.store.switch_dkim_key("default", "example.com", "a", False))
+        self.clock.advance(POLL)
+        self.assertFalse(self.book.signs("default"))

@@ -36,7 +36,7 @@ UNLOGGED = frozenset(
 #: A longer text is cut.
 LONGEST = 200
 
-_SECRET = frozenset(("password", "token", "signing_secret", "client_auth"))
+_SECRET = frozenset(("password", "token", "signing_secret", "client_auth", "private_key"))
 
 _SHOWN = frozenset(
     (
@@ -48,6 +48,7 @@ _SHOWN = frozenset(
         *("limit_per_minute", "limit_per_hour", "limit_per_day", "rate_limits", "hourly", "daily"),
         *("retention_seconds", "older_than_seconds", "suppress_refused", "large_file_config"),
         *("enabled", "max_size_mb", "action", "file_ttl_days", "domain", "prefix", "since"),
+        *("selector", "algorithm"),
         *("address", "client_sync_path", "client_attachment_path", "end", "code", "singly"),
     )
 )

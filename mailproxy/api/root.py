@@ -7,7 +7,7 @@ whatever goes wrong on the way.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import attrs
@@ -35,6 +35,7 @@ from mailproxy.api.auth import NOT_READ_YET, Caller, Gate, Proxies
 from mailproxy.api.call import Call, Need, Route, shielded
 from mailproxy.api.command_log import CommandLog
 from mailproxy.api.description import Description
+from mailproxy.api.dkim import DkimKeyring
 from mailproxy.api.files import Files
 from mailproxy.api.instance import Instance
 from mailproxy.api.keys import Keys
@@ -47,6 +48,7 @@ from mailproxy.api.submitters import SmtpCredentials
 from mailproxy.api.tenants import Tenants
 from mailproxy.book import TenantBook
 from mailproxy.clock import Names
+from mailproxy.dkim_keys import installed
 from mailproxy.errors import StoreError
 from mailproxy.filelinks import FileLinks
 from mailproxy.interfaces import IClock, IControl, InThread, IStore
@@ -69,6 +71,7 @@ class ApiOptions:
     :param links: to large files that are given out here; None: there are none.
     :param sync_interval: seconds after which a tenant is called though there is nothing to report.
     :param retention: seconds for which ended messages are kept where a tenant says nothing else.
+    :param can_sign: whether what signs mail is installed.
     """
 
     admin_token: str | None = attrs.field(default=None, repr=False)
@@ -80,6 +83,7 @@ class ApiOptions:
     links: FileLinks | None = None
     sync_interval: float = 300.0
     retention: float = 7 * 86_400.0
+    can_sign: Callable[[], bool] = installed
 
 
 class Api:
@@ -120,6 +124,7 @@ class Api:
             *Tenants(store, control, clock, book, metrics, options.sync_interval).routes(),
             *Keys(store, clock, book).routes(),
             *SmtpCredentials(store, clock, submitters, in_thread).routes(),
+            *DkimKeyring(store, clock, book, in_thread, options.can_sign).routes(),
             *Instance(store, clock).routes(),
             *CommandLog(store).routes(),
             *Files(store, options.links, clock, in_thread).routes(),

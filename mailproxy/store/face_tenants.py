@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
+from mailproxy.dkim_keys import DkimKey
 from mailproxy.model import DEFAULT_TENANT
 from mailproxy.records import AccountSpec
-from mailproxy.store import accounts, commands_log, declared, keys, submitters, tenants
+from mailproxy.store import accounts, commands_log, declared, dkim, keys, submitters, tenants
 from mailproxy.store.face import DEADLINE, Face
 from mailproxy.submitters import Submitter
 from mailproxy.tenancy import ApiKey, CommandEntry, Tenant
@@ -54,6 +55,24 @@ class TenantsFace(Face):
 
     async def submitters(self) -> list[Submitter]:
         return await self._read(submitters.listed)
+
+    async def add_dkim_key(self, key: DkimKey) -> None:
+        assert key.private is not None, "a new key has its private half"
+        sealed = self._sealer.seal(key.private)
+        call = dkim.Addition(attrs.evolve(key, private=None), sealed)
+        await self._write(dkim.ADD, call, DEADLINE)
+
+    async def switch_dkim_key(
+        self, tenant_id: str, domain: str, selector: str, active: bool
+    ) -> bool:
+        call = dkim.Switch(tenant_id, domain, selector, active)
+        return await self._write(dkim.SWITCH, call, DEADLINE)
+
+    async def drop_dkim_key(self, tenant_id: str, domain: str, selector: str) -> bool:
+        return await self._write(dkim.DROP, dkim.Removal(tenant_id, domain, selector), DEADLINE)
+
+    async def dkim_keys(self) -> list[DkimKey]:
+        return await self._read(dkim.listed, self._sealer)
 
     async def declare_accounts(self, specs: Sequence[AccountSpec], now: float) -> None:
         call = declared.Declarations([self._declaration(spec, now) for spec in specs], self._sealer)

@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from twisted.logger import Logger
 
 from mailproxy.crypto import Sealer
-from mailproxy.store import tenants
+from mailproxy.store import dkim, tenants
 from mailproxy.store.compiling import compiled, p
 from mailproxy.store.retention import Step
 from mailproxy.store.schema import accounts
@@ -30,7 +30,7 @@ _log = Logger()
 #: The name of the setting that is the key check value.
 CHECK = "key_check"
 
-#: Accounts and tenants sealed again in one transaction; each opens and seals up to three secrets.
+#: Accounts, tenants and DKIM keys sealed again in one transaction; each has up to three secrets.
 STEP = 100
 
 _a, _t, _s = accounts.c, tenants_table.c, settings.c
@@ -61,13 +61,18 @@ _SET_SECRET = compiled(
 @attrs.frozen
 class Stale:
     """
-    What is sealed with other keys than the first; with neither, only the check value is.
+    What is sealed with other keys than the first; with none of these, only the check value is.
 
-    :param accounts: pks. *tenants*: ids.
+    :param accounts: pks. *tenants*: ids. *dkim*: tenant, domain and selector.
     """
 
     accounts: Sequence[int]
     tenants: Sequence[str]
+    dkim: Sequence[tuple[str, str, str]] = ()
+
+    @property
+    def count(self) -> int:
+        return len(self.accounts) + len(self.tenants) + len(self.dkim)
 
 
 class Resealing:
@@ -92,11 +97,13 @@ class Resealing:
             for name, auth, signing in cursor.execute(_SECRETS.sql)
             if not all(map(current, _sealed(auth, signing)))
         ]
+        names = [name for name, sealed in dkim.sealed(cursor) if not current(sealed)]
         (check,) = cursor.execute(_CHECK.sql, (CHECK,)).fetchone()
-        if not pks and not ids and current(check):
+        if not pks and not ids and not names and current(check):
             self._done = True
             return None
-        return Stale(pks[:STEP], ids[: STEP - len(pks[:STEP])])
+        found = Stale(pks[:STEP], ids[: STEP - len(pks[:STEP])])
+        return attrs.evolve(found, dkim=names[: STEP - found.count])
 
     def _seal(self, tx: Transaction, stale: Stale) -> int:
         sealer = self._sealer
@@ -106,10 +113,12 @@ class Resealing:
         for tenant_id in stale.tenants:
             if (row := tx.one(_SECRET, tenant_id)) is not None:
                 tx.do(_SET_SECRET, *_again(sealer, *row), tenant_id)
-        if not stale.accounts and not stale.tenants:
+        for name in stale.dkim:
+            dkim.seal_again(tx, name, sealer)
+        if not stale.count:
             tx.do(_SET_CHECK, sealer.check_value(), CHECK)
             _log.info("all secrets are sealed with the first key: the others can be dropped")
-        return len(stale.accounts) + len(stale.tenants) or 1
+        return stale.count or 1
 
 
 def _sealed(auth: str | None, signing: str | None) -> Iterator[str]:
@@ -128,7 +137,11 @@ def _again(sealer: Sealer, auth: str | None, signing: str | None) -> tuple[str |
 def complete(connection: sqlite3.Connection, sealer: Sealer) -> bool:
     """Whether the keys of all secrets are at hand."""
     known = sealer.knows
-    return all(known(sealed) for _, sealed in connection.execute(_PASSWORDS.sql)) and all(
-        all(map(known, _sealed(auth, signing)))
-        for _, auth, signing in connection.execute(_SECRETS.sql)
+    return (
+        all(known(sealed) for _, sealed in connection.execute(_PASSWORDS.sql))
+        and all(
+            all(map(known, _sealed(auth, signing)))
+            for _, auth, signing in connection.execute(_SECRETS.sql)
+        )
+        and all(known(sealed) for _, sealed in dkim.sealed(connection))
     )

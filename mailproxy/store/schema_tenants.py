@@ -103,6 +103,20 @@ submitters = Table(
     Index("submitters_tenant", "tenant_id"),
 )
 
+# Keys that sign mail.
+dkim_keys = Table(
+    "dkim_keys",
+    metadata,
+    Column("tenant_id", Text, primary_key=True),
+    Column("domain", Text, primary_key=True),
+    Column("selector", Text, primary_key=True),
+    Column("algorithm", Text, nullable=False),
+    Column("private", Text, nullable=False),  # sealed
+    Column("public", Text, nullable=False),
+    Column("active", Boolean, nullable=False, server_default=text("0")),
+    Column("created_at", Float, nullable=False),
+)
+
 # Answers to requests that carried an idempotency key.
 answers = Table(
     "answers",

@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, select, update
 
 from mailproxy.crypto import Sealer
 from mailproxy.limits import of_tenant
-from mailproxy.store import rates, submitters
+from mailproxy.store import dkim, rates, submitters
 from mailproxy.store.compiling import columns, compiled, const, p
 from mailproxy.store.doom import OF_TENANT
 from mailproxy.store.lane_flags import FLAG, SENDING, UNFLAG
@@ -197,6 +197,7 @@ def delete_tenant(tx: Transaction, call: Deletion) -> bool:
     tx.do(_MARK, call.now, call.tenant_id)
     tx.do(_END_KEYS, call.tenant_id)
     tx.do(submitters.DROP_ALL, call.tenant_id)
+    tx.do(dkim.DROP_ALL, call.tenant_id)
     tx.do(FLAG[TENANT_DELETED], call.now, call.tenant_id)
     tx.do(_ADD_JOB, tx.names.pk(call.now), call.tenant_id, call.now)
     return True

@@ -139,7 +139,7 @@ class Door:
             self.names,
             self.metrics,
             in_thread,
-            ApiOptions(**{"admin_token": TOKEN, **options}),
+            ApiOptions(**{"admin_token": TOKEN, "can_sign": lambda: True, **options}),
             self.book,
             self.submitters,
         )

@@ -109,6 +109,17 @@ CASES: dict[str, Case] = {
     "GET /v1/tenants/<tenant_id>/keys": Case("read", "/v1/tenants/acme/keys"),
     "POST /v1/tenants/<tenant_id>/keys": Case(ADMIN, "/v1/tenants/acme/keys", {"label": "x"}),
     "DELETE /v1/tenants/<tenant_id>/keys/<prefix>": Case(ADMIN, "/v1/tenants/acme/keys/own-full"),
+    "GET /v1/dkim": Case("read", "/v1/dkim"),
+    "POST /v1/dkim": Case(
+        "control", "/v1/dkim", {"domain": "a.example", "selector": "s", "algorithm": "ed25519"}
+    ),
+    "DELETE /v1/dkim/<domain>/<selector>": Case("control", "/v1/dkim/example.com/s1"),
+    "POST /v1/dkim/<domain>/<selector>/activate": Case(
+        "control", "/v1/dkim/example.com/s1/activate"
+    ),
+    "POST /v1/dkim/<domain>/<selector>/deactivate": Case(
+        "control", "/v1/dkim/example.com/s1/deactivate"
+    ),
     "GET /instance": Case(ADMIN, "/instance"),
     "PUT /instance": Case(ADMIN, "/instance", {"name": "Mail"}),
     "GET /command-log": Case(ADMIN, "/command-log"),
@@ -169,6 +180,8 @@ def made() -> Door:
     for tenant, user in (("acme", "erp"), ("other", "canary")):
         networks = {"user": user, "password": None, "networks": ["198.51.100.0/24"]}
         door.call("POST", f"/v1/credentials?tenant_id={tenant}", networks)
+    pair = {"domain": "example.com", "selector": "s1", "algorithm": "ed25519"}
+    door.call("POST", "/v1/dkim?tenant_id=acme", pair)
     now = door.clock.now()
     for token, scopes in OWN.items():
         door.add_key("acme", token, scopes=scopes)
@@ -315,6 +328,8 @@ class TableTests(SynchronousTestCase):
             body = {"messages": [message("canary", subject="canary", account_id="canary")]}
             reply = self.door.call("POST", f"/commands/add-messages?tenant_id={tenant}", body)
             self.assertEqual(1, reply.json["queued"])
+            pair = {"domain": "canary.example", "selector": "s", "algorithm": "ed25519"}
+            self.door.call("POST", f"/v1/dkim?tenant_id={tenant}", pair)
         self.door.call("PUT", "/tenant/other", {"name": "canary"})
         self.door.add_key("other", "another-token", label="canary")
         for name in self.cases("read"):

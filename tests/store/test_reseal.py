@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.clock import Names
 from mailproxy.crypto import Sealer, new_key
+from mailproxy.dkim_keys import Algorithm, DkimKey
 from mailproxy.errors import StoreRefused
 from mailproxy.store import reseal
 from mailproxy.store.embedded import EmbeddedStore
@@ -68,10 +69,16 @@ class KeyChangeCase(SynchronousTestCase):
         ):
             tenant = Tenant(name, client_auth=auth, signing_secret=signing)
             result(self.store.change_tenant(name, lambda _, made=tenant: made, now))  # type: ignore[misc]
+        key = DkimKey("acme", "example.com", "s1", Algorithm.RSA, "secret k", "public")
+        result(self.store.add_dkim_key(key))
 
     def secrets(self) -> list[Any]:
         """All that is sealed, in the clear; with what a change of the key may not touch."""
-        return [*result(self.store.accounts(None)), *result(self.store.tenants())]
+        return [
+            *result(self.store.accounts(None)),
+            *result(self.store.tenants()),
+            *result(self.store.dkim_keys()),
+        ]
 
     def upkeep(self) -> list[int]:
         steps = []
@@ -86,7 +93,7 @@ class KeyChangeCase(SynchronousTestCase):
             return repr(
                 [
                     connection.execute(f"SELECT * FROM {table}").fetchall()
-                    for table in ("accounts", "tenants", "settings")
+                    for table in ("accounts", "tenants", "dkim_keys", "settings")
                 ]
             )
         finally:
@@ -101,7 +108,7 @@ class KeyChangeTests(KeyChangeCase):
 
         self.again(self.new, self.old)
         self.assertEqual(before, self.secrets())
-        self.assertEqual([5, 1], self.upkeep())
+        self.assertEqual([6, 1], self.upkeep())
         self.assertEqual(before, self.secrets())
 
         self.again(self.new)
@@ -127,7 +134,7 @@ class KeyChangeTests(KeyChangeCase):
 
         self.again(self.new, self.old)
 
-        self.assertEqual([reseal.STEP, reseal.STEP, 2, 1], self.upkeep())
+        self.assertEqual([reseal.STEP, reseal.STEP, 3, 1], self.upkeep())
 
     def test_the_new_key_too_early(self) -> None:
         """Before all is sealed again, neither key alone is let in, in one line; both are."""
@@ -167,7 +174,9 @@ class KeyChangeTests(KeyChangeCase):
         self.again(self.new)
 
         self.assertEqual(after, self.secrets())
-        self.assertEqual("other", next(each for each in after if each.id == "a1").password)
+        self.assertEqual(
+            "other", next(each for each in after if getattr(each, "id", "") == "a1").password
+        )
 
     def test_a_key_nobody_used(self) -> None:
         """A key that opens nothing is refused, also beside another that opens nothing."""
@@ -197,9 +206,11 @@ class DamageTests(KeyChangeCase):
         for table, column, name in (
             ("accounts", "password", "a1"),
             ("tenants", "signing_secret", "acme"),
+            ("dkim_keys", "private", "acme"),
         ):
+            key = "tenant_id" if table == "dkim_keys" else "id"
             connection.execute(
-                f"UPDATE {table} SET {column}=substr({column}, 1, 60) WHERE id=?", (name,)
+                f"UPDATE {table} SET {column}=substr({column}, 1, 60) WHERE {key}=?", (name,)
             )
         connection.close()
 
@@ -221,12 +232,24 @@ class DamageTests(KeyChangeCase):
         self.assertEqual(1, sum("account a1" in line for line in told), told)
         self.assertEqual(1, sum("tenant acme" in line for line in told), told)
 
+    def test_a_damaged_dkim_key(self) -> None:
+        """A damaged key that signs mail is there, with nothing to sign with, which is told."""
+        self.fill()
+        self.damage()
+        self.store = self.opened(self.old)
+        with capturedLogs() as events:
+            (key,) = result(self.store.dkim_keys())
+
+        self.assertEqual(("s1", None), (key.selector, key.private))
+        (told,) = [formatEvent(event) for event in events]
+        self.assertIn("DKIM key s1 of example.com", str(told))
+
     def test_the_key_is_changed_all_the_same(self) -> None:
         """A damaged secret does not keep the key from being changed."""
         self.fill()
         self.damage()
         self.store = self.opened(self.new, self.old)
-        self.assertEqual([5, 1], self.upkeep())
+        self.assertEqual([6, 1], self.upkeep())
 
         self.again(self.new)
 
