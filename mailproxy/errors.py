@@ -14,8 +14,10 @@ Everything that goes wrong on purpose, as one tree.
     + AccountFault        the fault is the account's: no route, bad login, bad certificate
     + SessionLost         the connection broke, timed out or broke the protocol
     + Withdrawn           the message was taken back before its body was begun
-    + AttachmentFault     an attachment could not be had
-      . LargeFileFault    what the tenant wants done with large attachments could not be done
+    + Unprepared          the message cannot be made ready to be sent
+      . AttachmentFault   an attachment could not be had
+        LargeFileFault    what the tenant wants done with large attachments could not be done
+      . SigningFault      the message is to be signed and cannot be
   - BadCommand            an SMTP client said something that is answered with a refusal
   - SinkUnavailable       a report was not taken; it is kept
     + ReportTooLarge      the report was too large for the receiver
@@ -148,9 +150,17 @@ class Withdrawn(DeliveryError):
     """The intent was refused: cancelled, held, suspended or claimed anew. No body was begun."""
 
 
-class AttachmentFault(DeliveryError):
+class Unprepared(DeliveryError):
     """
-    An attachment could not be had: the message cannot be composed, nothing of it was sent.
+    A message cannot be made ready to be sent: nothing of it was sent.
+
+    Its ``transient`` says whether it may be ready later.
+    """
+
+
+class AttachmentFault(Unprepared):
+    """
+    An attachment could not be had: the message cannot be composed.
 
     The application knows such a failure by the first words of its text.
 
@@ -174,6 +184,23 @@ class LargeFileFault(AttachmentFault):
 
     def __str__(self) -> str:
         return f"attachment {self.filename}: {self.problem}"
+
+
+class SigningFault(Unprepared):
+    """
+    A message has to be signed (DKIM) and cannot be: it does not go without.
+
+    :param problem: one line; never a secret.
+    :param transient: whether somebody may mend it.
+    """
+
+    def __init__(self, problem: str, *, transient: bool) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.transient = transient
+
+    def __str__(self) -> str:
+        return self.problem
 
 
 class BadCommand(MailProxyError):

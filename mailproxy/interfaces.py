@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import Attribute, Interface
 
-from mailproxy.errors import AttachmentFault
+from mailproxy.errors import Unprepared
 from mailproxy.interfaces_accounts import IAccounts as IAccounts
 from mailproxy.interfaces_acts import IActs as IActs
 from mailproxy.interfaces_reports import IReports as IReports
@@ -284,7 +284,7 @@ class IFeed(Interface):
     def dropped(message: Claimed) -> None:
         """The lease on *message* was lost while it was completed."""
 
-    def unprepared(message: Claimed, fault: AttachmentFault) -> Awaitable[object]:
+    def unprepared(message: Claimed, fault: Unprepared) -> Awaitable[object]:
         """
         *message* cannot be completed, for now or for good; returns when that is stored.
 

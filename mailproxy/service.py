@@ -23,6 +23,7 @@ from mailproxy import __version__
 from mailproxy.clock import SystemClock
 from mailproxy.config import Settings
 from mailproxy.config_secrets import obtain
+from mailproxy.dkim_keys import NOT_INSTALLED, installed
 from mailproxy.errors import ConfigurationError, StoreRefused
 from mailproxy.interfaces import IClock, IControl
 from mailproxy.records import AccountSpec
@@ -106,6 +107,8 @@ class MailProxy(Service):
             _log.info("sending is suspended by GMP_SCHEDULER_ACTIVE until the activate command")
         await parts.store.declare_accounts(self._settings.accounts, self._clock.now())
         await parts.book.ready()
+        if parts.book.any_signing and not installed():
+            _log.error("{problem}: mail that is to be signed waits", problem=NOT_INSTALLED)
         if self._parts is not parts:
             return
         parts.store.subscribe(parts.reporter)

@@ -99,7 +99,7 @@ class Builder:
         book = TenantBook(store, clock)
         links = FileLinks([key.encode() for key in self._secrets.keys])
         fetching = attachments(self._reactor, settings, sealer, links, clock, store, book, metrics)
-        courier = self._courier(store, metrics, helpers, fetching.completion)
+        courier = self._courier(store, metrics, helpers, fetching.completion, book)
         dispatcher = Dispatcher(store, courier, clock, seeded(), metrics, self._dispatch_options())
         sinks = self._sinks(book)
         reporter = Reporter(
@@ -133,7 +133,12 @@ class Builder:
         )
 
     def _courier(
-        self, store: IStore, metrics: Metrics, helpers: Threads, completion: IAttachments
+        self,
+        store: IStore,
+        metrics: Metrics,
+        helpers: Threads,
+        completion: IAttachments,
+        book: TenantBook,
     ) -> Courier:
         settings = self._settings
         pool = Pool(
@@ -144,7 +149,15 @@ class Builder:
             extra_ca=settings.ca_file.read_text() if settings.ca_file else None,
             trace=settings.log_level == "DEBUG",
         )
-        return Courier(pool, self._clock, store.contents, helpers, metrics, attachments=completion)
+        return Courier(
+            pool,
+            self._clock,
+            store.contents,
+            helpers,
+            metrics,
+            attachments=completion,
+            signing=book,
+        )
 
     def _dispatch_options(self) -> DispatchOptions:
         settings = self._settings

@@ -19,9 +19,11 @@ from zope.interface import implementer
 
 from mailproxy.compose import compose
 from mailproxy.delivery.budget import Budget
+from mailproxy.delivery.dkim import SigningKeys, sign
 from mailproxy.delivery.pool import Pool
 from mailproxy.delivery.session import Session
-from mailproxy.errors import AccountFault, SessionLost, StoreError, Withdrawn
+from mailproxy.dkim_keys import DkimKey
+from mailproxy.errors import AccountFault, SessionLost, SigningFault, StoreError, Withdrawn
 from mailproxy.interfaces import IAttachments, IFeed, InThread, ITransaction
 from mailproxy.metrics import Metrics
 from mailproxy.model import Account, Claimed, Content, Envelope, Outcome, Stored
@@ -53,6 +55,13 @@ class Means:
     metrics: Metrics
     budget: Budget
     attachments: IAttachments | None = None
+    signing: SigningKeys | None = None
+
+    def keys(self, message: Claimed, content: Content) -> Sequence[DkimKey]:
+        """What signs this message."""
+        if self.signing is None:
+            return ()
+        return self.signing.signing(message.tenant_id, content.sender.domain)
 
 
 @implementer(ITransaction)
@@ -155,14 +164,15 @@ class Carry:
             self._over.callback(None)
 
     def _prepare(self, message: Claimed) -> None:
-        size = message.size
-        if message.payload is None or size > INLINE or not self._budget.take(size):
+        payload, size, signing = message.payload, message.size, self._means.signing
+        signed = signing is not None and signing.signs(message.tenant_id)
+        if payload is None or signed or size > INLINE or not self._budget.take(size):
             self._preparing = True
-            slow = Deferred.fromCoroutine(self._prepare_slowly(message))
-            slow.addErrback(self._stumbled)
+            prepared = Deferred.fromCoroutine(self._prepare_slowly(message))
+            prepared.addErrback(self._stumbled)
             return
         try:
-            content = load(message.payload)
+            content = load(payload)
             body = None if self._left(message, content) else _compose(message, content, {})
         except Exception as error:
             self._budget.give(size)
@@ -185,6 +195,9 @@ class Carry:
             _log.warn("content of {pk} cannot be read: {error}", pk=message.pk, error=error)
             await self._pause()
             self._feed.put_back(message)
+        except SigningFault as fault:
+            self._feed.aside(message)
+            self._keep(self._feed.unprepared(message, fault))
         except Exception as error:
             self._broken(message, error)
         self._preparing = False
@@ -205,9 +218,13 @@ class Carry:
         return found[message.pk]
 
     async def _body(self, message: Claimed, stored: Stored) -> bytes:
+        content, parts = stored.content, stored.parts
+        keys = self._means.keys(message, content)
+        if keys:
+            return await self._means.in_thread(_signed, message, content, parts, keys)
         if message.size <= INLINE:
-            return _compose(message, stored.content, stored.parts)
-        return await self._means.in_thread(_compose, message, stored.content, stored.parts)
+            return _compose(message, content, parts)
+        return await self._means.in_thread(_compose, message, content, parts)
 
     def _send(self, message: Claimed, body: bytes, notes: Sequence[str] = ()) -> None:
         self._flying += 1
@@ -293,6 +310,13 @@ def _compose(message: Claimed, content: Content, parts: dict[int, bytes]) -> byt
         date=message.accepted_at,
         parts=parts,
     )
+
+
+def _signed(
+    message: Claimed, content: Content, parts: dict[int, bytes], keys: Sequence[DkimKey]
+) -> bytes:
+    """:raises SigningFault: it cannot be signed."""
+    return sign(_compose(message, content, parts), keys, message.accepted_at)
 
 
 async def _await(awaitable: Awaitable[object]) -> None:

@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from mailproxy.delivery.budget import Budget
 from mailproxy.delivery.carry import Carry, Means
+from mailproxy.delivery.dkim import SigningKeys
 from mailproxy.delivery.pool import Pool
 from mailproxy.interfaces import IAttachments, ICourier, IFeed, InThread
 from mailproxy.metrics import Metrics
@@ -37,6 +38,7 @@ class Courier:
     :param in_thread: where large messages are composed.
     :param max_body_bytes: bodies in memory at once, over all accounts; one is always let in.
     :param attachments: completes messages that lack some; None: nothing is ever lacking.
+    :param signing: the keys that sign mail; None: there are none.
     """
 
     def __init__(
@@ -48,11 +50,19 @@ class Courier:
         metrics: Metrics,
         max_body_bytes: int = MAX_BODY_BYTES,
         attachments: IAttachments | None = None,
+        signing: SigningKeys | None = None,
     ) -> None:
         self._pool = pool
         self._attachments = attachments
         self._means = Means(
-            pool, clock, contents, in_thread, metrics, Budget(max_body_bytes), attachments
+            pool,
+            clock,
+            contents,
+            in_thread,
+            metrics,
+            Budget(max_body_bytes),
+            attachments,
+            signing,
         )
 
     def completes(self, message: Claimed, feed: IFeed) -> bool:

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from mailproxy.dispatch.recorder import Intents
-from mailproxy.errors import AccountFault, AttachmentFault
+from mailproxy.errors import AccountFault, Unprepared
 from mailproxy.interfaces import ICourier, IFeed
 from mailproxy.model import Account, Claimed, Outcome
 
@@ -209,5 +209,5 @@ class Detour:
     def dropped(self, message: Claimed) -> None:
         self._owner.feed.dropped(message)
 
-    async def unprepared(self, message: Claimed, fault: AttachmentFault) -> object:
+    async def unprepared(self, message: Claimed, fault: Unprepared) -> object:
         return await self._owner.feed.unprepared(message, fault)

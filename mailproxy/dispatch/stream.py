@@ -24,7 +24,7 @@ from mailproxy.dispatch.recorder import Intents
 from mailproxy.dispatch.shared import Shared
 from mailproxy.dispatch.sharing import Sharing
 from mailproxy.dispatch.unbegun import quarantined, unprepared
-from mailproxy.errors import AccountFault, AttachmentFault
+from mailproxy.errors import AccountFault, Unprepared
 from mailproxy.interfaces import IFeed
 from mailproxy.model import Account, Claimed, Outcome
 
@@ -286,7 +286,7 @@ class Stream(Sharing):
             Deferred.fromCoroutine(self._leases.give([message]))
         self._fill()
 
-    def unprepared(self, message: Claimed, fault: AttachmentFault) -> Deferred[bool]:
+    def unprepared(self, message: Claimed, fault: Unprepared) -> Deferred[bool]:
         if self._aside.pop(message.pk, None) is None:
             return succeed(False)
         account, shared = self.account, self._shared

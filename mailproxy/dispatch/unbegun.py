@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mailproxy.dispatch.judge import Rules, event_data, reason_key
 from mailproxy.dispatch.retry import LONGEST_PROBE, GiveUp, after_deferral
-from mailproxy.errors import AttachmentFault
+from mailproxy.errors import Unprepared
 from mailproxy.model import Account, Claimed, RecipientChange, Record
 from mailproxy.states import EventKind, RecipientState
 
@@ -82,7 +82,7 @@ def kept_for(
 def unprepared(
     message: Claimed,
     account: Account,
-    fault: AttachmentFault,
+    fault: Unprepared,
     now: float,
     rules: Rules,
     jitter: float = 0.0,

@@ -13,7 +13,7 @@ from mailproxy import payload
 from mailproxy.compose import compose
 from mailproxy.delivery.courier import Courier
 from mailproxy.delivery.pool import Pool
-from mailproxy.errors import AccountFault, AttachmentFault, StoreBusy
+from mailproxy.errors import AccountFault, StoreBusy, Unprepared
 from mailproxy.interfaces import IFeed
 from mailproxy.metrics import Metrics
 from mailproxy.model import Account, Claimed, Content, Outcome, Recipient, Stored
@@ -99,7 +99,7 @@ class Feed:
     def dropped(self, message: Claimed) -> None:
         self.log.append(("dropped", message.pk))
 
-    def unprepared(self, message: Claimed, fault: AttachmentFault) -> Deferred[None]:
+    def unprepared(self, message: Claimed, fault: Unprepared) -> Deferred[None]:
         self.log.append(("unprepared", message.pk))
         self.errors[message.pk] = fault
         return succeed(None)
