@@ -67,6 +67,16 @@ class IniTests(AccountsCase):
         )
         self.assertNotIn(CANARY, repr(account))
 
+    def test_routes(self) -> None:
+        """Accounts that step in or share are lists of names and of names with weights."""
+        (account,) = self.ini(
+            "[account main]\nhost = relay\nfallback = b, c\nweights = main=3, b = 1\n"
+        )
+        self.assertEqual(
+            '{"fallback":["b","c"],"weights":{"main":3,"b":1}}',
+            account.options,
+        )
+
     def test_the_least(self) -> None:
         """A host is enough: the tenant is the default one, the id the section's name."""
         (account,) = self.ini("[account out going]\nhost = relay\n")

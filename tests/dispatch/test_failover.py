@@ -39,6 +39,7 @@ class Providers(ScriptedCourier):
     Each account is as told: at fault, or with outcomes of its own.
 
     :ivar took: account and message of each that was accepted, in order.
+    :ivar lost: those of which nobody knows, each with the tries made until then.
     :ivar tries: account and message of each that was begun.
     """
 
@@ -49,6 +50,7 @@ class Providers(ScriptedCourier):
         self.gates: dict[str, Deferred[None]] = {}
         self.tries: list[tuple[str, str]] = []
         self.took: list[tuple[str, str]] = []
+        self.lost: list[tuple[str, str, int]] = []
         self.open: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
 
@@ -75,6 +77,8 @@ class Providers(ScriptedCourier):
             outcome = self.outcomes.get(account.id, delivered)(message)
             if outcome.final is not None and outcome.final.code == 250:
                 self.took.append((account.id, message.id))
+            if outcome.uncertain:
+                self.lost.append((account.id, message.id, len(self.tries)))
             await feed.finish(message, outcome)
             if outcome.error:
                 return
