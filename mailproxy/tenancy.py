@@ -194,7 +194,7 @@ class Remembered:
     :param state: how it ended.
     :param message_id: what a new generation of it is called on the wire.
     :param test: whether it was a test.
-    :param accepted: who of those asked about has it.
+    :param accepted: who of those asked about has it, or may have it, nobody knowing.
     """
 
     state: str

@@ -20,7 +20,8 @@ Where interface, design and wire contract leave room, the suite holds to this:
   reported again from its tombstone.
 * A removed message that was not accepted by all, posted again: *queued* for those who are left,
   with the same Message-ID.
-* Who accepted in any generation is remembered over all later ones, and over removal.
+* Who accepted in any generation is remembered over all later ones, and over removal; so is who may
+  have, until an operator's resend or closing ends the doubt.
 * The error of a final item begins with ``Record.reason`` if there is one; then each refused
   recipient with its reply; then who accepted.
 * An unreported event keeps saying what it said when it was made, also after a new generation began.
@@ -52,6 +53,7 @@ from tests.contracts_declared import DeclaredContract
 from tests.contracts_deleted import DeletedAccountContract
 from tests.contracts_destinations import DestinationContract
 from tests.contracts_dkim import SigningKeysContract
+from tests.contracts_doubted import DoubtedAgainContract
 from tests.contracts_ended import EndedAgainContract, RemovedAgainContract
 from tests.contracts_eventlog import EventLogContract
 from tests.contracts_files import FilesContract
@@ -96,6 +98,7 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     WaitingAgainContract,
     EndedAgainContract,
     RemovedAgainContract,
+    DoubtedAgainContract,
     ClaimOrderContract,
     DueContract,
     LeaseContract,

@@ -140,7 +140,8 @@ def _again(change: Change, row: MessageRow, message: NewMessage, account: Accoun
     if state is MessageState.SENT:
         return _told_again(change, row, message)
     if state.final:
-        if all(rcpt.address in row.accepted_by for rcpt in message.recipients):
+        has = row.accepted_by | row.doubted_before | row.doubted
+        if all(rcpt.address in has for rcpt in message.recipients):
             return _told_again(change, row, message)
         _new_generation(change, row, message, account)
         return Enqueued(Verdict.QUEUED)
@@ -213,22 +214,28 @@ def _fill(change: Change, row: MessageRow, message: NewMessage, account: Account
     row.payload, row.parts = message.payload, dict(enumerate(message.parts, 1))
     row.test, row.fetches, row.left_out = message.test, 0, set()
     row.lease = None
-    row.recipients = list(_recipients(message, row.accepted_by, row.recipients))
+    row.recipients = list(_recipients(message, row))
     change.due.add(account.pk)
 
 
-def _recipients(
-    message: NewMessage, accepted_by: set[str], before: list[RecipientRow]
-) -> Iterable[RecipientRow]:
-    """The message's recipients; who has it already keeps that, with the reply."""
-    known = {rcpt.address: rcpt for rcpt in before}
+def _recipients(message: NewMessage, row: MessageRow) -> Iterable[RecipientRow]:
+    """The message's recipients; who has it, or may have it, already keeps that, with the reply."""
+    known = {rcpt.address: rcpt for rcpt in row.recipients}
+    doubted = row.doubted
+    for address in sorted(doubted - {new.address for new in message.recipients}):
+        yield known[address]
     for new in message.recipients:
-        row = RecipientRow(new.address, new.kind)
-        if new.address in accepted_by:
+        rcpt = RecipientRow(new.address, new.kind)
+        if new.address in row.accepted_by:
             old = known.get(new.address)
-            row.state = RecipientState.SENT
-            row.code, row.reply = (old.code, old.reply) if old else (None, "")
-        yield row
+            rcpt.state = RecipientState.SENT
+            rcpt.code, rcpt.reply = (old.code, old.reply) if old else (None, "")
+        elif new.address in doubted:
+            rcpt = known[new.address]
+        elif new.address in row.doubted_before and new.address not in known:
+            rcpt.state = RecipientState.FAILED
+            rcpt.reply = "uncertain: not known when it was removed"
+        yield rcpt
 
 
 def max_age(disk: Disk, account_pk: int) -> float:
@@ -314,7 +321,8 @@ def _risen(change: Change, message: NewMessage, account: Account) -> Enqueued:
         same = tombstone.digest == message.digest
         return Enqueued(Verdict.DUPLICATE, "" if same else "differs")
     row = _raised(change, tombstone, message, account)
-    if all(rcpt.address in row.accepted_by for rcpt in message.recipients):
+    has = row.accepted_by | row.doubted_before
+    if all(rcpt.address in has for rcpt in message.recipients):
         return _told_again(change, row, message)
     _new_generation(change, row, message, account)
     return Enqueued(Verdict.QUEUED)
@@ -329,13 +337,10 @@ def _raised(
     row.generation, row.message_id = tombstone.generation, tombstone.message_id
     row.digest, row.accepted_at = tombstone.digest, tombstone.accepted_at
     row.accepted_by = set(tombstone.accepted_by)
+    row.doubted_before = set(tombstone.doubted)
     row.finished_at, row.updated_at = tombstone.final_event.at, change.now
     row.events.append(tombstone.final_event)
-    row.recipients = [
-        each
-        for each in _recipients(message, row.accepted_by, [])
-        if each.state is RecipientState.SENT
-    ]
+    row.recipients = [each for each in _recipients(message, row) if not each.state.open]
     change.disk.messages[row.pk] = row
     del change.disk.tombstones[tombstone.tenant_id, tombstone.id]
     return row

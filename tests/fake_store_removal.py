@@ -54,7 +54,7 @@ class FakeRemoval:
             kept.state.value,
             kept.message_id,
             item is not None and item.test,
-            frozenset(kept.accepted_by.intersection(addresses)),
+            frozenset((kept.accepted_by | kept.doubted).intersection(addresses)),
         )
 
     async def pause_destination(self, tenant_id: str, domain: str, now: float) -> bool:

@@ -279,6 +279,7 @@ def bury(change: Change, row: MessageRow) -> None:
         row.generation,
         row.message_id,
         row.accepted_by,
+        row.doubted | (row.doubted_before - {rcpt.address for rcpt in row.recipients}),
         row.accepted_at,
         row.state,
         row.error(),

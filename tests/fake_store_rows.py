@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from mailproxy.acts import in_doubt
 from mailproxy.clock import Names
 from mailproxy.dkim_keys import DkimKey
 from mailproxy.model import Account
@@ -86,6 +87,7 @@ class MessageRow:
     :param open_attempt: number of the attempt whose intent has no outcome yet; 0 for none.
     :param begun: what the timeline says of the last attempt, and *begun_at* when its intent was.
     :param intent_token: of the lease under which the last intent was stored.
+    :param doubted_before: addresses that may have accepted before the message was removed.
     :param accepted_by: addresses that some attempt of some generation reached.
     :param reason_key: of the last deferral that was reported.
     :param carriers: ids of the accounts that its attempts went through, in order.
@@ -132,6 +134,7 @@ class MessageRow:
     carriers: list[str] = attrs.Factory(list)
     left_out: set[int] = attrs.Factory(set)
     accepted_by: set[str] = attrs.Factory(set)
+    doubted_before: set[str] = attrs.Factory(set)
     events: list[EventRow] = attrs.Factory(list)
     before: Tombstone | None = None
     remembered: Tombstone | None = None
@@ -146,6 +149,11 @@ class MessageRow:
             held=bool(self.hold),
             attempts=self.attempts,
         )
+
+    @property
+    def doubted(self) -> set[str]:
+        """Addresses of which nobody knows whether they accepted."""
+        return {r.address for r in self.recipients if in_doubt(r.state, r.code, r.reply)}
 
     @property
     def open(self) -> bool:
@@ -235,6 +243,7 @@ class Tombstone:
     generation: int
     message_id: str
     accepted_by: set[str]
+    doubted: set[str]
     accepted_at: float
     state: MessageState
     error: str | None

@@ -15,6 +15,7 @@ import msgspec
 from twisted.internet.defer import DeferredSemaphore
 
 from mailproxy import payload
+from mailproxy.acts import in_doubt
 from mailproxy.api import shapes_explain as shapes
 from mailproxy.api.answers import Answer, Problem, answer, invalid
 from mailproxy.api.call import SMALL_BYTES, Call, Need, Route
@@ -28,7 +29,7 @@ from mailproxy.compose import compose
 from mailproxy.interfaces import IClock, InThread, IStore
 from mailproxy.limits import Use, waiting
 from mailproxy.model import Account, NewMessage
-from mailproxy.records import MessageRecord
+from mailproxy.records import MessageRecord, RecipientReport
 from mailproxy.routes import routes_of
 from mailproxy.states import MessageState, RecipientState, Verdict
 from mailproxy.tenancy import Remembered, Tenant
@@ -48,8 +49,6 @@ EFFECTS = {
 
 #: What stands in place of a reply where a test was not sent.
 TESTED = "test: not sent"
-
-_REACHED = (RecipientState.SENT, RecipientState.UNCERTAIN)
 
 
 class Explain:
@@ -258,11 +257,17 @@ def _stored(message: NewMessage, known: _Known) -> shapes.ExplainedStored | None
     elif state in EFFECTS:
         same, other = EFFECTS[state]
     else:
-        has = {each.address for each in stored.recipients if each.state in _REACHED}
+        has = {each.address for each in stored.recipients if _reached(each)}
         same = other = _new_generation(message, has | before)
     return shapes.ExplainedStored(
         state=state, attempts=stored.attempts, same_content=same, other_content=other
     )
+
+
+def _reached(recipient: RecipientReport) -> bool:
+    """Whether it has the message, or may have it."""
+    state = RecipientState(recipient.state)
+    return state is RecipientState.SENT or in_doubt(state, recipient.code, recipient.reply)
 
 
 def _removed(message: NewMessage, remembered: Remembered) -> shapes.ExplainedStored:

@@ -4,12 +4,12 @@ An id that is known already: the same-id table of the wire contract, row by row.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import attrs
 import msgspec
 
+from mailproxy.acts import in_doubt
 from mailproxy.model import Enqueued, NewMessage
 from mailproxy.states import EventKind, MessageState, RecipientState, Verdict
 from mailproxy.store import dropping, outcomes, wording
@@ -20,16 +20,14 @@ from mailproxy.store.directory import Directory, Owner
 from mailproxy.store.doom import Doom, doom
 from mailproxy.store.elements import Element, Rows, add_body, arrived, notes
 from mailproxy.store.lane_flags import pause
+from mailproxy.store.memory import DOUBTED, Memory, remembered
 from mailproxy.store.transaction import NewEvent, Transaction, numbers
 
 _QUEUED = Enqueued(Verdict.QUEUED)
 _KEPT = Enqueued(Verdict.KEPT)
 _SENT = RecipientState.SENT.value
 _WAITING = RecipientState.WAITING.value
-_UNCERTAIN = RecipientState.UNCERTAIN.value
-
-#: Bytes of one recipient's hash in a tombstone.
-HASH_BYTES = 16
+_FAILED = RecipientState.FAILED.value
 
 
 @attrs.define
@@ -168,14 +166,15 @@ def _told_again(tx: Transaction, stored: Stored, element: Element) -> Enqueued:
 def _more(
     tx: Transaction, directory: Directory, stored: Stored, element: Element, owner: Owner
 ) -> Enqueued:
-    """It failed, expired or was cancelled: a new generation for who does not have it."""
+    """It failed, expired or was cancelled: a new generation for who has it not, and cannot have."""
     has = {
         row[2]
         for row in tx.all(sql.RECIPIENTS_OF, numbers([stored.pk]))
-        if row[3] in (_SENT, _UNCERTAIN)
+        if row[3] == _SENT or in_doubt(RecipientState(row[3]), row[4], row[5])
     }
-    before = _remembered(tx, element.message)
-    if all(each.address in has or each.address in before for each in element.message.recipients):
+    before = remembered(tx, element.message)
+    recipients = element.message.recipients
+    if all(each.address in has or before.has(each.address) for each in recipients):
         return _told_again(tx, stored, element)
     _refill(tx, directory, stored, element, owner, EventKind.GENERATION)
     return _QUEUED
@@ -240,34 +239,22 @@ def _readdress(tx: Transaction, rows: Rows, stored: Stored, message: NewMessage)
     pk = stored.pk
     tx.do(sqi.DROP_ALL_RECIPIENTS if stored.test else sqi.DROP_RECIPIENTS, pk)
     kept = {row[2]: row[1] for row in tx.all(sql.RECIPIENTS_OF, numbers([pk]))}
-    before = _remembered(tx, message)
+    before = remembered(tx, message)
     n, opened = max(kept.values(), default=-1), False
     for recipient in message.recipients:
         if recipient.address not in kept:
             n += 1
-            has = recipient.address in before
-            rows.recipient(pk, n, recipient, _SENT if has else _WAITING)
-            opened = opened or not has
+            state, reply = _at_first(before, recipient.address)
+            rows.recipient(pk, n, recipient, state, reply)
+            opened = opened or state == _WAITING
     return opened
 
 
-def _remembered(tx: Transaction, message: NewMessage) -> frozenset[str]:
-    """Recipients of *message* that accepted it before it was removed, whatever came since."""
-    known = hashes_in(accepted_before(tx, message.tenant_id, [message.id]).get(message.id, b""))
-    addresses = [recipient.address for recipient in message.recipients] if known else []
-    return frozenset(a for a in addresses if hashed(message.tenant_id, message.id, a) in known)
-
-
-def hashes_in(accepted: bytes) -> set[bytes]:
-    """What a tombstone keeps of recipients, one by one."""
-    return {accepted[n : n + HASH_BYTES] for n in range(0, len(accepted), HASH_BYTES)}
-
-
-def accepted_before(tx: Transaction, tenant_id: str, ids: Sequence[str]) -> dict[str, bytes]:
-    """The hashes in the tombstones of *ids*, of those that have one: also while they are back."""
-    wanted = msgspec.json.encode(list(ids)).decode()
-    rows = [Buried(*row) for row in tx.all(sqi.BURIED_BY_ID, tenant_id, wanted)]
-    return {each.id: each.accepted for each in rows}
+def _at_first(before: Memory, address: str) -> tuple[str, str]:
+    """State and reply of a recipient, by what is remembered of it."""
+    if address in before.accepted:
+        return _SENT, ""
+    return (_FAILED, DOUBTED) if address in before.doubted else (_WAITING, "")
 
 
 def _reschedule(tx: Transaction, directory: Directory, stored: Stored, element: Element) -> None:
@@ -297,12 +284,6 @@ def _reschedule(tx: Transaction, directory: Directory, stored: Stored, element: 
         tx.due.add(stored.account_pk)
 
 
-def hashed(tenant_id: str, message_id: str, address: str) -> bytes:
-    """What a tombstone keeps of a recipient that accepted."""
-    text = "\0".join((tenant_id, message_id, address))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:HASH_BYTES]
-
-
 def risen(
     tx: Transaction, directory: Directory, buried: Buried, element: Element, owner: Owner
 ) -> Enqueued:
@@ -316,17 +297,17 @@ def risen(
     if message.test and not wording.load(buried.event_report).test:
         return Enqueued(Verdict.DUPLICATE, _differs(buried, message))
     stored = _raised(tx, directory, buried, element, owner)
-    before = _remembered(tx, message)
-    has = [recipient.address in before for recipient in message.recipients]
+    before = remembered(tx, message)
+    first = [_at_first(before, recipient.address) for recipient in message.recipients]
     tx.add(
         sql.ADD_RECIPIENT,
         [
-            (stored.pk, n, each.address, each.kind.value, _SENT, None, None, "")
-            for n, each in enumerate(message.recipients)
-            if has[n]
+            (stored.pk, n, each.address, each.kind.value, state, None, None, reply)
+            for n, (each, (state, reply)) in enumerate(zip(message.recipients, first, strict=True))
+            if state != _WAITING
         ],
     )
-    if all(has):
+    if all(state != _WAITING for state, _ in first):
         return _told_again(tx, stored, element)
     _refill(tx, directory, stored, element, owner, EventKind.GENERATION)
     return _QUEUED

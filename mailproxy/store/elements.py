@@ -42,9 +42,11 @@ class Rows:
     arrivals: list[Arrival] = attrs.Factory(list)
     written: list[int] = attrs.Factory(list)
 
-    def recipient(self, pk: int, n: int, recipient: NewRecipient, state: str = _WAITING) -> None:
+    def recipient(
+        self, pk: int, n: int, recipient: NewRecipient, state: str = _WAITING, reply: str = ""
+    ) -> None:
         self.recipients.append(
-            (pk, n, recipient.address, str(recipient.kind), state, None, None, "")
+            (pk, n, recipient.address, str(recipient.kind), state, None, None, reply)
         )
 
     def write(self, tx: Transaction) -> None:

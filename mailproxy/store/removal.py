@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import select
 
 from mailproxy.states import EventKind, MessageState, RecipientState
-from mailproxy.store import again, outcomes, retention, wording
+from mailproxy.store import again, memory, outcomes, retention, wording
 from mailproxy.store import statements_intake as sqi
 from mailproxy.store.compiling import LIMIT, compiled, indexed, listed, p
 from mailproxy.store.outcomes import Subject
@@ -156,12 +156,12 @@ def remembered(
     if row is None:
         return None
     buried = again.Buried(*row)
-    known = again.hashes_in(buried.accepted)
+    known = memory.of(tenant_id, message_id, buried.accepted, addresses)
     return Remembered(
         buried.state,
         buried.message_id,
         wording.load(buried.event_report).test,
-        frozenset(a for a in addresses if again.hashed(tenant_id, message_id, a) in known),
+        known.accepted | known.doubted,
     )
 
 

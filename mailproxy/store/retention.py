@@ -8,13 +8,14 @@ from typing import Any
 import attrs
 from sqlalchemy import delete, insert, select
 
+from mailproxy.acts import in_doubt
 from mailproxy.clock import Names
 from mailproxy.metrics import Metrics
 from mailproxy.states import RecipientState
 from mailproxy.store import dropping
 from mailproxy.store import statements as sql
-from mailproxy.store.again import accepted_before, hashed, hashes_in
 from mailproxy.store.compiling import LIMIT, columns, compiled, indexed, listed, p
+from mailproxy.store.memory import accepted_before, buried
 from mailproxy.store.schema import attempts, events, messages, recipients, tombstones
 from mailproxy.store.schema_tenants import tenants
 from mailproxy.store.transaction import Transaction, numbers
@@ -150,10 +151,11 @@ def purge(tx: Transaction, found: Found) -> int:
     """Only a tombstone stays."""
     rows = tx.all(_BURIED, numbers(found.pks))
     wanted = numbers(row[0] for row in rows)
-    accepted: dict[int, list[str]] = {row[0]: [] for row in rows}
-    for pk, _, address, state, _, reply, _ in tx.all(sql.RECIPIENTS_OF, wanted):
-        if state == RecipientState.SENT.value and reply != TESTED:
-            accepted[pk].append(address)
+    accepted: dict[int, dict[str, bool | None]] = {row[0]: {} for row in rows}
+    for pk, _, address, state, code, reply, _ in tx.all(sql.RECIPIENTS_OF, wanted):
+        doubted = in_doubt(RecipientState(state), code, reply)
+        sent = state == RecipientState.SENT.value and reply != TESTED
+        accepted[pk][address] = None if doubted else sent
     before = _accepted_before(tx, rows)
     tx.many(
         _BURY,
@@ -180,17 +182,16 @@ def _accepted_before(tx: Transaction, rows: Sequence[Any]) -> dict[tuple[str, st
     }
 
 
-def _tombstone(row: Any, accepted: Sequence[str], before: bytes, now: float) -> tuple[Any, ...]:
+def _tombstone(
+    row: Any, accepted: dict[str, bool | None], before: bytes, now: float
+) -> tuple[Any, ...]:
     _, tenant, name, digest, generation, message_id, accepted_at, state, finished, error = row[:10]
     event_id, kind, report = row[13:]
-    hashes = b"".join(
-        sorted(hashes_in(before) | {hashed(tenant, name, address) for address in accepted})
-    )
     values = {
         "tenant_id": tenant,
         "id": name,
         "digest": digest,
-        "accepted": hashes,
+        "accepted": buried(tenant, name, accepted, before),
         "generation": generation,
         "message_id": message_id,
         "accepted_at": accepted_at,

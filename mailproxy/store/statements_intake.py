@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy import and_, delete, func, insert, select, update
 
+from mailproxy.acts import DOUBT
 from mailproxy.store.compiling import bulk, compiled, const, inserting, listed, p
 from mailproxy.store.schema import (
     accounts,
@@ -107,6 +108,13 @@ DROP_RECIPIENTS = compiled(
     delete(recipients).where(
         recipients.c.message_pk == p("message"),
         recipients.c.state.not_in((const("'sent'"), const("'uncertain'"))),
+        # Failed because nobody knows: see mailproxy.acts.in_doubt.
+        ~and_(
+            recipients.c.state == const("'failed'"),
+            recipients.c.code.is_(None),
+            func.substr(recipients.c.reply, const("1"), const(str(len(DOUBT))))
+            == const(f"'{DOUBT}'"),
+        ),
     ),
     "message",
 )
