@@ -29,7 +29,7 @@ from mailproxy.headers import (
 )
 from mailproxy.lines import canonical, lines_fit
 from mailproxy.model import Attachment, Content
-from mailproxy.raw import finish
+from mailproxy.raw import finish, given_back
 
 __all__ = ["compose", "is_reserved_header"]
 
@@ -71,11 +71,15 @@ def compose(
     :param mail_id: the submission's id, for ``X-Genro-Mail-ID``.
     :param message_id: ``<...>``, the same for every attempt.
     :param date: Unix seconds, shown in UTC; a fraction is cut.
-    :param parts: the decoded attachments, by ``Attachment.part``; of a raw message part 1 is all.
+    :param parts: the decoded attachments, by ``Attachment.part``; of a raw message part 1 is all,
+        unless it was kept as text.
     :raises BadMessage: a field cannot stand in a message; names it as submissions do.
     """
     if content.raw:
-        return finish(_part(parts, 1), mail_id=mail_id, message_id=message_id, date=date)
+        data = given_back(content.plain, parts)
+        if data is None:
+            raise BadMessage("message", "its content is missing")
+        return finish(data, mail_id=mail_id, message_id=message_id, date=date)
     entity = _entity(content, message_id, parts)
     head = _head(content, mail_id, message_id, date)
     return f"{head}{entity.headers}\r\n".encode("ascii") + entity.body

@@ -76,8 +76,8 @@ class Content:
 
     Stored as the message's payload (JSON). Header names and values are checked when this is made.
 
-    :param raw: the message came as RFC 5322 bytes, which are part 1; the fields here only show
-        what is in them.
+    :param raw: the message came as RFC 5322 bytes, which are part 1, or *plain*, a character for
+        each octet; the other fields only show what is in them.
     """
 
     sender: Mailbox

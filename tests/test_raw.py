@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailproxy import payload
 from mailproxy.compose import compose
 from mailproxy.errors import BadMessage
 from mailproxy.lines import canonical, is_canonical
 from mailproxy.model import Content, Mailbox
-from mailproxy.raw import MAX_FIELDS, MAX_HEADER_BYTES, finish, read
+from mailproxy.raw import KEPT_AS_TEXT, MAX_FIELDS, MAX_HEADER_BYTES, finish, given_back, kept, read
 from tests.build import mailbox
 
 FROM = b"From: Sender <sender@example.com>\r\n"
@@ -213,3 +214,13 @@ class PropertyTests(SynchronousTestCase):
                 continue
             self.assertTrue(is_canonical(found.data))
             self.assertEqual(found.data, read(found.data).data)
+
+    @given(st.binary(max_size=300), st.booleans())
+    def test_kept_and_given_back(self, data: bytes, large: bool) -> None:
+        """What is kept, as text in a payload or as a part, is given back to the octet."""
+        data += b"\xe4" * (KEPT_AS_TEXT + 1) if large else b""
+        text, parts = kept(data)
+        self.assertEqual(large, text is None)
+        content = Content(Mailbox("", "a", "x.org"), plain=text, raw=True)
+        again = payload.load(payload.dump(content))
+        self.assertEqual(data, given_back(again.plain, dict(enumerate(parts, 1))))

@@ -134,16 +134,17 @@ class Judge:
         if shown is None:
             raise Rejected("invalid message: its From is not an address")
         test = self._test(element)
+        text, parts = raw.kept(read.data)
         return self._message(
             element,
             id,
-            Content(shown, to, subject=read.subject, return_path=sender, raw=True),
+            Content(shown, to, subject=read.subject, plain=text, return_path=sender, raw=True),
             tenant_id=tenant_id,
             envelope_from=sender,
             recipients=tuple(recipients),
             digest=raw_digest(read.data, sender, recipients, element.account_id, test),
             message_id=read.message_id,
-            parts=(read.data,),
+            parts=parts,
             notes=tuple(f"header cut: {name}" for name in read.cut),
         )
 

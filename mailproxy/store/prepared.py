@@ -71,7 +71,7 @@ def named(payload: bytes) -> frozenset[int]:
     """
     content = payloads.load(payload)
     found = {attachment.part for attachment in content.attachments if attachment.part}
-    return frozenset(found | {1} if content.raw else found)
+    return frozenset(found | {1} if content.raw and content.plain is None else found)
 
 
 def prepare(tx: Transaction, call: Preparation) -> bool:

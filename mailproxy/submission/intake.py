@@ -166,14 +166,18 @@ def _message(handed: Handed, id: str, now: float, rules: Rules) -> NewMessage:
     }
     recipients = tuple(to.values())
     data = _received(handed, id, now, rules) + read.data
+    text, parts = raw.kept(data)
     content = Content(
         read.sender,
         tuple(_mailbox(address) for address in to),
         subject=read.subject,
+        plain=text,
         return_path=handed.mail.sender,
         raw=True,
     )
-    composed = compose(content, mail_id=id, message_id=message_id, date=now, parts={1: data})
+    composed = compose(
+        content, mail_id=id, message_id=message_id, date=now, parts=dict(enumerate(parts, 1))
+    )
     if len(composed) > rules.max_bytes:
         raise Refused(Reply(552, b"5.3.4 Message too large"))
     return NewMessage(
@@ -190,7 +194,7 @@ def _message(handed: Handed, id: str, now: float, rules: Rules) -> NewMessage:
         digest=raw_digest(read.data, handed.mail.sender, recipients, account_id, False),
         size=len(composed),
         message_id=message_id,
-        parts=(data,),
+        parts=parts,
         notes=tuple(
             f"header cut: {name}" for name in read.cut if not name.lower().startswith(PREFIX)
         ),

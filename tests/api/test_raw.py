@@ -74,9 +74,17 @@ class RawTests(SynchronousTestCase):
         )
         self.assertEqual("bounce@example.com", row.envelope_from)
         self.assertEqual("<own@example.com>", row.message_id)
-        self.assertEqual({1: MAIL}, row.parts)
+        self.assertEqual({}, row.parts)
         self.assertEqual(b"X-Genro-Mail-ID: m1\r\n" + MAIL, self.wire())
         self.assertEqual(len(self.wire()), row.size)
+
+    def test_a_large_one(self) -> None:
+        """A large message is kept in a part of its own, and leaves as it came."""
+        large = MAIL + b"x" * 70 + b"\r\n" + (b"y" * 900 + b"\r\n") * 50
+        self.assertEqual(200, self.post(large).status)
+        row = self.stored()
+        self.assertEqual({1: large}, row.parts)
+        self.assertEqual(b"X-Genro-Mail-ID: m1\r\n" + large, self.wire())
 
     def test_what_is_missing(self) -> None:
         """A message without Message-ID gets the one that the report will name."""
