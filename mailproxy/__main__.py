@@ -10,6 +10,10 @@ COMMANDS = {
     "serve": ("mailproxy.cli.serve:serve", "Run the relay: HTTP in, SMTP out, reports back."),
     "token": ("mailproxy.cli.token:token", "Show the API token."),
     "status": ("mailproxy.cli.status:status", "Ask a running service how it is."),
+    "sendmail": (
+        "mailproxy.cli.sendmail:sendmail",
+        "Hand in a message, as programs call sendmail.",
+    ),
     "sink": (
         "mailproxy.proving.command:sink",
         "A mail server and report receiver to try things against.",

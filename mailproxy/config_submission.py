@@ -8,6 +8,7 @@ import attrs
 
 from mailproxy.config_sources import setting
 from mailproxy.config_values import File, Listen, Networks, Whole
+from mailproxy.submitters import UNIX
 
 
 @attrs.frozen
@@ -18,6 +19,19 @@ class Doors:
 
     def read(self, text: str, base: Path) -> tuple[str, ...]:
         return tuple(Listen().read(part, base) for part in text.split())
+
+
+@attrs.frozen
+class Peers:
+    """Networks; ``unix`` among them stands for local sockets: who may open one may send."""
+
+    says: str = "list of IP addresses and CIDR blocks, and the word unix for local sockets"
+
+    def read(self, text: str, base: Path) -> tuple[str, ...]:
+        parts = [part.strip() for part in text.split(",")]
+        blocks = [part for part in parts if part != UNIX]
+        found = Networks().read(",".join(blocks), base) if blocks else ()
+        return (*found, UNIX) if len(blocks) < len(parts) else found
 
 
 # Without slots: Settings has another base that has them.
@@ -40,12 +54,12 @@ class SubmissionSettings:
     smtp_tls_key: Path | None = setting("smtp.tls_key", File(), None, "Its private key, in PEM.")
     smtp_allow: tuple[str, ...] = setting(
         "smtp.allow",
-        Networks(),
+        Peers(),
         (),
         "Networks that hand mail in without a login, as the tenant default.",
     )
     smtp_plaintext_auth: tuple[str, ...] = setting(
-        "smtp.plaintext_auth", Networks(), (), "Networks that may log in without TLS."
+        "smtp.plaintext_auth", Peers(), (), "Networks that may log in without TLS."
     )
     smtp_max_connections: int = setting(
         "smtp.max_connections", Whole(1, 1_000_000), 2000, "Open SMTP connections, in total."

@@ -19,6 +19,10 @@ from mailproxy.model import DEFAULT_TENANT
 MAX_SUBMITTERS = 1000
 
 
+#: Stands among networks for the sockets of this machine that have a path.
+UNIX = "unix"
+
+
 class TooManySubmitters(MailProxyError):
     """The tenant has as many credentials as it may have."""
 
@@ -70,13 +74,20 @@ TRUSTED = Submitter("", DEFAULT_TENANT)
 
 
 def within(peer: str, networks: Iterable[str]) -> bool:
-    """Whether the IP address *peer* is in one of the CIDR blocks; what is no address is in none."""
+    """
+    Whether the IP address *peer* is in one of the CIDR blocks.
+
+    What is no address is in none; "", a local socket, is in what says ``unix``.
+    """
+    if not peer:
+        return UNIX in networks
     try:
         address = ip_address(peer.partition("%")[0])
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
-    return any((mapped or address) in _network(each) for each in networks)
+    blocks = (_network(each) for each in networks if each != UNIX)
+    return any((mapped or address) in block for block in blocks)
 
 
 @lru_cache(maxsize=1024)
