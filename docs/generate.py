@@ -1,8 +1,9 @@
 """
 Makes the pages of the reference that follow from the program itself.
 
-``python docs/generate.py`` writes ``docs/reference/configuration.md`` and ``metrics.md``; with
-``--check`` it writes nothing and fails if they are not as they would be written.
+``python docs/generate.py`` writes ``configuration.md``, ``metrics.md`` and ``faults.md`` of
+``docs/reference``; with ``--check`` it writes nothing and fails if they are not as they would be
+written.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from mailproxy.config import VARIABLES
 from mailproxy.config_sources import Variable
+from mailproxy.dispatch.faults import ERRORS, OPENING, TABLE, Fault
 from mailproxy.metrics import Metrics
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -154,7 +156,87 @@ def metrics() -> str:
     return _METRICS + "".join(rows)
 
 
-PAGES = {"configuration.md": configuration, "metrics.md": metrics}
+_FAULTS = """\
+# Whose fault it is
+
+<!-- Made by `python docs/generate.py`; do not edit. -->
+
+When mail does not leave, the phase of the session and the server's reply decide together whose
+fault it is and what follows. The program decides by this same table
+(`mailproxy/dispatch/faults.py`).
+
+**Next step** of the message, or of the recipients it concerns:
+
+| | |
+|---|---|
+| done | it was accepted, or taken back |
+| fail | it fails at once; reported |
+| retry | tried again on the retry schedule, or when the server asked for it, up to the age limit |
+| repeat | tried again at once; no attempt is counted |
+| wait | it stays due and has no attempt; it goes when the account works again |
+| policy | nobody knows whether it was accepted: `on_uncertain` of the account decides |
+| hold | put aside for a person |
+
+What is the **account's** fault is waited for up to `GMP_ACCOUNT_FAULT_MAX_AGE_SECONDS`, everything
+else up to the age limit of the message.
+
+**The account**:
+
+| | |
+|---|---|
+| untouched | nothing is concluded |
+| works | strikes are forgotten; a parked account is resumed |
+| slower | half the sessions, and one point towards being parked |
+| strike | half the sessions, and five points; parked at once where the reply says for how long |
+| parked | nothing but one probe at a time is sent |
+
+`GET /accounts` shows of a parked account its `state`, `parked_reason`, `parked_since`, `probe_at`.
+
+An account is parked at 25 points without a success between them. The first probe follows after the
+first of its retry delays, the next ones after twice as long each time, up to five minutes, spread
+by a tenth. As many good attempts as there are sessions give one session back.
+
+## Before anything of a message was said
+
+Where other sessions of the account are open, one that cannot be had, but for a refused login, only
+means one session less.
+
+| phase | the server says | fault | temporary | next step | account |
+|---|---|---|---|---|---|
+"""
+
+_TRANSACTION = """
+## In a transaction
+
+| phase | the server says | fault | temporary | next step | account |
+|---|---|---|---|---|---|
+"""
+
+_ERRORS = """
+## Errors of other kinds
+
+| error | fault | temporary | next step | account | |
+|---|---|---|---|---|---|
+"""
+
+
+def faults() -> str:
+    """The page about whose fault it is."""
+    opening: list[str] = []
+    transaction: list[str] = []
+    for phase, row in TABLE.items():
+        rows = opening if phase in OPENING else transaction
+        rows += (f"| {phase} | {said} | {_fault(fault)} |\n" for said, fault in row.items())
+    errors = (f"| {each.error} | {_fault(each.fault)} | {each.meaning} |\n" for each in ERRORS)
+    return "".join((_FAULTS, *opening, _TRANSACTION, *transaction, _ERRORS, *errors))
+
+
+def _fault(fault: Fault) -> str:
+    temporary = "yes" if fault.temporary else "no"
+    return f"{fault.blame} | {temporary} | {fault.step} | {fault.standing.name.lower()}"
+
+
+PAGES = {"configuration.md": configuration, "metrics.md": metrics, "faults.md": faults}
 
 
 def main(argv: list[str]) -> int:

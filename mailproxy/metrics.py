@@ -142,6 +142,18 @@ class Metrics:
             _ACCOUNT,
             registry=registry,
         )
+        self.account_breaker = Gauge(
+            "mailproxy_account_breaker",
+            "0: mail of the account flows. 2: it is left alone. 1: a message tries it.",
+            _ACCOUNT,
+            registry=registry,
+        )
+        self.account_sessions_target = Gauge(
+            "mailproxy_account_sessions_target",
+            "Sessions an account may use at once. Falling: its server puts us off.",
+            _ACCOUNT,
+            registry=registry,
+        )
         self.uncertain = Counter(
             "mailproxy_uncertain",
             "Attempts of which nobody knows whether they were accepted.",
@@ -237,4 +249,5 @@ class Metrics:
 
     def forget(self, tenant_id: str, account_id: str) -> None:
         """An account was deleted: nobody is needed for it any more. What it did stays counted."""
-        self.accounts_parked.labels(tenant_id, account_id).set(0)
+        for gauge in (self.accounts_parked, self.account_breaker, self.account_sessions_target):
+            gauge.labels(tenant_id, account_id).set(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -127,7 +127,10 @@ class Account(Struct, kw_only=True):
     fallback: list[str] | None
     weights: dict[str, int] | None
     auth: str | None
+    state: Literal["active", "parked"]
     parked_reason: Annotated[str | None, Meta(description="Why it does not work, if so.")]
+    parked_since: Annotated[Unix | None, Meta(description="Since when.")]
+    probe_at: Annotated[Unix | None, Meta(description="When a message tries it again.")]
     held_since: Annotated[Unix | None, Meta(description="Since when an operator holds its mail.")]
     declared: Annotated[
         bool, Meta(description="Whether the configuration declares it; then it stays as it is.")

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from mailproxy.dispatch.judge import Judgement
 from mailproxy.dispatch.recorder import Intents
 from mailproxy.errors import AccountFault, Unprepared
 from mailproxy.interfaces import ICourier, IFeed
@@ -49,8 +50,8 @@ class Host(Protocol):
     async def at_fault(self, account: Account, phase: str, reason: str) -> None:
         """No session of *account* could be had."""
 
-    def reached(self, account: Account) -> None:
-        """A session of *account* was there."""
+    def learn(self, account: Account, outcome: Outcome, judged: Judgement) -> None:
+        """An attempt through *account* came to *outcome*: what that says about the account."""
 
 
 class Owner(Protocol):

@@ -14,12 +14,10 @@ from typing import Any
 import attrs
 import msgspec
 
-from mailproxy.dispatch.retry import DEFAULT_DELAYS, GiveUp, after_deferral, hint_in
+from mailproxy.dispatch.faults import STALE, Blame, Fault, Standing, fault_in
+from mailproxy.dispatch.retry import DEFAULT_DELAYS, LONGEST_HINT, GiveUp, after_deferral, hint_in
 from mailproxy.model import Account, Claimed, Outcome, RecipientChange, Record, Reply
 from mailproxy.states import EventKind, OnUncertain, Phase, RecipientState, TlsMode
-
-#: Replies that refuse the account, not the message, wherever they come (RFC 4954, section 6).
-ACCOUNT_CODES = frozenset({530, 534, 535, 538})
 
 _encode = msgspec.json.Encoder().encode
 
@@ -39,31 +37,32 @@ class Rules:
 class Judgement:
     """
     :param record: what to store.
-    :param account_reason: set if the replies were about the account, which is to be parked.
+    :param standing: what the attempt says about the account.
+    :param reason: the reply, or the error, that says so; "" while the account works.
+    :param pause: seconds for which the server wants the account to be left alone.
     """
 
     record: Record
-    account_reason: str = ""
+    standing: Standing = Standing.WORKS
+    reason: str = ""
+    pause: float | None = None
 
 
 @attrs.frozen
 class _Told:
-    """What one recipient was told: a reply, or the error that came instead."""
+    """
+    What one recipient was told: a reply, or the error that came instead.
+
+    :param fault: what that means.
+    """
 
     reply: Reply | None
+    fault: Fault
     error: str = ""
 
     @property
     def accepted(self) -> bool:
-        return self.reply is not None and 200 <= self.reply.code < 300
-
-    @property
-    def permanent(self) -> bool:
-        return (
-            self.reply is not None
-            and 500 <= self.reply.code < 600
-            and self.reply.code not in ACCOUNT_CODES
-        )
+        return self.reply is not None and self.reply.code < 300
 
     def change(self, n: int, state: RecipientState) -> RecipientChange:
         if self.reply is None:
@@ -129,18 +128,23 @@ def _delivered(message: Claimed, outcome: Outcome, now: float) -> Record:
 def _told(outcome: Outcome, index: int, count: int) -> _Told:
     """What the recipient with that *index* in the envelope was told."""
     if outcome.mail is not None and outcome.mail.code >= 400:
-        return _Told(outcome.mail)
+        return _by(outcome, Phase.MAIL, outcome.mail)
     own = outcome.rcpts[index] if index < len(outcome.rcpts) else None
     if own is not None and own.code >= 400:
         if own.code == 552 and own.enhanced is None and count > 1:
             # RFC 5321, section 4.5.3.1.10: an old spelling of 452, too many recipients.
-            return _Told(Reply(452, own.text))
-        return _Told(own)
+            own = Reply(452, own.text)
+        return _by(outcome, Phase.RCPT, own)
     if own is not None and outcome.data is not None and outcome.data.code >= 400:
-        return _Told(outcome.data)
+        return _by(outcome, Phase.DATA, outcome.data)
     if own is not None and outcome.final is not None:
-        return _Told(outcome.final)
-    return _Told(None, f"{outcome.phase}: {outcome.error or 'no reply'}")
+        return _by(outcome, Phase.FINAL, outcome.final)
+    fault = STALE if outcome.stale else fault_in(outcome.phase, None)
+    return _Told(None, fault, f"{outcome.phase}: {outcome.error or 'no reply'}")
+
+
+def _by(outcome: Outcome, phase: Phase, reply: Reply) -> _Told:
+    return _Told(reply, STALE if outcome.stale else fault_in(phase, reply))
 
 
 class _Mixed:
@@ -178,8 +182,20 @@ class _Mixed:
         record = _record(
             self.message, self.outcome, kind, self.told, self.now, self.states, next_at
         )
-        refused = next((t.reply for t in self.told if t.reply and _about_account(t.reply)), None)
-        return Judgement(record, str(refused) if refused else "")
+        return self._about_account(record)
+
+    def _about_account(self, record: Record) -> Judgement:
+        """What the worst that was said means for the account."""
+        worst = max(self.told, key=lambda each: each.fault.standing)
+        standing = worst.fault.standing
+        if standing <= Standing.WORKS:
+            return Judgement(record, standing)
+        reason = str(worst.reply) if worst.reply is not None else worst.error
+        hint = None
+        if worst.reply is not None and worst.fault.blame is Blame.ACCOUNT:
+            hint = hint_in(worst.reply.text)
+        pause = None if hint is None else min(hint, LONGEST_HINT)
+        return Judgement(record, standing, reason, pause)
 
     def _state(self, index: int, told: _Told) -> RecipientState:
         own = self.outcome.rcpts[index] if index < len(self.outcome.rcpts) else None
@@ -187,14 +203,14 @@ class _Mixed:
             self.unknown = True
             policy = self.account.on_uncertain
             if policy is OnUncertain.FAIL:
-                self.told[index] = _Told(None, f"uncertain: {told.error}")
+                self.told[index] = _Told(None, told.fault, f"uncertain: {told.error}")
                 return RecipientState.FAILED
             if policy is OnUncertain.RETRY and self.message.uncertain == 0:
                 return RecipientState.DEFERRED
             return RecipientState.UNCERTAIN
         if told.accepted:
             return RecipientState.SENT
-        return RecipientState.FAILED if told.permanent else RecipientState.DEFERRED
+        return RecipientState.DEFERRED if told.fault.temporary else RecipientState.FAILED
 
     def _next_at(self, open_ones: list[int]) -> float | None:
         """When the open recipients are tried again; None if they are not."""
@@ -203,7 +219,7 @@ class _Mixed:
         if self.outcome.stale:
             return self.now
         limit = self.message.expires_at
-        if any(_about_account(t.reply) for t in self.told if t.reply):
+        if any(self.told[index].fault.blame is Blame.ACCOUNT for index in open_ones):
             limit = max(limit, self.message.accepted_at + self.rules.fault_max_age)
         replies = (self.told[index].reply for index in open_ones)
         hints = (hint_in(reply.text) for reply in replies if reply is not None)
@@ -222,10 +238,6 @@ class _Mixed:
         if self.unknown:
             return EventKind.UNCERTAIN
         return EventKind.DEFERRED if deferred else EventKind.OUTCOME
-
-
-def _about_account(reply: Reply) -> bool:
-    return reply.code in ACCOUNT_CODES
 
 
 def _record(
@@ -328,7 +340,8 @@ def after_crash(
         error="the process ended before the outcome was known",
     )
     begun = attrs.evolve(message, attempts=message.attempts - 1)
-    told = [_Told(None, f"{outcome.phase}: {outcome.error}") for _ in message.recipients]
+    lost = _Told(None, fault_in(Phase.FINAL, None), f"{outcome.phase}: {outcome.error}")
+    told = [lost for _ in message.recipients]
     known = account or _HOLDING
     return _Mixed(begun, known, outcome, told, now, rules, jitter).judgement().record
 

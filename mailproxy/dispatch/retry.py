@@ -74,14 +74,16 @@ def after_deferral(
     return GiveUp() if when >= expires_at else RetryAt(when)
 
 
-def probe_delay(failures: int, first: float) -> float:
+def probe_delay(failures: int, first: float, jitter: float = 0.0) -> float:
     """
     Seconds until an account that cannot be reached is tried again.
 
     :param failures: failed tries in a row, at least 1.
     :param first: seconds after the first failure; doubled each time up to :data:`LONGEST_PROBE`.
+    :param jitter: a number from -1 to 1, which spreads the pause by up to :data:`JITTER`.
     """
-    return min(first * 2.0 ** (min(failures, 20) - 1), LONGEST_PROBE)
+    pause = min(first * 2.0 ** (min(failures, 20) - 1), LONGEST_PROBE)
+    return pause * (1.0 + JITTER * jitter)
 
 
 def hint_in(text: str) -> float | None:

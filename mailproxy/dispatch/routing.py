@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Sequence
 
 import attrs
 
-from mailproxy.dispatch.judge import ACCOUNT_CODES, event_data
+from mailproxy.dispatch.faults import ACCOUNT_CODES
+from mailproxy.dispatch.judge import event_data
 from mailproxy.model import Claimed, Outcome, RecipientChange, Record, Reply
 from mailproxy.routes import Routes
 from mailproxy.states import EventKind, RecipientState

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from mailproxy.dispatch.claims import Claims
 from mailproxy.dispatch.detour import Detour
 from mailproxy.dispatch.hosting import Guests
+from mailproxy.dispatch.judge import Judgement
 from mailproxy.dispatch.leases import Leases
 from mailproxy.dispatch.reach import Reach
 from mailproxy.dispatch.ready import Ready
@@ -21,7 +22,7 @@ from mailproxy.dispatch.shared import Shared
 from mailproxy.dispatch.unbegun import kept_for
 from mailproxy.dispatch.ways import Home, Ways
 from mailproxy.interfaces import IFeed
-from mailproxy.model import Account, Claimed
+from mailproxy.model import Account, Claimed, Outcome
 from mailproxy.routes import routes_of
 
 
@@ -199,5 +200,5 @@ class Sharing:
     async def at_fault(self, account: Account, phase: str, reason: str) -> None:
         raise NotImplementedError(type(self).__name__)
 
-    def reached(self, account: Account) -> None:
+    def learn(self, account: Account, outcome: Outcome, judged: Judgement) -> None:
         raise NotImplementedError(type(self).__name__)

@@ -15,8 +15,9 @@ from zope.interface import implementer
 
 from mailproxy.dispatch.claims import Claims
 from mailproxy.dispatch.detour import Host
+from mailproxy.dispatch.faults import Standing
 from mailproxy.dispatch.hosting import PER_SESSION
-from mailproxy.dispatch.judge import judge
+from mailproxy.dispatch.judge import Judgement, judge
 from mailproxy.dispatch.leases import Leases
 from mailproxy.dispatch.reach import Reach
 from mailproxy.dispatch.ready import Ready
@@ -24,7 +25,7 @@ from mailproxy.dispatch.recorder import Intents
 from mailproxy.dispatch.shared import Shared
 from mailproxy.dispatch.sharing import Sharing
 from mailproxy.dispatch.unbegun import quarantined, unprepared
-from mailproxy.errors import AccountFault, Unprepared
+from mailproxy.errors import AccountFault, StoreError, Unprepared
 from mailproxy.interfaces import IFeed
 from mailproxy.model import Account, Claimed, Outcome
 
@@ -106,6 +107,8 @@ class Stream(Sharing):
             await self._read_again()
         if self._ready:
             await self._refresh(self._version)
+            if self.account is not None and self._reach.probing:
+                self._reach.probed(self.account)
             self._sift({message.pk for message in messages})
             if self._ways is not None:
                 await self._ways.look()
@@ -180,12 +183,31 @@ class Stream(Sharing):
 
     async def at_fault(self, account: Account, phase: str, reason: str) -> None:
         if not self._reach.shrinks(phase, self._carrying):
-            await self._reach.park(account, phase, reason, self._ready.clear(), self._ways)
-            self._guests.disband()
+            await self._park(account, phase, reason)
 
-    def reached(self, account: Account) -> None:
-        if (resumed := self._reach.reached(account)) is not None:
-            resumed.addCallback(self._resumed)
+    async def _park(
+        self, account: Account, phase: str, reason: str, pause: float | None = None
+    ) -> None:
+        if self._ways is not None:
+            try:
+                await self._ways.look()  # none of its own mail may have been claimed so far
+            except StoreError as error:
+                _log.warn("reading the accounts beside {id}: {error}", id=account.id, error=error)
+        await self._reach.park(account, phase, reason, self._ready.clear(), self._ways, pause)
+        self._guests.disband()
+
+    def learn(self, account: Account, outcome: Outcome, judged: Judgement) -> None:
+        standing = judged.standing
+        if standing is Standing.WORKS:
+            if (resumed := self._reach.reached(account, outcome)) is not None:
+                resumed.addCallback(self._resumed)
+            return
+        if standing is Standing.UNTOUCHED:
+            return
+        parks = standing is Standing.PARKED
+        if parks or self._reach.struck(account, standing, judged.pause, self._carrying):
+            parking = self._park(account, outcome.phase, judged.reason, judged.pause)
+            Deferred.fromCoroutine(parking)
 
     def _resumed(self, _: None) -> None:
         self.wake()
@@ -228,10 +250,7 @@ class Stream(Sharing):
         self._raised.pop(message.pk, None)
         stored = shared.recorder.add(record)
         shared.activity.attempt(account, message, outcome, record)
-        if judged.account_reason:
-            Deferred.fromCoroutine(host.at_fault(carrier, outcome.phase, judged.account_reason))
-        elif outcome.mail is not None:
-            host.reached(carrier)
+        host.learn(carrier, outcome, judged)
         return stored.addCallback(self._onward) if onward else stored
 
     def _onward(self, stored: bool) -> bool:

@@ -171,7 +171,7 @@ class Ways:
             if len(detour):
                 self._parts.carrier(pk).welcome(detour)
             elif not detour.busy:
-                del self._detours[pk]
+                self._detours.pop(pk, None)  # welcoming another may have come here, too
 
     @property
     def opens_at(self) -> float:

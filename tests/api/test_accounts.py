@@ -468,6 +468,23 @@ class ListTests(AccountTests):
         self.assertEqual("2025-06-15T15:07:40+00:00", shown["updated_at"])
         self.assertEqual(("u", 25, None), (shown["user"], shown["port"], shown["use_tls"]))
 
+    def test_a_parked_account_shows_why_and_until_when(self) -> None:
+        """Its state, the reason, since when, and when it is tried again; nothing of it else."""
+        account = self.put()
+        (shown,) = self.door.call("GET", "/accounts").json["accounts"]
+        self.assertEqual(
+            ("active", None, None, None),
+            tuple(shown[name] for name in ("state", "parked_reason", "parked_since", "probe_at")),
+        )
+        now = self.door.clock.now()
+        parking = self.door.store.park_account(
+            account.pk, account.version, "auth: 535", now + 60, now
+        )
+        result(parking)
+        (shown,) = self.door.call("GET", "/accounts").json["accounts"]
+        self.assertEqual(("parked", "auth: 535"), (shown["state"], shown["parked_reason"]))
+        self.assertEqual((now, now + 60), (shown["parked_since"], shown["probe_at"]))
+
     def test_declared_again(self) -> None:
         """What the list shows can be posted again, and changes nothing but the time."""
         pem, _ = certificate()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailproxy.dispatch.faults import Standing
 from mailproxy.dispatch.judge import Rules, after_crash, judge
 from mailproxy.dispatch.unbegun import not_reached
 from mailproxy.model import Account, Claimed, Outcome, Recipient, Record, Reply
@@ -147,7 +148,8 @@ class JudgeTests(SynchronousTestCase):
         outcome = Outcome(Phase.MAIL, Reply(530, "5.7.0 Authentication required"))
         judged = judge(claimed(), ACCOUNT, outcome, NOW, Rules())
         self.assertEqual([RecipientState.DEFERRED], states(judged.record))
-        self.assertIn("530", judged.account_reason)
+        self.assertIs(Standing.PARKED, judged.standing)
+        self.assertIn("530", judged.reason)
 
     def test_the_age_limit_ends_it(self) -> None:
         """Where the next attempt would lie behind the age limit, the recipient expires."""
