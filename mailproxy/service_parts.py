@@ -38,6 +38,7 @@ from mailproxy.service_submission import Submission, submission
 from mailproxy.store.embedded import EmbeddedStore
 from mailproxy.store.options import StoreOptions
 from mailproxy.threads import Threads
+from mailproxy.turns import Turns
 
 #: Threads for what would keep the reactor busy: large requests and answers, large messages.
 HELPERS = 4
@@ -81,6 +82,7 @@ class Builder:
         """
         settings, clock, metrics = self._settings, self._clock, Metrics()
         helpers = Threads(self._reactor, "helpers", HELPERS)
+        turns = Turns(self._reactor)
         sealer = Sealer(self._secrets.keys)
         store = EmbeddedStore(
             settings.db_path,
@@ -95,12 +97,15 @@ class Builder:
                 idempotency_seconds=settings.idempotency_seconds,
                 report_max_age_seconds=settings.report_max_age_seconds,
             ),
+            at_end=turns.send,
         )
         book = TenantBook(store, clock)
         links = FileLinks([key.encode() for key in self._secrets.keys])
         fetching = attachments(self._reactor, settings, sealer, links, clock, store, book, metrics)
         courier = self._courier(store, metrics, helpers, fetching.completion, book)
-        dispatcher = Dispatcher(store, courier, clock, seeded(), metrics, self._dispatch_options())
+        dispatcher = Dispatcher(
+            store, courier, clock, seeded(), metrics, self._dispatch_options(), turns.gather
+        )
         sinks = self._sinks(book)
         reporter = Reporter(
             store,

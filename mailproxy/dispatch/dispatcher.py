@@ -29,6 +29,7 @@ from mailproxy.dispatch.ways import Surroundings
 from mailproxy.errors import StoreError
 from mailproxy.interfaces import IClock, ICourier, IStore, IStoreObserver
 from mailproxy.metrics import Metrics
+from mailproxy.turns import AtEnd, at_once
 
 _log = Logger()
 
@@ -64,6 +65,7 @@ class Dispatcher(Service):
     :param store: the durable queue; subscribed to from ``startService`` on.
     :param courier: carries what streams hand out.
     :param rng: spreads retries.
+    :param at_end: of the reactor's turn.
     """
 
     def __init__(
@@ -74,13 +76,14 @@ class Dispatcher(Service):
         rng: random.Random,
         metrics: Metrics,
         options: DispatchOptions,
+        at_end: AtEnd = at_once,
     ) -> None:
         self.setName("dispatcher")
         self._store = store
         self._courier = courier
         self._clock = clock
         self._options = options
-        self.recorder = Recorder(store, clock)
+        self.recorder = Recorder(store, clock, at_end)
         self.activity = Activity(metrics, options.log_activity)
         self._shared = Shared(
             store,

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from mailproxy.errors import StoreError
 from mailproxy.interfaces import IClock, IQueue
 from mailproxy.model import Record
+from mailproxy.turns import AtEnd, at_once
 
 _log = Logger()
 
@@ -32,10 +33,12 @@ class Recorder:
 
     :param store: whose ``record`` is called, one call at a time.
     :param clock: for the pauses after a failure.
+    :param at_end: of the reactor's turn: what it brought goes to the store in one call.
     """
 
-    def __init__(self, store: IQueue, clock: IReactorTime) -> None:
+    def __init__(self, store: IQueue, clock: IReactorTime, at_end: AtEnd = at_once) -> None:
         self._store = store
+        self._at_end = at_end
         self._clock = clock
         self._waiting: list[tuple[Record, Deferred[bool]]] = []
         self._out = False
@@ -72,6 +75,7 @@ class Recorder:
 
     async def _run(self) -> None:
         while self._waiting:
+            await self.gathered()
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             try:
                 took = await self._store.record([record for record, _ in batch])
@@ -87,6 +91,12 @@ class Recorder:
             else:
                 self._taken(batch, took)
         self._out = False
+
+    def gathered(self) -> Deferred[None]:
+        """Fires at the end of the turn."""
+        result: Deferred[None] = Deferred()
+        self._at_end(lambda: result.callback(None))
+        return result
 
     def _refused(self, error: StoreError | None) -> None:
         if not self.stuck:
@@ -151,6 +161,7 @@ class Intents:
         while self._waiting:
             if self._recorder.stuck:
                 await self._recorder.cleared()
+            await self._recorder.gathered()
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             try:
                 granted = await self._store.begin(

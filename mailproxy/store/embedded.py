@@ -45,6 +45,7 @@ from mailproxy.store.reseal import Resealing
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.works import Committed, Kind
 from mailproxy.store.writer import Writer
+from mailproxy.turns import AtEnd
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -63,6 +64,7 @@ class EmbeddedStore(
     :param reactor: where answers are delivered; None runs every work at once in the caller's
         thread, as a simulation wants it.
     :param connect: how connections to the file are made.
+    :param at_end: see :class:`mailproxy.store.writer.Writer`.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class EmbeddedStore(
         metrics: Metrics | None = None,
         options: StoreOptions = StoreOptions(),  # noqa: B008 - frozen
         connect: Connect = connect,
+        at_end: AtEnd | None = None,
     ) -> None:
         self.setName("store")
         self.node_id = names.uuid().replace("-", "")
@@ -101,6 +104,7 @@ class EmbeddedStore(
             lambda serial: committed_serial(self._database, serial),
             busy_seconds=options.busy_seconds,
             inline=reactor is None,
+            at_end=at_end,
         )
 
     # --- service ---------------------------------------------------------------------------------

@@ -29,8 +29,10 @@ from twisted.python.failure import Failure
 from mailproxy.errors import MailProxyError, StoreBusy, StoreError, StoreUnavailable
 from mailproxy.interfaces import crashpoint
 from mailproxy.store.database import available
+from mailproxy.store.lending import Lending
 from mailproxy.store.transaction import Finished, Limited, Transaction
 from mailproxy.store.works import Committed, Kind, Work
+from mailproxy.turns import AtEnd
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -49,6 +51,8 @@ class Writer:
     :param committed: given a serial number, whether the transaction that wrote it is stored, as a
         fresh connection sees it.
     :param inline: run each work at once, in the caller's thread.
+    :param at_end: of the reactor's turn, where transactions begin then, see
+        :mod:`mailproxy.store.lending`; None to begin as soon as something waits.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Writer:
         *,
         busy_seconds: float,
         inline: bool,
+        at_end: AtEnd | None = None,
     ) -> None:
         self._clock = clock
         self._deliver = deliver
@@ -69,6 +74,8 @@ class Writer:
         self._committed = committed
         self._busy_seconds = busy_seconds
         self._inline = inline
+        self._lending = None if at_end is None else Lending(at_end, self._let_begin)
+        self._go = at_end is None
         self._ready = threading.Condition()
         self._queue: deque[Work] = deque()
         self._closing = False
@@ -117,12 +124,22 @@ class Writer:
                 work.done.errback(StoreUnavailable("the store is closed"))
                 return work.done
             self._queue.append(work)
-            self._ready.notify()
+        if self._lending is not None:
+            self._lending.ask()
+        elif not self._inline:
+            self._let_begin()
         if self._inline:
             self._transact()
         elif deadline is not None:
             work.timer = self._clock.callLater(deadline, self._withdraw, work)
         return work.done
+
+    def _let_begin(self) -> bool:
+        """:return: whether anything waits."""
+        with self._ready:
+            self._go = True
+            self._ready.notify()
+            return bool(self._queue)
 
     def _withdraw(self, work: Work) -> None:
         with self._ready:
@@ -136,8 +153,9 @@ class Writer:
     def _loop(self) -> None:
         while True:
             with self._ready:
-                while not self._queue and not self._closing:
+                while not (self._queue and self._go) and not self._closing:
                     self._ready.wait()
+                self._go = self._lending is None
                 done = not self._queue
             if done:
                 self._deliver(self._ended)
@@ -146,6 +164,9 @@ class Writer:
                 self._transact()
             except Exception as error:  # a bug: whatever it is, the thread has to live
                 self._failed("the store's writer raised: {error}", error)
+            if self._lending is not None:
+                self._lending.enough()
+                self._deliver(self._lending.told)
 
     def _ended(self) -> None:
         assert self._thread is not None
@@ -336,6 +357,8 @@ class Writer:
         if changed:
             self._serial += 1
             cursor.execute("UPDATE settings SET value=? WHERE name='serial'", (self._serial,))
+        if self._lending is not None:
+            self._lending.enough()
         try:
             cursor.execute("COMMIT")
         except sqlite3.Error:

@@ -18,6 +18,7 @@ from mailproxy.store.options import StoreOptions
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.works import Committed, Kind, alone
 from mailproxy.store.writer import Writer
+from mailproxy.turns import AtEnd
 from tests.fakes import FakeClock
 
 #: Seconds after which a test gives up waiting for another thread.
@@ -94,6 +95,7 @@ class Writing:
         inline: bool = False,
         busy_seconds: float = 5.0,
         factory: type[sqlite3.Connection] = sqlite3.Connection,
+        at_end: AtEnd | None = None,
     ) -> None:
         self.path = path
         self.clock = FakeClock()
@@ -115,6 +117,7 @@ class Writing:
             self._committed,
             busy_seconds=busy_seconds,
             inline=inline,
+            at_end=at_end,
         )
         self.writer.start(self.connection, 0)
 
@@ -138,10 +141,15 @@ class Writing:
     def kept(self) -> list[str]:
         return [row[0] for row in self.see("SELECT name FROM kept ORDER BY rowid")]
 
-    def hold(self) -> Gate:
-        """Keep the thread busy, so that what is submitted now waits together."""
+    def gate(self) -> Gate:
+        """Ask for a work that keeps the thread busy once it begins."""
         gate = Gate()
         gate.answer = self.writer.submit(gate.kind, None)
+        return gate
+
+    def hold(self) -> Gate:
+        """Keep the thread busy, so that what is submitted now waits together."""
+        gate = self.gate()
         assert gate.reached.wait(PATIENCE), "the writer does not come to the gate"
         return gate
 
