@@ -18,6 +18,7 @@ from mailproxy.api.root import Api, ApiOptions
 from mailproxy.api.site import ApiSite, SiteLimits
 from mailproxy.book import TenantBook
 from mailproxy.clock import Names, seeded
+from mailproxy.composed import Composed
 from mailproxy.config import Settings
 from mailproxy.config_secrets import Secrets
 from mailproxy.crypto import Sealer
@@ -72,6 +73,7 @@ class Builder:
         self._settings = settings
         self._secrets = secrets
         self._clock = clock
+        self._composed = Composed()
 
     def build(self, control: IControl) -> Parts:
         """
@@ -162,6 +164,7 @@ class Builder:
             metrics,
             attachments=completion,
             signing=book,
+            composed=self._composed,
         )
 
     def _dispatch_options(self) -> DispatchOptions:
@@ -204,6 +207,7 @@ class Builder:
                 default_priority=settings.default_priority,
                 helo_name=settings.helo_name,
                 attachments=fetching.rules,
+                composed=self._composed,
             ),
             links=fetching.links,
             limits=SiteLimits(max_request_bytes=settings.max_request_bytes),

@@ -17,6 +17,7 @@ from mailproxy.api import fields
 from mailproxy.api.attachments import AttachmentRules, take_attachments
 from mailproxy.api.wire import Element, Rejected, read_element, usable_id
 from mailproxy.compose import compose
+from mailproxy.composed import Composed
 from mailproxy.digests import content_digest, raw_digest
 from mailproxy.errors import BadMessage
 from mailproxy.model import (
@@ -48,6 +49,7 @@ class Judge:
     :param max_recipients: of one message.
     :param test: whether all of it is a test, whatever the elements say.
     :param attachments: what attachments may name.
+    :param composed: where what was composed is kept until it is sent.
     """
 
     tenant_id: str | None
@@ -60,6 +62,7 @@ class Judge:
     max_recipients: int
     test: bool = False
     attachments: AttachmentRules = attrs.field(factory=AttachmentRules)
+    composed: Composed | None = None
 
     def judge(self, source: msgspec.Raw | bytes) -> NewMessage:
         """:raises Rejected: the element is not accepted; the reason names the field at fault."""
@@ -174,9 +177,9 @@ class Judge:
             not_before=None if deferred_ts is None else fields.instant(deferred_ts),
             envelope_from=envelope_from,
             recipients=recipients,
-            payload=payload.dump(content),
+            payload=(stored := payload.dump(content)),
             digest=digest,
-            size=self._size(content, id, message_id, parts),
+            size=self._size(content, stored, id, message_id, parts),
             message_id=message_id,
             parts=parts,
             notes=notes,
@@ -193,15 +196,17 @@ class Judge:
     def _test(self, element: Element) -> bool:
         return self.test or bool(element.test)
 
-    def _size(self, content: Content, id: str, message_id: str, parts: tuple[bytes, ...]) -> int:
+    def _size(
+        self, content: Content, stored: bytes, id: str, message_id: str, parts: tuple[bytes, ...]
+    ) -> int:
         """Bytes of the message as it goes out, as far as its contents are here."""
         contents = _TO_BE_FETCHED | dict(enumerate(parts, 1))
-        size = len(
-            compose(content, mail_id=id, message_id=message_id, date=self.now, parts=contents)
-        )
-        if size > self.max_bytes:
+        body = compose(content, mail_id=id, message_id=message_id, date=self.now, parts=contents)
+        if len(body) > self.max_bytes:
             raise Rejected(f"invalid message: larger than {self.max_bytes} bytes")
-        return size
+        if self.composed is not None and not (parts or content.attachments):
+            self.composed.keep(stored, id, message_id, self.now, body)
+        return len(body)
 
     def _tenant(self, named: str | None) -> str:
         if named and self.tenant_id is not None and named != self.tenant_id:

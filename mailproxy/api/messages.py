@@ -37,6 +37,7 @@ from mailproxy.api.shapes_messages import ADD_MESSAGES
 from mailproxy.api.verdicts import Batch, Refusal, all_verdicts, told
 from mailproxy.api.wire import Rejected, Submission, check_weight, read_envelope
 from mailproxy.clock import Names
+from mailproxy.composed import Composed
 from mailproxy.errors import PartlyStored
 from mailproxy.interfaces import IClock, IControl, IIntake, InThread
 from mailproxy.metrics import Metrics
@@ -75,6 +76,7 @@ class IntakeRules:
     :param default_priority: 0..3, for what names none.
     :param helo_name: right part of the Message-IDs made here.
     :param attachments: what attachments may name.
+    :param composed: where what was composed is kept until it is sent.
     """
 
     max_batch: int = 10_000
@@ -83,6 +85,7 @@ class IntakeRules:
     default_priority: int = 2
     helo_name: str = "localhost"
     attachments: AttachmentRules = attrs.field(factory=AttachmentRules)
+    composed: Composed | None = None
 
 
 #: Judges an element, or as many as it is made of, one by one; what it reads, it was given.
@@ -144,6 +147,7 @@ class Intake:
             max_recipients=self._rules.max_recipients,
             test=call.caller.test,
             attachments=self._rules.attachments,
+            composed=self._rules.composed,
         )
 
     def read(self, body: bytes) -> Submission:

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailproxy.compose import compose
+from mailproxy.composed import Composed
 from mailproxy.delivery.budget import Budget
 from mailproxy.delivery.dkim import SigningKeys, sign
 from mailproxy.delivery.pool import Pool
@@ -56,6 +57,7 @@ class Means:
     budget: Budget
     attachments: IAttachments | None = None
     signing: SigningKeys | None = None
+    composed: Composed | None = None
 
     def keys(self, message: Claimed, content: Content) -> Sequence[DkimKey]:
         """What signs this message."""
@@ -172,8 +174,10 @@ class Carry:
             prepared.addErrback(self._stumbled)
             return
         try:
-            content = load(payload)
-            body = None if self._left(message, content) else _compose(message, content, {})
+            body = self._composed(message, payload)
+            if body is None:
+                content = load(payload)
+                body = None if self._left(message, content) else _compose(message, content, {})
         except Exception as error:
             self._budget.give(size)
             self._broken(message, error)
@@ -182,6 +186,12 @@ class Carry:
                 self._budget.give(size)
             else:
                 self._send(message, body)
+
+    def _composed(self, message: Claimed, payload: bytes) -> bytes | None:
+        composed = self._means.composed
+        if composed is None:
+            return None
+        return composed.take(payload, message.id, message.message_id, message.accepted_at)
 
     async def _prepare_slowly(self, message: Claimed) -> None:
         await self._budget.wait(message.size)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from mailproxy.composed import Composed
 from mailproxy.delivery.budget import Budget
 from mailproxy.delivery.carry import Carry, Means
 from mailproxy.delivery.dkim import SigningKeys
@@ -39,6 +40,7 @@ class Courier:
     :param max_body_bytes: bodies in memory at once, over all accounts; one is always let in.
     :param attachments: completes messages that lack some; None: nothing is ever lacking.
     :param signing: the keys that sign mail; None: there are none.
+    :param composed: what need not be composed again; None: there is nothing.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Courier:
         max_body_bytes: int = MAX_BODY_BYTES,
         attachments: IAttachments | None = None,
         signing: SigningKeys | None = None,
+        composed: Composed | None = None,
     ) -> None:
         self._pool = pool
         self._attachments = attachments
@@ -63,6 +66,7 @@ class Courier:
             Budget(max_body_bytes),
             attachments,
             signing,
+            composed,
         )
 
     def completes(self, message: Claimed, feed: IFeed) -> bool:

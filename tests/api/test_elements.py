@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailproxy import payload
 from mailproxy.api.wire import Element
 from mailproxy.compose import compose
+from mailproxy.composed import Composed
 from tests.api.door import message
 from tests.api.judging import CANARY, accept, content, judge, reason
 from tests.fakes import EPOCH
@@ -384,3 +385,37 @@ class RejectedTests(SynchronousTestCase):
             (b'{"id":' + b"[" * 900 + b"]" * 900 + b"}", "invalid id: "),
         ):
             self.assertTrue(reason(raw).startswith(expected), (raw[:30], reason(raw)))
+
+
+class ComposedTests(SynchronousTestCase):
+    """What was composed to see that it can be, is kept for the sending."""
+
+    def test_as_it_will_be_sent(self) -> None:
+        """What is kept is found by what is stored, and is what composing that gives."""
+        composed = Composed()
+        taken = judge(composed=composed).judge(msgspec.json.encode(message()))
+        assert taken.message_id is not None
+
+        body = composed.take(taken.payload, taken.id, taken.message_id, EPOCH)
+
+        self.assertEqual(
+            compose(
+                payload.load(taken.payload),
+                mail_id=taken.id,
+                message_id=taken.message_id,
+                date=EPOCH,
+                parts={},
+            ),
+            body,
+        )
+
+    def test_not_with_attachments(self) -> None:
+        """A message whose parts are apart from its content is not kept."""
+        composed = Composed()
+        attachment = {"filename": "a.txt", "storage_path": "YQ==", "fetch_mode": "base64"}
+        taken = judge(composed=composed).judge(
+            msgspec.json.encode(message(attachments=[attachment]))
+        )
+        assert taken.message_id is not None
+
+        self.assertIsNone(composed.take(taken.payload, taken.id, taken.message_id, EPOCH))

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from mailproxy import payload
 from mailproxy.compose import compose
+from mailproxy.composed import Composed
 from mailproxy.delivery.courier import Courier
 from mailproxy.delivery.pool import Pool
 from mailproxy.errors import AccountFault, StoreBusy, Unprepared
@@ -123,12 +124,19 @@ class CourierTests(SynchronousTestCase):
         *servers: Callable[[], Server] | Exception,
         limit: int = 1_000_000,
         contents: Callable[[Sequence[int]], Awaitable[dict[int, Stored]]] | None = None,
+        composed: Composed | None = None,
         **options: Any,
     ) -> Courier:
         self.network = Network(*servers)
         self.pool = Pool(self.network.connect, self.clock, "me.test", self.metrics, **options)
         return Courier(
-            self.pool, self.clock, contents or self.contents, inline, self.metrics, limit
+            self.pool,
+            self.clock,
+            contents or self.contents,
+            inline,
+            self.metrics,
+            limit,
+            composed=composed,
         )
 
     def contents(self, pks: Sequence[int]) -> Deferred[dict[int, Stored]]:
@@ -161,6 +169,19 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual([[250]] * 5, [feed.codes(n) for n in range(5)])
         self.assertEqual(1, self.network.attempts)
         self.assertEqual(["next", "begin", "finish"], feed.said(3))
+
+    def test_what_was_composed_is_not_composed_again(self) -> None:
+        """A body that is kept for exactly this message goes out; for any other one is made."""
+        composed, (first, second) = Composed(), map(claimed, range(2))
+        for each, date in ((first, first.accepted_at), (second, second.accepted_at - 1.0)):
+            assert each.payload is not None
+            composed.keep(each.payload, each.id, each.message_id, date, b"kept\r\n")
+        feed = Feed(first, second)
+
+        self.successResultOf(self.carry(self.courier(composed=composed), feed))
+
+        self.assertEqual(b"kept\r\n", self.bodies()[0])
+        self.assertIn(b"Subject: message 1", self.bodies()[1])
 
     def test_two_are_on_their_way_at_once(self) -> None:
         """The next message is taken before the first is answered, a third not."""
