@@ -110,6 +110,7 @@ class NewMessage:
     :param account_id: None for the tenant's default account.
     :param batch: campaign; "" for none.
     :param not_before: ``deferred_ts``; None or the past for at once.
+    :param not_after: ``expires_at``; from then on nothing of it is begun. None for no such instant.
     :param envelope_from: the envelope sender; "" for the null sender.
     :param payload: :class:`Content` as JSON.
     :param parts: decoded attachments; ``Attachment.part`` is the 1-based index.
@@ -135,6 +136,7 @@ class NewMessage:
     parts: tuple[bytes, ...] = ()
     notes: tuple[str, ...] = ()
     test: bool = False
+    not_after: float | None = None
 
 
 @attrs.frozen
@@ -213,7 +215,7 @@ class Claimed:
     :param attempts: attempts begun before this one.
     :param uncertain: attempts of this generation that ended uncertain.
     :param due_since: when it became due this time.
-    :param expires_at: when its age limit ends.
+    :param expires_at: when its age limit ends, or, if that is sooner, its own ``not_after``.
     :param payload: the payload's JSON, where it is small and there are no attachments; otherwise
         None, and ``IQueue.contents`` has it.
     :param account_version: the account's version when the message was claimed.
@@ -242,6 +244,12 @@ class Claimed:
     account_version: int = 0
     fetches: int = 0
     doubted_at: str = ""
+    not_after: float | None = None
+
+    def patience(self, fault_max_age: float) -> float:
+        """Until when it may wait for an account that is at fault, which is longer than its age."""
+        limit = max(self.expires_at, self.accepted_at + fault_max_age)
+        return limit if self.not_after is None else min(limit, self.not_after)
 
 
 @attrs.frozen

@@ -117,6 +117,7 @@ class MessageRecord:
     accepted_at: float
     updated_at: float
     message_id: str
+    not_after: float | None
     payload: bytes | None
     recipients: tuple[RecipientReport, ...]
     cursor: str

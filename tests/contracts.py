@@ -61,6 +61,7 @@ from tests.contracts_intake import AgeContract, ClaimedContract, IntakeContract
 from tests.contracts_items import DeferralItemContract, FinalItemContract
 from tests.contracts_keys import CommandLogContract, KeysContract
 from tests.contracts_limits import LimitsContract, RejectingContract, TenantLimitsContract
+from tests.contracts_not_after import NotAfterContract
 from tests.contracts_once import MailTestContract, OnceContract
 from tests.contracts_outcomes import OutcomeContract
 from tests.contracts_prepared import FetchedInVainContract, PreparedContract
@@ -136,6 +137,7 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     SuppressedContract,
     SuppressionListContract,
     ThroughContract,
+    NotAfterContract,
     *ACT_CONTRACTS,
     *GROUP_CONTRACTS,
     TimelineContract,

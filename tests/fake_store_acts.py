@@ -264,6 +264,8 @@ def _resend(change: Change, row: MessageRow, operation: Operation) -> str:
         return "nothing of it is uncertain"
     if row.open_attempt or row.hold:
         return _unchanged(row)
+    if row.not_after is not None and row.not_after <= change.now:
+        return "its expires_at has passed"
     for rcpt in wanted:
         _end(rcpt, RecipientState.DEFERRED, "")
     row.lease, row.next_at = None, change.now
@@ -282,6 +284,8 @@ def _again(
         account = next(same, None)
     if account is None:
         return "its account was deleted"
+    if row.not_after is not None and row.not_after <= change.now:
+        return "its expires_at has passed"
     row.generation += 1
     row.account_pk = account.pk
     row.attempts = row.uncertain = row.intent_token = row.fetches = 0

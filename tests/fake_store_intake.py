@@ -185,10 +185,10 @@ def offer_again(change: Change, event: EventRow, tenant_id: str) -> None:
 
 def _reschedule(change: Change, row: MessageRow, message: NewMessage) -> None:
     """Same content: priority, deferred_ts and batch are the new element's."""
-    new = (message.priority, message.batch, message.not_before)
-    if new == (row.priority, row.batch, row.not_before):
+    new = (message.priority, message.batch, message.not_before, message.not_after)
+    if new == (row.priority, row.batch, row.not_before, row.not_after):
         return
-    row.priority, row.batch, row.not_before = new
+    row.priority, row.batch, row.not_before, row.not_after = new
     if row.lease is not None and not row.open_attempt:
         row.lease = None
     if row.attempts and row.next_at is not None:
@@ -210,6 +210,7 @@ def _fill(change: Change, row: MessageRow, message: NewMessage, account: Account
     row.next_at = max(change.now, message.not_before or 0.0)
     began = max(row.accepted_at, message.not_before or 0.0)
     row.expires_at = began + max_age(change.disk, account.pk)
+    row.not_after = message.not_after
     row.envelope_from, row.digest, row.size = message.envelope_from, message.digest, message.size
     row.payload, row.parts = message.payload, dict(enumerate(message.parts, 1))
     row.test, row.fetches, row.left_out = message.test, 0, set()
@@ -258,6 +259,7 @@ def _new_row(change: Change, message: NewMessage, account: Account) -> MessageRo
         next_at=None,
         accepted_at=change.now,
         expires_at=0.0,
+        not_after=None,
         message_id=message.message_id or f"<{change.names.uuid()}@localhost>",
         envelope_from=message.envelope_from,
         digest=message.digest,

@@ -75,9 +75,28 @@ def claim(
         oldest = False
     limit = min(limit, room)
     ready.sort(key=lambda row: (0 if oldest else row.priority, row.next_at or 0.0, row.pk))
-    taken = ready[:limit]
+    taken: list[MessageRow] = []
+    for row in ready:
+        if len(taken) < limit and not _expired(change, row):
+            taken.append(row)
     taken.sort(key=lambda row: (row.priority, row.next_at or 0.0, row.pk))
     return [_lease(change, row) for row in taken]
+
+
+def _overdue(change: Change, row: MessageRow) -> bool:
+    return row.not_after is not None and row.not_after <= change.now
+
+
+def _expired(change: Change, row: MessageRow) -> bool:
+    """Whether its own time is over: then it ends as its turn comes."""
+    if not _overdue(change, row):
+        return False
+    claimed = _lease(change, row)
+    reason = "its expires_at has passed"
+    opened = (n for n, rcpt in enumerate(row.recipients) if rcpt.state.open)
+    changes = tuple(RecipientChange(n, RecipientState.EXPIRED, reply=reason) for n in opened)
+    item = Record(row.pk, claimed.token, 0, EventKind.EXPIRED, changes, None, change.now)
+    return _record(change, attrs.evolve(item, reason=reason))
 
 
 def _fail(change: Change, rows: Sequence[MessageRow]) -> None:
@@ -112,7 +131,8 @@ def _lease(change: Change, row: MessageRow) -> Claimed:
         uncertain=row.uncertain,
         accepted_at=row.accepted_at,
         due_since=change.now if row.next_at is None else row.next_at,
-        expires_at=row.expires_at,
+        expires_at=min(row.expires_at, row.not_after or row.expires_at),
+        not_after=row.not_after,
         message_id=row.message_id,
         envelope_from=row.envelope_from,
         size=row.size,
@@ -173,7 +193,7 @@ def _fit(change: Change, pk: int, version: int) -> bool:
 
 def _begin(change: Change, pk: int, token: int, account: str, carrier: int | None) -> bool:
     row = _held_by(change, pk, token)
-    if row is None or not change.disk.may_be_sent(row, change.now):
+    if row is None or not change.disk.may_be_sent(row, change.now) or _overdue(change, row):
         return False
     opened = {n for n, rcpt in enumerate(row.recipients) if rcpt.state.open}
     if any(change.disk.is_paused(row, n) for n in opened - row.left_out):

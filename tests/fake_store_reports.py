@@ -201,6 +201,7 @@ def listed(row: MessageRow) -> MessageRecord:
         accepted_at=row.accepted_at,
         updated_at=row.updated_at,
         message_id=row.message_id,
+        not_after=row.not_after,
         payload=row.payload,
         recipients=tuple(rcpt.report() for rcpt in row.recipients),
         cursor=json.dumps(_rank(row)),

@@ -108,6 +108,7 @@ class MessageRow:
     next_at: float | None
     accepted_at: float
     expires_at: float
+    not_after: float | None
     message_id: str
     envelope_from: str
     digest: bytes

@@ -167,14 +167,15 @@ class Judge:
     ) -> NewMessage:
         """What is the same for elements and for bytes. :param message_id: the client's own."""
         message_id = message_id or f"<{self.new_id()}@{self.helo_name}>"
-        deferred_ts = element.deferred_ts
+        not_before, not_after = fields.period(element)
         return NewMessage(
             tenant_id=tenant_id,
             id=id,
             account_id=element.account_id or None,
             priority=self._priority(element.priority),
             batch=fields.batch(element.batch_code) if element.batch_code else "",
-            not_before=None if deferred_ts is None else fields.instant(deferred_ts),
+            not_before=not_before,
+            not_after=not_after,
             envelope_from=envelope_from,
             recipients=recipients,
             payload=(stored := payload.dump(content)),

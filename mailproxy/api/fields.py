@@ -132,14 +132,24 @@ def batch(text: str) -> str:
     return text
 
 
-def instant(value: int | float | str) -> float:
+def instant(field: str, value: int | float | str) -> float:
     if isinstance(value, str):
         if not _digits(value):
-            raise Rejected("invalid deferred_ts: expected Unix seconds")
+            raise Rejected(f"invalid {field}: expected Unix seconds")
         value = int(value)
     if not -MAX_TIME <= value <= MAX_TIME:
-        raise Rejected("invalid deferred_ts: out of range")
+        raise Rejected(f"invalid {field}: out of range")
     return float(value)
+
+
+def period(element: Element) -> tuple[float | None, float | None]:
+    """From when, and until when, it may be sent; None for no such instant."""
+    first, last = element.deferred_ts, element.expires_at
+    not_before = None if first is None else instant("deferred_ts", first)
+    not_after = None if last is None else instant("expires_at", last)
+    if not_before is not None and not_after is not None and not_after <= not_before:
+        raise Rejected("invalid expires_at: not after deferred_ts")
+    return not_before, not_after
 
 
 def envelope_from(content: Content) -> str:

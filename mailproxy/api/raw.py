@@ -39,6 +39,7 @@ _DOC = Doc(
         Param("priority", str, "0 to 3, immediate, high, medium or low."),
         Param("batch_code", Annotated[str, Meta(max_length=64)], "The campaign."),
         Param("deferred_ts", int, "Not before this Unix time."),
+        Param("expires_at", int, "Nothing of it is begun from this Unix time on."),
         Param("test", bool, "Take it and report it, but do not send it."),
     ),
     headers=(once.HEADER,),
@@ -74,6 +75,7 @@ def _envelope(call: Call) -> Element:
         to=_all(call, "to"),
         priority=call.query("priority"),
         deferred_ts=call.query("deferred_ts"),
+        expires_at=call.query("expires_at"),
         batch_code=call.query("batch_code"),
         test=call.flag("test"),
     )

@@ -34,6 +34,7 @@ def shown(
         priority=record.priority,
         batch_code=record.batch or None,
         deferred_ts=seconds(record.not_before),
+        expires_at=seconds(record.not_after),
         sent_ts=seconds(record.sent_ts),
         error_ts=seconds(record.error_ts),
         error=record.error,
@@ -60,6 +61,7 @@ def _message(record: MessageRecord) -> dict[str, Any]:
         "account_id": record.account_id,
         "priority": record.priority,
         "deferred_ts": seconds(record.not_before),
+        "expires_at": seconds(record.not_after),
         "batch_code": record.batch or None,
         "retry_count": _retries(record),
     }

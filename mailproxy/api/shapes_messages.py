@@ -151,6 +151,7 @@ class ShownMessage(Struct, kw_only=True):
     priority: int
     batch_code: str | None
     deferred_ts: Unix | None
+    expires_at: Unix | None
     sent_ts: Unix | None
     error_ts: Annotated[Unix | None, Meta(description="Null unless it has failed for good.")]
     error: str | None

@@ -100,6 +100,10 @@ class Element(Struct):
     deferred_ts: Annotated[
         int | float | str | None, Meta(description="Not before this Unix time.")
     ] = None
+    expires_at: Annotated[
+        int | float | str | None,
+        Meta(description="Nothing of it is begun from this Unix time on; then it expires."),
+    ] = None
     batch_code: Annotated[
         str | None, Meta(description="Its campaign, up to 64 characters; can be suspended.")
     ] = None

@@ -220,7 +220,7 @@ class _Mixed:
             return self.now
         limit = self.message.expires_at
         if any(self.told[index].fault.blame is Blame.ACCOUNT for index in open_ones):
-            limit = max(limit, self.message.accepted_at + self.rules.fault_max_age)
+            limit = self.message.patience(self.rules.fault_max_age)
         replies = (self.told[index].reply for index in open_ones)
         hints = (hint_in(reply.text) for reply in replies if reply is not None)
         hint = max((each for each in hints if each is not None), default=None)

@@ -22,7 +22,7 @@ def not_reached(
     It stays due: its lane is closed until the account's next probe, and open at once when the
     account is changed. It waits up to the account-fault limit, then expires.
     """
-    limit = max(message.expires_at, message.accepted_at + rules.fault_max_age)
+    limit = message.patience(rules.fault_max_age)
     expired = probe_at >= limit
     state = RecipientState.EXPIRED if expired else RecipientState.DEFERRED
     changes = tuple(
@@ -59,7 +59,7 @@ def kept_for(
     else:
         text = f"waits for account {through}, which may have sent it already"
         when = min(max(until, now + 1.0), now + LONGEST_PROBE)
-        expired = when >= max(message.expires_at, message.accepted_at + rules.fault_max_age)
+        expired = when >= message.patience(rules.fault_max_age)
         state = RecipientState.EXPIRED if expired else RecipientState.DEFERRED
         kind = EventKind.EXPIRED if expired else EventKind.DEFERRED
         when = None if expired else when

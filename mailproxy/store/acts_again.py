@@ -35,9 +35,11 @@ WAITS = "it waits already"
 DOUBTED = "it is uncertain: resend or close it"
 TEXTLESS = "its text is no longer stored: post it again"
 ORPHANED = "its account was deleted"
+OVERDUE = "its expires_at has passed"
 
 _REST = compiled(
-    select(_m.priority, _m.batch, _m.not_before).where(_m.pk == p("message")), "message"
+    select(_m.priority, _m.batch, _m.not_before, _m.not_after).where(_m.pk == p("message")),
+    "message",
 )
 _REQUEUE = compiled(
     update(messages)
@@ -117,6 +119,9 @@ def resend(tx: Transaction, subject: Subject, operation: Operation) -> str:
     if subject.intent or subject.hold:
         return BEGUN if subject.intent else HELD
     now, state = operation.now, MessageState.DEFERRED.value
+    *_, not_after = tx.one(_REST, subject.pk)
+    if not_after is not None and not_after <= now:
+        return OVERDUE
     _open(tx, subject, wanted, RecipientState.DEFERRED)
     lane, shift = subject.lane, 0.0
     if sealed(tx, lane):  # its batch was cancelled, which was about what was open then
@@ -139,7 +144,9 @@ def _again(tx: Transaction, subject: Subject, operation: Operation, wanted: list
     owner = _owner(tx, directory, subject)
     if owner is None:
         return ORPHANED
-    priority, batch, not_before = tx.one(_REST, subject.pk)
+    priority, batch, not_before, not_after = tx.one(_REST, subject.pk)
+    if not_after is not None and not_after <= now:
+        return OVERDUE
     lane = directory.lane(owner, subject.tenant_id, priority, batch)
     start = max(now, not_before or 0.0)
     subject.generation += 1
@@ -176,7 +183,7 @@ def sealed(tx: Transaction, lane: int) -> bool:
 def _unsealed(tx: Transaction, subject: Subject, now: float) -> tuple[int, float]:
     """The lane of what is new, and what has to be added to ages that are in the lane's time."""
     directory = Directory(tx, now)
-    priority, batch, _ = tx.one(_REST, subject.pk)
+    priority, batch, *_ = tx.one(_REST, subject.pk)
     owner = directory.known_owner(subject.account_pk)
     lane = directory.lane(owner, subject.tenant_id, priority, batch)
     (before,) = tx.all(sql.LANES_OF, numbers([subject.lane]))

@@ -56,6 +56,7 @@ class Stored:
     body_pk: int
     final_event: int | None
     test: bool
+    not_after: float | None
 
 
 @attrs.frozen
@@ -217,6 +218,7 @@ def _refill(
         len(message.parts),
         body,
         message.test,
+        message.not_after,
         stored.pk,
     )
     opened = _readdress(tx, rows, stored, message)
@@ -261,7 +263,8 @@ def _reschedule(tx: Transaction, directory: Directory, stored: Stored, element: 
     """Same content: priority, deferred_ts and batch are the new element's."""
     message, now = element.message, element.now
     new = (message.priority, message.batch, message.not_before)
-    if new == (stored.priority, stored.batch, stored.not_before):
+    until = message.not_after
+    if (*new, until) == (stored.priority, stored.batch, stored.not_before, stored.not_after):
         return
     owner = directory.known_owner(stored.account_pk)
     lane = directory.lane(owner, message.tenant_id, message.priority, message.batch)
@@ -272,12 +275,12 @@ def _reschedule(tx: Transaction, directory: Directory, stored: Stored, element: 
     tx.moved(stored.lane, stored.state, None)
     tx.moved(lane.pk, None, stored.state)
     if stored.intent:
-        tx.do(sqi.RELABEL, lane.pk, *new, now, expires, stored.pk)
+        tx.do(sqi.RELABEL, lane.pk, *new, now, expires, until, stored.pk)
         return
     next_at = max(now, wanted)
     if stored.attempts and stored.next_at is not None:
         next_at = max(stored.next_at, wanted)
-    tx.do(sqi.RESCHEDULE, lane.pk, *new, next_at, next_at, now, expires, stored.pk)
+    tx.do(sqi.RESCHEDULE, lane.pk, *new, next_at, next_at, now, expires, until, stored.pk)
     tx.due_at(lane.pk, next_at)
     tx.stale.add(stored.lane)
     if not lane.blocked:
@@ -342,6 +345,7 @@ def _raised(
         0,
         pk,
         False,
+        None,
     )
     sent = buried.state == MessageState.SENT.value
     taken_back = buried.state == MessageState.CANCELLED.value

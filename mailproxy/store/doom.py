@@ -24,6 +24,7 @@ class Doom:
 
 OF_ACCOUNT = Doom(RecipientState.FAILED, EventKind.FAILED, "account deleted")
 OF_OPERATOR = Doom(RecipientState.CANCELLED, EventKind.CANCELLED, CANCELLED)
+OVERDUE = Doom(RecipientState.EXPIRED, EventKind.EXPIRED, "its expires_at has passed")
 OF_TENANT = Doom(RecipientState.CANCELLED, EventKind.CANCELLED, "tenant deleted")
 
 

@@ -191,6 +191,7 @@ def _add(tx: Transaction, directory: Directory, rows: Rows, element: Element, ow
             len(message.parts),
             body,
             message.test,
+            message.not_after,
         )
     )
     for n, recipient in enumerate(message.recipients):

@@ -39,6 +39,7 @@ _SHOWN = (
     _m.accepted_at,
     _m.updated_at,
     _m.message_id,
+    _m.not_after,
     payloads.c.json,
     texts.c.text,
     _m.finished_at,

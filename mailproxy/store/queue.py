@@ -10,8 +10,9 @@ import msgspec
 
 from mailproxy.model import Claimed, Recipient
 from mailproxy.states import EventKind, MessageState, Priority, RecipientState
-from mailproxy.store import destinations, limits, rates
+from mailproxy.store import destinations, limits, outcomes, rates
 from mailproxy.store import statements as sql
+from mailproxy.store.doom import OVERDUE
 from mailproxy.store.lane_flags import pause
 from mailproxy.store.schema import ACCOUNT_PARKED
 from mailproxy.store.texts import joined
@@ -83,6 +84,8 @@ def _claimed_from(
     aside = 0
     while pks := lanes.heads():
         leased = lease(tx, pks, lanes.paused, version, domains)
+        if any(each.not_after is not None for each in leased):
+            leased = _in_time(tx, leased, lanes.call.now)
         claimed += leased
         aside += len(pks) - len(leased)
         lanes.recheck()
@@ -91,6 +94,16 @@ def _claimed_from(
             break
     lanes.recheck()
     return claimed, aside
+
+
+def _in_time(tx: Transaction, leased: Sequence[Claimed], now: float) -> list[Claimed]:
+    """End those whose own time is over. :return: the others."""
+    over = {each.pk for each in leased if each.not_after is not None and each.not_after <= now}
+    if over:
+        found = outcomes.subjects(tx, over)
+        records = [outcomes.end_open(each, OVERDUE, now) for each in found.values()]
+        outcomes.settle(tx, found, records)
+    return [each for each in leased if each.pk not in over]
 
 
 def _through(
@@ -196,7 +209,7 @@ def lease(
     wanted = numbers(pks)
     tx.do(sql.LEASE, tx.node_id, token, wanted)
     rows = tx.all(sql.LEASED, tx.options.inline_payload_bytes, wanted)
-    opened = [(row[0], *each) for row in rows for each in sorted(tx.rows(row[18]))]
+    opened = [(row[0], *each) for row in rows for each in sorted(tx.rows(row[19]))]
     if domains is None:
         opened = [row for row in opened if not row[4]]
     elif domains or any(row[4] for row in opened):
@@ -240,19 +253,25 @@ def _claimed(
         uncertain=row[7],
         accepted_at=float(row[8]),
         due_since=float(row[8] if row[9] is None else row[9]),
-        expires_at=row[10] + paused.get(row[14], 0.0),
+        expires_at=_ends(row[10] + paused.get(row[14], 0.0), row[18]),
         message_id=row[11],
         envelope_from=row[12],
         size=row[13],
         recipients=tuple(recipients[row[0]]),
-        payload=None if row[19] is None or row[20] is None else joined(row[19], row[20]),
+        payload=None if row[20] is None or row[21] is None else joined(row[20], row[21]),
         account_version=version,
         fetches=row[17],
+        not_after=row[18],
     )
+
+
+def _ends(age: float, own: float | None) -> float:
+    return age if own is None else min(age, own)
 
 
 def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
     """The point of no return, for all the calls that wait, fenced by what is stored."""
+    now = max(call.now for call in calls)
     refused = destinations.refused(tx, (pk for call in calls for pk, _ in call.pairs))
     for call in calls:
         if call.through is not None and not _fit(tx, *call.through, call.now):
@@ -260,10 +279,9 @@ def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
     asked = {(pk, token) for call in calls for pk, token in call.pairs if pk not in refused}
     begun = {
         (row[0], row[4]): row
-        for row in tx.grouped(sql.BEGINNING, numbers(pk for pk, _ in asked))
+        for row in tx.grouped(sql.BEGINNING, numbers(pk for pk, _ in asked), now)
         if (row[0], row[4]) in asked
     }
-    now = max(call.now for call in calls)
     turnstile = _turnstile(tx, calls, begun, now)
     if turnstile is not None:
         begun = {key: row for key, row in begun.items() if row[0] not in turnstile.refused}

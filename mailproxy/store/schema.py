@@ -210,6 +210,8 @@ messages = Table(
     Column("test", Boolean, nullable=False, server_default=text("0")),
     # All its open recipients are in paused domains, of which this is one; then claim_at is NULL.
     Column("destination", Text),
+    # It is not begun any more from this instant on, whatever stopped it before.
+    Column("not_after", Float),
     Index("messages_key", "tenant_id", "id", unique=True),
     Index("messages_claim", "lane", "claim_at", **partial("claim_at IS NOT NULL")),
     Index("messages_open", "priority", "pk", **partial("finished_at IS NULL")),

@@ -183,6 +183,7 @@ _CLAIMED = (
     "parts",
     "body_pk",
     "fetches",
+    "not_after",
 )
 LEASE = compiled(
     update(messages)
@@ -231,9 +232,11 @@ BEGINNING = compiled(
         m.pk.in_(listed()),
         m.intent == const("0"),
         m.state.in_((const("'queued'"), const("'deferred'"))),
+        m.not_after.is_(None) | (m.not_after > p("now")),
         _unblocked,
     ),
     "pks",
+    "now",
 )
 BEGIN = compiled(
     update(messages)

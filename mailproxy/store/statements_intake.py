@@ -41,6 +41,7 @@ _NEW = (
     "parts",
     "body_pk",
     "test",
+    "not_after",
 )
 #: What a message is when no attempt of it has begun.
 FRESH = {
@@ -80,7 +81,7 @@ REFILL = compiled(
     *(f"v_{name}" for name in _REFILLED),
     "message",
 )
-_MOVED = ("lane", "priority", "batch", "not_before", "updated_at", "expires_at")
+_MOVED = ("lane", "priority", "batch", "not_before", "updated_at", "expires_at", "not_after")
 RESCHEDULE = compiled(
     update(messages)
     .values(
@@ -96,6 +97,7 @@ RESCHEDULE = compiled(
     "v_claim_at",
     "v_updated_at",
     "v_expires_at",
+    "v_not_after",
     "message",
 )
 #: While an attempt is under way, lease and due time are its own.
@@ -241,6 +243,7 @@ STORED = tuple(
         "body_pk",
         "final_event",
         "test",
+        "not_after",
     )
 )
 STORED_BY_ID = compiled(
