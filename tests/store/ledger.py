@@ -7,6 +7,8 @@ answer. Messages have one of two contents, so that *same* and *other* content bo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 from mailproxy.model import Claimed, NewMessage
@@ -29,6 +31,8 @@ class Mail:
     :param news: serial numbers of the events that are to be reported.
     :param doomed: its account was deleted.
     :param body: its text, which may have been completed since it was posted.
+    :param held: an operator holds it; *wish*: is to be held, or cancelled, after its attempt.
+    :param doubted: addresses that failed because nobody knows whether they accepted.
     :param fetched: it waits because an attachment could not be fetched.
     """
 
@@ -52,13 +56,16 @@ class Mail:
     test: bool = False
     body: str = ""
     fetched: bool = False
+    held: bool = False
+    wish: str = ""
+    doubted: set[str] = attrs.Factory(set)
 
     @property
     def state(self) -> MessageState:
         return message_state(
             self.states.values(),
             in_flight=self.begun is not None,
-            held=False,
+            held=self.held,
             attempts=self.attempts,
         )
 
@@ -104,7 +111,7 @@ class Ledger:
             return self._new_generation(mail, message, text, now)
         if mail.removed or mail.state.final:
             return self._post_ended(mail, message, text, now)
-        if mail.state is MessageState.UNCERTAIN:
+        if mail.state in (MessageState.UNCERTAIN, MessageState.HELD):
             return {Verdict.KEPT}
         if mail.text == text:
             self._reschedule(mail, message, now)
@@ -132,7 +139,7 @@ class Ledger:
 
     def _post_ended(self, mail: Mail, message: NewMessage, text: str, now: float) -> set[Verdict]:
         sent = not mail.removed and mail.state is MessageState.SENT
-        if sent or mail.accepted.issuperset(CONTENTS[text]):
+        if sent or (mail.accepted | mail.doubted).issuperset(CONTENTS[text]):
             self.tell_again(mail)
             return {Verdict.DUPLICATE} if sent else {Verdict.DUPLICATE, Verdict.QUEUED}
         return self._new_generation(mail, message, text, now)
@@ -141,14 +148,18 @@ class Ledger:
         self, mail: Mail, message: NewMessage, text: str, now: float
     ) -> set[Verdict]:
         mail.generation += 1
+        kept = set() if mail.removed else mail.doubted - set(CONTENTS[text])
         mail.attempts, mail.reason, mail.doomed, mail.removed = 0, "", False, False
-        self._refill(mail, message, text, now)
+        self._refill(mail, message, text, now, kept)
         return {Verdict.QUEUED}
 
-    def _refill(self, mail: Mail, message: NewMessage, text: str, now: float) -> None:
+    def _refill(
+        self, mail: Mail, message: NewMessage, text: str, now: float, kept: Iterable[str] = ()
+    ) -> None:
         mail.text = mail.body = text
         mail.test, mail.fetched = message.test, False
         mail.states = {address: self._at_first(mail, address) for address in CONTENTS[text]}
+        mail.states.update(dict.fromkeys(kept, RecipientState.FAILED))
         mail.schedule = (message.priority, message.batch, message.not_before)
         mail.due = max(now, message.not_before or 0.0)
         mail.claim = None
@@ -158,7 +169,8 @@ class Ledger:
     def _at_first(self, mail: Mail, address: str) -> RecipientState:
         if mail.test or address in mail.accepted:
             return RecipientState.SENT
-        return RecipientState.FAILED if address in self.suppressed else RecipientState.WAITING
+        no = self.suppressed | mail.doubted
+        return RecipientState.FAILED if address in no else RecipientState.WAITING
 
     def _reschedule(self, mail: Mail, message: NewMessage, now: float) -> None:
         schedule = (message.priority, message.batch, message.not_before)
@@ -174,7 +186,8 @@ class Ledger:
     def may_go(self, mail: Mail) -> bool:
         """Whether nothing stands against beginning *mail*, a claim granted."""
         stopped = "*" in self.suspended or mail.schedule[1] in self.suspended
-        return mail.open and not mail.begun and not mail.doomed and not stopped and not mail.removed
+        gone = mail.begun or mail.doomed or mail.removed or mail.held
+        return mail.open and not gone and not stopped
 
     def servable(self, mail: Mail) -> set[str]:
         """The open recipients whose domain is not paused."""
@@ -204,7 +217,14 @@ class Ledger:
         return True
 
     def outcome(
-        self, mail: Mail, states: dict[str, RecipientState], reason: str, due: float, now: float
+        self,
+        mail: Mail,
+        states: dict[str, RecipientState],
+        reason: str,
+        due: float,
+        now: float,
+        *,
+        unsure: bool = False,
     ) -> None:
         """
         The attempt begun came to *states*; *reason* is what a deferral is reported with.
@@ -216,11 +236,28 @@ class Ledger:
         mail.accepted |= {a for a, s in mail.states.items() if s is RecipientState.SENT}
         mail.due = due if RecipientState.DEFERRED in states.values() else now
         mail.fetched = False
+        self._as_wished(mail, unsure=unsure)
         if mail.state.final:
             self.tell(mail, final=True)
         elif reason and reason != mail.reason:
             mail.reason = reason
             self.tell(mail)
+
+    def _as_wished(self, mail: Mail, *, unsure: bool) -> None:
+        """What was decided while the attempt was under way is about what it left open."""
+        wish, mail.wish = mail.wish, ""
+        opened = {address for address, state in mail.states.items() if state.open}
+        if not opened or not (wish or mail.doomed):
+            return
+        if mail.doomed or wish == "cancel":
+            if unsure:
+                mail.doubted |= opened
+            ended = unsure or mail.doomed
+            state = RecipientState.FAILED if ended else RecipientState.CANCELLED
+            mail.states.update(dict.fromkeys(opened, state))
+            mail.doomed = False
+        else:
+            mail.held = True
 
     def account_deleted(self) -> None:
         """What had not begun fails; what has must not be repeated."""
@@ -234,7 +271,7 @@ class Ledger:
         mail.doomed = False
         opened = [address for address, state in mail.states.items() if state.open]
         if opened:
-            mail.claim = None
+            mail.claim, mail.held = None, False
             mail.states.update(dict.fromkeys(opened, RecipientState.FAILED))
             if mail.state.final:
                 self.tell(mail, final=True)
@@ -250,7 +287,7 @@ class Ledger:
             return mail.state.value
         if not mail.state.final:
             mail.final_event = ""
-        mail.removed, mail.doomed, mail.claim = True, False, None
+        mail.removed, mail.doomed, mail.claim, mail.held = True, False, None, False
         mail.states, mail.news = {}, []
         return ""
 

@@ -178,8 +178,9 @@ class StoreMachine(RuleBasedStateMachine):
         )
         assert result(self.store.record([item])) == [True]
         self.recorded.append(item)
-        self.ledger.outcome(mail, states, reason, self.now + RETRY, self.now)
-        if mail.doomed:
+        doomed = mail.doomed
+        self.ledger.outcome(mail, states, reason, self.now + RETRY, self.now, unsure=unsure)
+        if doomed:
             self.upkeep()
 
     @precondition(lambda self: self.recorded)

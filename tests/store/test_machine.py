@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, Phase, settings
 from mailproxy.interfaces import IStore
 from tests.fake_store import FakeStore
 from tests.fakes import FakeClock, result
-from tests.store.machine_more import FullMachine
+from tests.store.machine_acts import ActsMachine
 from tests.store.opened import Opened
 
 
-class FakeMachine(FullMachine):
+class FakeMachine(ActsMachine):
     def open_store(self, clock: FakeClock) -> IStore:
         self.fake = FakeStore(clock)
         return self.fake
@@ -37,7 +37,7 @@ FakeMachineTests = FakeMachine.TestCase
 FakeMachineTests.settings = settings(**QUICK)
 
 
-class EmbeddedMachine(FullMachine):
+class EmbeddedMachine(ActsMachine):
     """The SQLite store on a file, each work run at once."""
 
     def open_store(self, clock: FakeClock) -> IStore:
