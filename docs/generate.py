@@ -95,6 +95,10 @@ file whose name ends in `.json` holds the same as a list of objects, each with i
 A password never stands in the file: `password_env` names the environment variable that holds it,
 `password_file` the file. Private certificate authorities of an account are named by `ca_pem_file`.
 
+A login with a token is declared with `auth = xoauth2` and `auth_grant`, `auth_token_url`,
+`auth_client_id`, `auth_scope`; its secrets are named by `auth_client_secret_env` or `..._file` and
+`auth_refresh_token_env` or `..._file`.
+
 A field that is wrong or unknown stops the start with one line that names section and field. On
 `SIGHUP` all is read again, the files of passwords too; if anything is wrong, everything stays as it
 was. A declared account can be read in the API, and not changed there. One that is declared no more

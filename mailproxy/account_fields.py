@@ -20,6 +20,7 @@ import attrs
 import msgspec
 from cryptography import x509
 
+from mailproxy import logins, pins
 from mailproxy.errors import MailProxyError
 from mailproxy.records import AccountSpec
 from mailproxy.states import OnUncertain, TlsMode
@@ -33,9 +34,6 @@ _hostname = re.compile(
 
 _TRUE = frozenset(("1", "true", "yes", "on"))
 _FALSE = frozenset(("0", "false", "no", "off", ""))
-
-#: ``auth`` that means the user and password we use anyway.
-_PLAIN_AUTH = frozenset(("", "password", "plain", "login"))
 
 Reader = Callable[[Any], Any]
 
@@ -200,24 +198,20 @@ def behavior(value: Any) -> str:
     return "reject" if value.strip().lower() in ("reject", "drop") else "defer"
 
 
-def auth(value: Any) -> str | None:
-    """
-    The method of logging in; None for user and password.
-
-    Only the method is kept: secrets of methods not in force are not ours to hold.
-    """
-    method = value.get("method", "") if isinstance(value, dict) else value
-    method = str(text(0, 64)(method)).lower()
-    return None if method in _PLAIN_AUTH else method
+def auth(value: Any) -> logins.Given:
+    """How to log in; see :mod:`mailproxy.logins`."""
+    try:
+        return logins.read(value)
+    except ValueError as error:
+        raise Wrong(str(error)) from None
 
 
-def pin(value: Any) -> None:
-    """
-    A certificate to insist on. Kept without effect it would be a promise of safety that is not
-    kept, so it is refused.
-    """
-    if value not in ("", []):
-        raise Wrong("not supported: give the certificate, or its issuer's, as ca_pem")
+def pin(value: Any) -> list[str]:
+    """The certificates to insist on; see :mod:`mailproxy.pins`."""
+    try:
+        return pins.read(value)
+    except ValueError as error:
+        raise Wrong(str(error)) from None
 
 
 #: Fields that are in force, by name.
@@ -242,6 +236,7 @@ FIELDS: Mapping[str, Reader] = {
     "ca_pem": certificates,
     "is_default": flag,
     "pin": pin,
+    "auth": auth,
 }
 
 #: Fields that are in force and kept among the account's options; see :mod:`mailproxy.routes`.
@@ -255,11 +250,8 @@ LIMITS: Mapping[str, Reader] = {
     "limit_behavior": behavior,
 }
 
-#: Fields that are checked, kept and shown, but not in force yet.
-NOT_ENFORCED: Mapping[str, Reader] = {"auth": auth}
-
 #: All that are kept among the account's options.
-OPTIONS: Mapping[str, Reader] = {**ROUTING, **LIMITS, **NOT_ENFORCED}
+OPTIONS: Mapping[str, Reader] = {**ROUTING, **LIMITS}
 
 _REQUIRED = ("id", "host")
 
@@ -286,9 +278,26 @@ def read_fields(body: Mapping[str, Any]) -> dict[str, Any]:
                 found[name] = reader(value)
             except Wrong as wrong:
                 problems[name] = str(wrong)
+    if not problems:
+        _agree(found, problems)
     if problems:
         raise WrongFields(problems, missing)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _agree(found: dict[str, Any], problems: dict[str, str]) -> None:
+    """Fields that need each other, or that do not go together."""
+    given: logins.Given | None = found.get("auth")
+    user = given.user if given is not None else ""
+    if user and found.setdefault("user", user) != user:
+        problems["auth"] = "user: not the account's user"
+    if given is not None and given.auth.by_token:
+        if not found.get("user"):
+            problems["user"] = "required by auth xoauth2"
+        if found.get("password"):
+            problems["password"] = "has no place beside auth xoauth2"
+    if found.get("pin") and found.get("tls_mode") in (TlsMode.PLAIN, TlsMode.OPPORTUNISTIC):
+        problems["pin"] = "needs tls_mode implicit or starttls"
 
 
 def specify(tenant_id: str, fields: Mapping[str, Any], *, declared: bool = False) -> AccountSpec:
@@ -301,12 +310,20 @@ def specify(tenant_id: str, fields: Mapping[str, Any], *, declared: bool = False
     values = {name: value for name, value in fields.items() if name in _AS_READ}
     user = fields.get("user") or None
     options = {name: fields[name] for name in OPTIONS if name in fields}
+    if fields.get("pin"):
+        options["pin"] = fields["pin"]
+    password = fields.get("password") or None
+    given: logins.Given | None = fields.get("auth")
+    if given is not None and (public := given.auth.public()) is not None:
+        options["auth"] = public
+        if given.auth.by_token:
+            password = None if given.secrets is None else given.secrets.dump()
     values |= {
         "tenant_id": tenant_id,
         "port": port,
         "tls_mode": mode,
         "user": user,
-        "password": (fields.get("password") or None) if user else None,
+        "password": password if user else None,
         "on_uncertain": OnUncertain(fields.get("on_uncertain", OnUncertain.RETRY)),
         "options": msgspec.json.encode(options).decode(),
         "declared": declared,
@@ -318,8 +335,8 @@ def tls(fields: Mapping[str, Any]) -> tuple[TlsMode, int]:
     """
     The TLS mode and the port.
 
-    ``tls_mode`` wins over ``use_tls``; port 465 is implicit TLS; 587 with credentials requires
-    STARTTLS; all else takes TLS if it is offered.
+    ``tls_mode`` wins over ``use_tls``; port 465 is implicit TLS; 587 with credentials and every
+    port with a pin require STARTTLS; all else takes TLS if it is offered.
     """
     mode = fields.get("tls_mode")
     use_tls = fields.get("use_tls")
@@ -333,7 +350,7 @@ def tls(fields: Mapping[str, Any]) -> tuple[TlsMode, int]:
         return TlsMode(mode), port
     if port == 465:
         return TlsMode.IMPLICIT, port
-    if use_tls or (port == 587 and fields.get("user")):
+    if use_tls or fields.get("pin") or (port == 587 and fields.get("user")):
         return TlsMode.STARTTLS, port
     return TlsMode.OPPORTUNISTIC, port
 

@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 
 from mailproxy.config_accounts import declared
-from mailproxy.config_attachments import AttachmentSettings
+from mailproxy.config_attachments import AttachmentSettings, Places
 from mailproxy.config_check import check, is_local
 from mailproxy.config_sources import Variable, find, read_ini, setting, strangers
 from mailproxy.config_submission import SubmissionSettings
@@ -188,6 +188,12 @@ class Settings(AttachmentSettings, SubmissionSettings):
         Seconds(1, _YEAR),
         5 * _DAY,
         "The same while the account, not the message, is at fault.",
+    )
+    oauth_allow: tuple[str, ...] = setting(
+        "delivery.oauth_allow",
+        Places(),
+        (),
+        "Private addresses, and hosts with private addresses, that token URLs may name.",
     )
     helo_name: str = setting(
         "delivery.helo_name",

@@ -40,7 +40,18 @@ _VARIABLE = "GMP_ACCOUNTS_FILE"
 #: Fields that only a declaration has.
 _OWN = ("tenant", "password_env", "password_file", "ca_pem_file")
 
-_KNOWN = frozenset((*FIELDS, *OPTIONS, *_OWN)) - {"password", "tenant_id"}
+#: Parts of ``auth``, as fields of their own; secrets as the name of where they are.
+_AUTH = ("grant", "token_url", "client_id", "scope")
+_AUTH_SECRETS = ("client_secret", "refresh_token")
+_OWN_AUTH = (
+    *(f"auth_{name}" for name in _AUTH),
+    *(f"auth_{name}_{where}" for name in _AUTH_SECRETS for where in ("env", "file")),
+)
+
+_KNOWN = frozenset((*FIELDS, *OPTIONS, *_OWN, *_OWN_AUTH)) - {
+    "password",
+    "tenant_id",
+}
 
 
 @attrs.frozen
@@ -133,18 +144,23 @@ def _in_json(file: Path) -> Iterable[Declaration]:
 def _account(each: Declaration, environ: Mapping[str, str], base: Path) -> AccountSpec:
     _check_names(each)
     tenant = each.text("tenant") or DEFAULT_TENANT
-    given = {name: value for name, value in each.fields.items() if name not in _OWN}
+    own = (*_OWN, *_OWN_AUTH)
+    given = {name: value for name, value in each.fields.items() if name not in own}
     certificates = each.text("ca_pem_file")
     if certificates is not None:
         given["ca_pem"] = read_text(f"{each.where} ca_pem_file", base / certificates)
-    given |= {"tenant_id": tenant, "password": _password(each, environ, base)}
+    password = _secret(each, "password", environ, base)
+    given |= {"tenant_id": tenant, "password": password, "auth": _auth(each, environ, base)}
     try:
         fields = read_fields(given)
     except WrongFields as wrong:
         name, problem = next(iter(wrong.problems.items()))
         names = {"tenant_id": "tenant", "ca_pem": "ca_pem_file" if certificates else "ca_pem"}
         raise each.wrong(names.get(name, name), problem) from None
-    if fields.get("user") and not fields.get("password"):
+    by_token = "auth" in fields and fields["auth"].auth.by_token
+    if by_token and fields["auth"].secrets is None:
+        raise each.wrong("auth", "has no secret: give auth_client_secret_env or ..._file")
+    if fields.get("user") and not fields.get("password") and not by_token:
         raise each.wrong("user", "has no password: give password_env or password_file")
     if fields.get("password") and not fields.get("user"):
         raise each.wrong("user", "missing, but there is a password")
@@ -162,15 +178,32 @@ def _check_names(each: Declaration) -> None:
             raise each.wrong(shown(name)[1:-1], f"unknown field{hint}")
 
 
-def _password(each: Declaration, environ: Mapping[str, str], base: Path) -> str | None:
-    variable, file = each.text("password_env"), each.text("password_file")
+def _auth(each: Declaration, environ: Mapping[str, str], base: Path) -> Any:
+    """The field ``auth``, with what is said of it in fields of its own."""
+    said = each.fields.get("auth")
+    parts = {name: each.text(f"auth_{name}") for name in _AUTH}
+    parts |= {name: _secret(each, f"auth_{name}", environ, base) for name in _AUTH_SECRETS}
+    given = {name: value for name, value in parts.items() if value is not None}
+    if isinstance(said, dict) and set(said) & set(_AUTH_SECRETS):
+        raise each.wrong(
+            "auth", "secrets do not stand here: use auth_client_secret_env or ..._file"
+        )
+    if not given:
+        return said
+    whole = said if isinstance(said, dict) else {"method": said}
+    return {**whole, **given}
+
+
+def _secret(each: Declaration, name: str, environ: Mapping[str, str], base: Path) -> str | None:
+    in_env, in_file = f"{name}_env", f"{name}_file"
+    variable, file = each.text(in_env), each.text(in_file)
     if variable is not None and file is not None:
-        raise each.wrong("password_env", "given twice: also as password_file")
+        raise each.wrong(in_env, f"given twice: also as {in_file}")
     if file is not None:
-        return read_secret(f"{each.where} password_file", base / file)
+        return read_secret(f"{each.where} {in_file}", base / file)
     if variable is None:
         return None
-    password = environ.get(variable)
-    if not password:
-        raise each.wrong("password_env", f"the variable {shown(variable)} is not set")
-    return password
+    secret = environ.get(variable)
+    if not secret:
+        raise each.wrong(in_env, f"the variable {shown(variable)} is not set")
+    return secret

@@ -17,7 +17,8 @@ class IAccounts(Interface):
         Create or change the account (``spec.tenant_id``, ``spec.id``).
 
         A change raises its version, un-parks it and wakes the dispatcher. With a password of
-        None the stored one is kept if host and user are unchanged.
+        None the stored one is kept if :func:`mailproxy.logins.may_keep` allows it. Where the login
+        is with a token, secrets that are given again leave a renewed one in place.
 
         :raises mailproxy.records.PasswordRequired: there is a user, no password was given, and
             none can be kept.
@@ -60,4 +61,12 @@ class IAccounts(Interface):
         How far the rate limits of a tenant (None: of all) and its accounts are used at *now*.
 
         By tenant, the tenant's own before those of its accounts, and the shorter window first.
+        """
+
+    async def renew_secret(pk: int, version: int, secret: str) -> bool:
+        """
+        Store what stands in the password's place anew; the account stays in its version.
+
+        :param secret: as :class:`mailproxy.logins.Secrets` dumps it.
+        :return: false: the account was changed or deleted meanwhile; nothing was stored.
         """

@@ -49,6 +49,7 @@ class Attachments:
     :param threads: to be started before, and stopped after, all that uses them.
     :param completion: for the courier.
     :param rules: for the front door.
+    :param exchanges: for other calls to places that clients name.
     :param links: by which the front door knows links to files it gives out.
     """
 
@@ -56,6 +57,7 @@ class Attachments:
     completion: Completion
     sweeper: Sweeper
     rules: AttachmentRules
+    exchanges: Exchanges
     links: FileLinks
 
 
@@ -105,6 +107,7 @@ def attachments(
         completion,
         Sweeper(uploads, clock),
         AttachmentRules(sealer.seal, files_for),
+        exchanges,
         links,
     )
 

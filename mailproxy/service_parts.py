@@ -22,14 +22,16 @@ from mailproxy.composed import Composed
 from mailproxy.config import Settings
 from mailproxy.config_secrets import Secrets
 from mailproxy.crypto import Sealer
+from mailproxy.delivery.attachments.guard import Guard
 from mailproxy.delivery.connect import Connector
 from mailproxy.delivery.courier import Courier
 from mailproxy.delivery.pool import Pool
+from mailproxy.delivery.tokens import Tokens
 from mailproxy.dispatch.caretaker import Caretaker
 from mailproxy.dispatch.dispatcher import Dispatcher, DispatchOptions
 from mailproxy.errors import ConfigurationError
 from mailproxy.filelinks import FileLinks
-from mailproxy.interfaces import IAttachments, IClock, IControl, IStore
+from mailproxy.interfaces import IClock, IControl, IStore
 from mailproxy.metrics import Metrics
 from mailproxy.report.agent import make_agent
 from mailproxy.report.reporter import Reporter
@@ -104,7 +106,7 @@ class Builder:
         book = TenantBook(store, clock)
         links = FileLinks([key.encode() for key in self._secrets.keys])
         fetching = attachments(self._reactor, settings, sealer, links, clock, store, book, metrics)
-        courier = self._courier(store, metrics, helpers, fetching.completion, book)
+        courier = self._courier(store, metrics, helpers, fetching, book)
         dispatcher = Dispatcher(
             store, courier, clock, seeded(), metrics, self._dispatch_options(), turns.gather
         )
@@ -144,15 +146,17 @@ class Builder:
         store: IStore,
         metrics: Metrics,
         helpers: Threads,
-        completion: IAttachments,
+        fetching: Attachments,
         book: TenantBook,
     ) -> Courier:
         settings = self._settings
+        guard = Guard(settings.oauth_allow)
         pool = Pool(
             Connector(self._reactor),
             self._clock,
             settings.helo_name,
             metrics,
+            tokens=Tokens(fetching.exchanges, guard, store, self._clock),
             extra_ca=settings.ca_file.read_text() if settings.ca_file else None,
             trace=settings.log_level == "DEBUG",
         )
@@ -162,7 +166,7 @@ class Builder:
             store.contents,
             helpers,
             metrics,
-            attachments=completion,
+            attachments=fetching.completion,
             signing=book,
             composed=self._composed,
         )

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+
+from mailproxy.logins import XOAUTH2, Auth, Secrets, secrets_of
+from mailproxy.model import Account
 from mailproxy.records import PasswordRequired
 from mailproxy.states import OnUncertain, TlsMode
 from tests.build import new_message
@@ -119,6 +125,73 @@ class AccountsContract(StoreContract):
         self.assertEqual((None, None), (without.user, without.password))
         with self.assertRaises(PasswordRequired):
             await self.put(id="auth", user="me")
+
+    def token_login(self, **fields: Any) -> str:
+        """Options of an account that logs in with a token."""
+        whole = {"grant": "refresh_token", "token_url": "https://login.test/", "client_id": "c"}
+        auth = Auth(XOAUTH2, **{**whole, **fields})
+        return msgspec.json.encode({"auth": auth.public()}).decode()
+
+    async def put_token_login(self, refresh_token: str | None, **fields: Any) -> Account:
+        secret = None if refresh_token is None else Secrets("s", refresh_token).dump()
+        whole = {"id": "auth", "user": "me", "password": secret, "options": self.token_login()}
+        return await self.put(**{**whole, **fields})
+
+    async def test_a_secret_is_renewed(self) -> None:
+        """A renewed secret is read at once, and the account stays in its version."""
+        first = await self.put_token_login("r0")
+
+        renewed = Secrets("s", "r0", "r1").dump()
+        self.assertTrue(await self.store.renew_secret(first.pk, first.version, renewed))
+
+        read = await self.store.account(first.pk)
+        assert read is not None
+        self.assertEqual((renewed, first.version), (read.password, read.version))
+
+    async def test_a_secret_of_another_version_is_not_renewed(self) -> None:
+        """What was renewed for an account that was changed or deleted meanwhile is dropped."""
+        first = await self.put_token_login("r0")
+        second = await self.put_token_login("r9")
+
+        self.assertFalse(await self.store.renew_secret(first.pk, first.version, "late"))
+        self.assertEqual(second, await self.store.account(first.pk))
+        await self.store.delete_account("default", "auth", self.now)
+        self.assertFalse(await self.store.renew_secret(first.pk, second.version, "late"))
+
+    async def test_a_renewed_secret_outlives_its_declaration(self) -> None:
+        """The same secret given again, or none, leaves the renewed one; another one replaces it."""
+        first = await self.put_token_login("r0")
+        renewed = Secrets("s", "r0", "r1").dump()
+        await self.store.renew_secret(first.pk, first.version, renewed)
+
+        for given, token in (("r0", "r1"), (None, "r1"), ("r2", "r2")):
+            put = await self.put_token_login(given)
+            self.assertEqual(token, secrets_of(put.password).valid_token)
+
+    async def test_a_secret_is_shown_to_nobody_else(self) -> None:
+        """Another server, client, grant or kind of login needs its secret to be given."""
+        first = await self.put_token_login("r0")
+        changes: list[dict[str, Any]] = [
+            {"host": "evil.example.net"},
+            {"user": "someone else"},
+            {"options": self.token_login(token_url="https://evil.test/")},
+            {"options": self.token_login(client_id="d")},
+            {"options": self.token_login(grant="client_credentials")},
+            {"options": "{}"},
+        ]
+        for change in changes:
+            with self.assertRaises(PasswordRequired):
+                await self.put_token_login(None, **change)
+        self.assertEqual(first, await self.store.account(first.pk))
+
+        other_scope = await self.put_token_login(None, options=self.token_login(scope="more"))
+        self.assertEqual(first.password, other_scope.password)
+
+    async def test_a_password_is_no_token(self) -> None:
+        """What was given as a password is not sent to an authorization server."""
+        await self.put(id="auth", user="me", password="secret")
+        with self.assertRaises(PasswordRequired):
+            await self.put_token_login(None)
 
     async def test_accounts_survive_the_process(self) -> None:
         """Accounts, their passwords and their parking are there after a kill."""

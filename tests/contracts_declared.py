@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
+import msgspec
+
+from mailproxy.logins import XOAUTH2, Auth, Secrets, secrets_of
 from mailproxy.model import Account
 from mailproxy.records import AccountSpec, PasswordRequired
 from mailproxy.tenancy import Declared
@@ -57,6 +61,23 @@ class DeclaredContract(StoreContract):
 
         self.assertIn(before.pk, self.observer.due_accounts)
         self.assertEqual(1, (await self.found("same")).version)
+
+    async def test_a_renewed_secret_stays(self) -> None:
+        """What an authorization server renewed is not undone by the next start."""
+        auth = Auth(XOAUTH2, "refresh_token", "https://login.test/", "c").public()
+        options = msgspec.json.encode({"auth": auth}).decode()
+        spec = self.spec(password=Secrets("s", "r0").dump(), options=options)
+        await self.declare(spec)
+        before = await self.found("conf")
+        await self.store.renew_secret(before.pk, before.version, Secrets("s", "r0", "r1").dump())
+
+        await self.declare(spec)
+        after = await self.found("conf")
+        self.assertEqual((1, "r1"), (after.version, secrets_of(after.password).valid_token))
+
+        await self.declare(attrs.evolve(spec, password=Secrets("s", "r9").dump()))
+        after = await self.found("conf")
+        self.assertEqual((2, "r9"), (after.version, secrets_of(after.password).valid_token))
 
     async def test_an_account_becomes_declared(self) -> None:
         """An account that was there and is declared as it is becomes declared, and no more."""

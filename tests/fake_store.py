@@ -273,6 +273,17 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeActs):
 
         await self._write("unpark_account", self.clock.now(), work)
 
+    async def renew_secret(self, pk: int, version: int, secret: str) -> bool:
+        def work(change: Change) -> bool:
+            old = self.disk.live_account(pk)
+            if old is None or old.version != version:
+                return False
+            row = self.disk.accounts[pk]
+            self.disk.accounts[pk] = attrs.evolve(row, value=attrs.evolve(old, password=secret))
+            return True
+
+        return await self._write("renew_secret", self.clock.now(), work)
+
     # IIntake
 
     async def enqueue(

@@ -8,6 +8,7 @@ import attrs
 
 from mailproxy import payload as payloads
 from mailproxy.clock import Names
+from mailproxy.logins import auth_of, may_keep, same_secret
 from mailproxy.model import Account, Enqueued, NewMessage
 from mailproxy.records import AccountSpec, PasswordRequired
 from mailproxy.states import EventKind, MessageState, RecipientState, Verdict
@@ -66,11 +67,7 @@ def put_account(change: Change, spec: AccountSpec) -> Account:
     )
     if old is not None and old.declared and not spec.declared:
         raise Declared(f"account {spec.id} is declared in the configuration")
-    password = spec.password if spec.user else None
-    if spec.user and spec.password is None:
-        if old is None or (old.host, old.user) != (spec.host, spec.user) or old.password is None:
-            raise PasswordRequired(f"account {spec.id} has a user but no password")
-        password = old.password
+    password = _secret(spec, old)
     fields = {**attrs.asdict(spec, recurse=False), "password": password}
     account = Account(
         pk=old.pk if old else change.names.pk(change.now),
@@ -85,6 +82,23 @@ def put_account(change: Change, spec: AccountSpec) -> Account:
     limits.forget(change.disk)
     change.due.add(account.pk)
     return account
+
+
+def _secret(spec: AccountSpec, old: Account | None) -> str | None:
+    if not spec.user:
+        return None
+    stored = None
+    if old is not None and may_keep(
+        (old.host, old.user, old.options), (spec.host, spec.user, spec.options)
+    ):
+        stored = old.password
+    if spec.password is not None and not (
+        auth_of(spec.options).by_token and same_secret(spec.password, stored, spec.options)
+    ):
+        return spec.password
+    if stored is None:
+        raise PasswordRequired(f"account {spec.id} has a user but no password")
+    return stored
 
 
 def default_account(disk: Disk, tenant_id: str) -> Account | None:

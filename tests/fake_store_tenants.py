@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
+from mailproxy.logins import same_secret
 from mailproxy.model import DEFAULT_TENANT, Account
 from mailproxy.records import AccountSpec
 from mailproxy.states import EventKind, MessageState, RecipientState
@@ -263,7 +264,9 @@ def _declare_one(change: Change, spec: AccountSpec) -> None:
 def _same(old: Account, spec: AccountSpec) -> bool:
     if any(getattr(old, name) != getattr(spec, name) for name in _FIELDS):
         return False
-    return not spec.user or spec.password in (None, old.password)
+    if not spec.user or spec.password is None:
+        return True
+    return same_secret(spec.password, old.password, spec.options)
 
 
 # --- background work -----------------------------------------------------------------------------

@@ -68,6 +68,7 @@ SAMPLES = {
     "GMP_ATTACHMENT_ROOTS": "/srv/all, shop=/srv/shop",
     "GMP_ATTACHMENT_ALLOW": "10.1.0.0/16, Files.Internal",
     "GMP_ATTACHMENT_MAX_BYTES": "1000000",
+    "GMP_OAUTH_ALLOW": "10.2.0.0/16, Login.Internal",
     "GMP_SMTP_LISTEN": "tcp:2525:interface=127.0.0.1 haproxy:tcp:2526",
     "GMP_SMTP_TLS_CERT": "door.pem",
     "GMP_SMTP_TLS_KEY": "door.key",

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from mailproxy.account_fields import FIELDS, OPTIONS
 from mailproxy.config import load
 from mailproxy.errors import ConfigurationError
+from mailproxy.logins import Auth, Secrets, auth_of, secrets_of
+from mailproxy.pins import pins_of
 from mailproxy.records import AccountSpec
 from mailproxy.states import OnUncertain, TlsMode
 from tests.test_config import ConfigCase, make_ca
@@ -76,6 +78,37 @@ class IniTests(AccountsCase):
             '{"fallback":["b","c"],"weights":{"main":3,"b":1}}',
             account.options,
         )
+
+    def test_a_login_with_a_token(self) -> None:
+        """OAuth is declared in fields of its own; its secrets stand elsewhere."""
+        self.write("secret.txt", CANARY)
+        text = (
+            "[account main]\nhost = h\nuser = me@h\nauth = xoauth2\nauth_grant = refresh_token\n"
+            "auth_token_url = https://login.example/token\nauth_client_id = c\n"
+            "auth_scope = mail\nauth_refresh_token_env = TOKEN\n"
+        )
+        (account,) = self.ini(f"{text}auth_client_secret_file = secret.txt\n", TOKEN="r0")
+        auth = Auth("xoauth2", "refresh_token", "https://login.example/token", "c", "mail")
+        self.assertEqual(auth, auth_of(account.options))
+        self.assertEqual(Secrets(CANARY, "r0"), secrets_of(account.password))
+        self.assertNotIn(CANARY, repr(account))
+        for lines, field in (
+            ("", "auth_refresh_token_env"),
+            ("password_env = TOKEN\n", "password"),
+            (f"auth_client_secret = {CANARY}\n", "auth_client_secret"),
+            ("auth_refresh_token_file = secret.txt\n", "auth_refresh_token_env"),
+        ):
+            environ = {"TOKEN": "r0"} if lines else {}
+            error = self.refusal(text + lines, **environ)
+            self.assertEqual(f"[account main] {field}", error.variable)
+        error = self.refusal(text.replace("auth_refresh_token_env = TOKEN\n", ""))
+        self.assertEqual("[account main] auth", error.variable)
+
+    def test_pins(self) -> None:
+        """Pins may be separated by commas."""
+        (account,) = self.ini(f"[account main]\nhost = h\npin = {'0' * 64}, {'1' * 64}\n")
+        self.assertEqual({"0" * 64, "1" * 64}, pins_of(account.options))
+        self.assertEqual(TlsMode.STARTTLS, account.tls_mode)
 
     def test_the_least(self) -> None:
         """A host is enough: the tenant is the default one, the id the section's name."""

@@ -44,6 +44,7 @@ ROWS = {
     "F46": "a host name with many addresses of which most are dead",
     "F47": "IPv6 that does not work",
     "F48": "a network that is away in the middle of a body",
+    "F50": "an authorization server that is down, refuses, or whose tokens expire early",
     "F51": "a server that says when to come back",
     "F52": "clients that say nothing, or everything a byte at a time",
     "F53": "lines without an end, bare CR and LF, ends of data that are none",

@@ -8,7 +8,6 @@ from typing import Any
 from mailproxy.account_fields import (
     FIELDS,
     LIMITS,
-    NOT_ENFORCED,
     OPTIONS,
     ROUTING,
     WrongFields,
@@ -21,7 +20,6 @@ from mailproxy.api.answers import Problem, invalid
 __all__ = [
     "FIELDS",
     "LIMITS",
-    "NOT_ENFORCED",
     "OPTIONS",
     "ROUTING",
     "read_fields",

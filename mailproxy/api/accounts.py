@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from mailproxy.api import shapes_accounts
-from mailproxy.api.account_fields import LIMITS, NOT_ENFORCED, ROUTING, read_fields, specify
+from mailproxy.api.account_fields import LIMITS, ROUTING, read_fields, specify
 from mailproxy.api.answers import (
     OTHER_TENANT,
     Answer,
@@ -24,8 +24,10 @@ from mailproxy.api.call import Call, Need, Route
 from mailproxy.api.times import iso, seconds
 from mailproxy.interfaces import IAccounts, IClock
 from mailproxy.limits import UNITS, Use, waiting
+from mailproxy.logins import auth_of
 from mailproxy.metrics import Metrics
 from mailproxy.model import DEFAULT_TENANT, Account
+from mailproxy.pins import pins_of
 from mailproxy.records import AccountSpec, PasswordRequired
 from mailproxy.routes import read_routes
 from mailproxy.tenancy import Declared
@@ -69,11 +71,11 @@ class Accounts:
         try:
             await self._store.put_account(spec, self._clock.now())
         except PasswordRequired:
-            raise invalid([Problem(("body", "password"), "password required", "missing")]) from None
+            raise invalid([_missing_secret(spec)]) from None
         except Declared:
             raise Refused(DECLARED) from None
         self._metrics.know(tenant_id, spec.id)
-        remarks = _remarks(body, fields)
+        remarks = _remarks(body)
         if any(fields.get(name) for name in ROUTING):
             await self._look_for_routes(spec, remarks)
         return ok(**remarks)
@@ -111,12 +113,15 @@ class Accounts:
         return ok()
 
 
-def _remarks(body: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _missing_secret(spec: AccountSpec) -> Problem:
+    if auth_of(spec.options).by_token:
+        return Problem(("body", "auth"), "its secrets are required", "missing")
+    return Problem(("body", "password"), "password required", "missing")
+
+
+def _remarks(body: Mapping[str, Any]) -> dict[str, Any]:
     """What the client should know of a declaration that was taken."""
     remarks: dict[str, Any] = {}
-    idle = [name for name in NOT_ENFORCED if name in fields]
-    if idle:
-        remarks["not_enforced"] = idle
     behavior = body.get("limit_behavior")
     if isinstance(behavior, str) and behavior.strip().lower() not in ("defer", "reject", "drop"):
         remarks["warnings"] = ["limit_behavior: an unknown word, taken as defer"]
@@ -124,7 +129,7 @@ def _remarks(body: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, An
 
 
 def _shown(account: Account, kept: Mapping[tuple[str, str], Sequence[Use]]) -> dict[str, Any]:
-    """Every field but the password; *kept* has the limits of tenants and accounts."""
+    """Every field but the secrets; *kept* has the limits of tenants and accounts."""
     options = msgspec.json.decode(account.options or "{}")
     own = kept.get((account.tenant_id, account.id), ())
     limited = waiting([*own, *kept.get((account.tenant_id, ""), ())])
@@ -149,7 +154,9 @@ def _shown(account: Account, kept: Mapping[tuple[str, str], Sequence[Use]]) -> d
         "ca_pem": account.ca_pem,
         "fallback": list(read_routes(account.id, options).fallback) or None,
         "weights": options.get("weights") or None,
-        **{name: options.get(name) for name in (*LIMITS, *NOT_ENFORCED)},
+        "auth": auth_of(account.options).public(),
+        "pin": sorted(pins_of(account.options)),
+        **{name: options.get(name) for name in LIMITS},
         "used": {f"per_{UNITS[use.seconds]}": use.used for use in own},
         "limited_until": None if limited is None else limited.until,
         "limited_reason": None if limited is None else limited.reason,

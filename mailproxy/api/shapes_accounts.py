@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -12,6 +12,36 @@ from mailproxy.states import OnUncertain, TlsMode
 
 Number = int | str
 Switch = bool | int | str
+
+
+class Auth(Struct, kw_only=True):
+    """A login with a token of an authorization server (OAuth 2.0)."""
+
+    method: Annotated[str, Meta(description="`xoauth2`.")]
+    grant: Literal["client_credentials", "refresh_token"] | None = None
+    token_url: Annotated[str | None, Meta(description="https only.")] = None
+    client_id: str | None = None
+    client_secret: Annotated[
+        str | None,
+        Meta(description="Secrets left out are kept, as long as all else but `scope` stays."),
+    ] = None
+    refresh_token: Annotated[
+        str | None, Meta(description="One that the server gives in its place is kept.")
+    ] = None
+    scope: str | None = None
+    user: Annotated[str | None, Meta(description="The mailbox; default: the account's user.")] = (
+        None
+    )
+
+
+class LoginShown(Struct, kw_only=True):
+    """How the account logs in, without its secrets."""
+
+    method: str
+    grant: str | UnsetType = UNSET
+    token_url: str | UnsetType = UNSET
+    client_id: str | UnsetType = UNSET
+    scope: str | UnsetType = UNSET
 
 
 class AccountFields(Struct, kw_only=True):
@@ -61,7 +91,10 @@ class AccountFields(Struct, kw_only=True):
     is_default: Annotated[
         Switch | None, Meta(description="For messages that name no account; default false.")
     ] = None
-    auth: Any = None
+    auth: Annotated[
+        Auth | str | None,
+        Meta(description="`plain` or `login` to insist on it; with a token, an object."),
+    ] = None
     fallback: Annotated[
         list[str] | str | None,
         Meta(description="Accounts of the tenant that step in, in order, where this one cannot."),
@@ -71,7 +104,11 @@ class AccountFields(Struct, kw_only=True):
         Meta(description="Accounts that share this one's mail, and what each of them counts."),
     ] = None
     pin: Annotated[
-        list[str] | str | None, Meta(description="Not supported: anything is refused.")
+        list[str] | str | None,
+        Meta(
+            description="SHA-256, in hex or base64, of certificates or of their public keys: no"
+            " other is accepted. Without `ca_pem` nothing else is asked of them."
+        ),
     ] = None
 
 
@@ -79,9 +116,6 @@ class AccountTaken(Struct, kw_only=True):
     """The account is stored."""
 
     ok: Yes
-    not_enforced: Annotated[
-        list[str] | UnsetType, Meta(description="Fields that are kept but have no effect yet.")
-    ] = UNSET
     warnings: list[str] | UnsetType = UNSET
 
 
@@ -126,8 +160,9 @@ class Account(Struct, kw_only=True):
     limited_reason: Annotated[str | None, Meta(description="Which limit that is.")]
     fallback: list[str] | None
     weights: dict[str, int] | None
-    auth: str | None
     state: Literal["active", "parked"]
+    auth: LoginShown | None
+    pin: Annotated[list[str], Meta(description="SHA-256 in hex.")]
     parked_reason: Annotated[str | None, Meta(description="Why it does not work, if so.")]
     parked_since: Annotated[Unix | None, Meta(description="Since when.")]
     probe_at: Annotated[Unix | None, Meta(description="When a message tries it again.")]

@@ -29,7 +29,11 @@ class Link(Protocol):
 
 @attrs.frozen
 class Circumstances:
-    """What every outcome of a session says, and every transaction keeps to."""
+    """
+    What every outcome of a session says, and every transaction keeps to.
+
+    :param expires: whether the login may end while the session lasts.
+    """
 
     offered: Capabilities
     pipelining: bool
@@ -37,3 +41,4 @@ class Circumstances:
     tls: str
     peer: str
     notes: tuple[str, ...]
+    expires: bool = False

@@ -17,7 +17,7 @@ from twisted.mail.smtp import ESMTPSender
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mailproxy.delivery.auth import Login
+from mailproxy.delivery.auth import Credentials
 from mailproxy.delivery.commands import (
     MAX_AUTH,
     MAX_COMMAND,
@@ -47,7 +47,7 @@ class Terms(Protocol):
     account: Account
     clock: IReactorTime
     tls: TlsClient | None
-    login: Login | None
+    login: Credentials | None
     pipelining: bool
     notes: tuple[str, ...]
     trace: bool
@@ -176,7 +176,8 @@ class Opening(ESMTPSender):
         self._login = login.lines(self.offered)
         if self._login is None:
             offered = " ".join(sorted(self.offered.auth)) or "none"
-            self.fault(f"the server offers no login we know (PLAIN, LOGIN); it offers: {offered}")
+            known = ", ".join(login.mechanisms)
+            self.fault(f"the server offers no login we know ({known}); it offers: {offered}")
             return
         self._okresponse = self._login_goes_on
         self._failresponse = self._login_refused
@@ -190,7 +191,7 @@ class Opening(ESMTPSender):
             return
         line = next(self._login, None) if self._login is not None else None
         if line is None:
-            self.fault("the server asked for more than user and password", code)
+            self.fault("the server asked for more than there is to say", code)
         else:
             self._say_login(line)
 

@@ -41,6 +41,10 @@ BODY_TIMEOUT = 300.0
 FINAL_TIMEOUT = 600.0
 
 
+#: Replies that want a new login (RFC 4954, section 6).
+_EXPIRED = frozenset({530, 535})
+
+
 class Pipeline:
     """
     :param link: the session.
@@ -214,6 +218,10 @@ class Pipeline:
         to_data = job.answered == len(job.commands) - 1
         if code < 400 and (code >= 300) is not to_data:
             self._link.lose(f"{code} is no answer to {job.stage}", broken=True)
+            return
+        if code in _EXPIRED and self._about.expires and job.reused and not job.answered:
+            # Not the account's fault: a new session has a new token, and nothing was accepted.
+            self._link.lose(f"the login is not accepted any more: {reply}")
             return
         job.take(reply, self._now())
         if code == 421:

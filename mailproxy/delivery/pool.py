@@ -1,29 +1,33 @@
 """
 Warm sessions, by account.
 
-``Pool(connect, clock, helo_name, metrics, *, extra_ca=None, trace=False)`` lends a session to one
-user at a time, the last used first. Sessions belong to one account in one version: whatever changes
-about it, its credentials or its TLS policy, the next message goes over a new connection and the
-old ones say QUIT. Why no session could be had is told as an
+``Pool(connect, clock, helo_name, metrics, *, tokens=None, extra_ca=None, trace=False)`` lends a
+session to one user at a time, the last used first. Sessions belong to one account in one version:
+whatever changes about it, its credentials or its TLS policy, the next message goes over a new
+connection and the old ones say QUIT. Why no session could be had is told as an
 :class:`~mailproxy.errors.AccountFault`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mailproxy.delivery.auth import Credentials, Login, TokenLogin
 from mailproxy.delivery.opening import StreamInjected
 from mailproxy.delivery.reasons import reason
 from mailproxy.delivery.session import Session, SessionFactory
 from mailproxy.delivery.shelf import Shelf
 from mailproxy.delivery.tls import BadRoots, TlsClients, lenient
+from mailproxy.delivery.tokens import Tokens
 from mailproxy.errors import AccountFault
+from mailproxy.logins import XOAUTH2, auth_of
 from mailproxy.metrics import Metrics
 from mailproxy.model import Account
 from mailproxy.states import Phase, TlsMode
@@ -39,6 +43,9 @@ IDLE_TIMEOUT = 30.0
 #: Seconds for which nothing is pipelined to a server that broke the protocol.
 CAREFUL = 3600.0
 
+#: The reply that refuses credentials (RFC 4954, section 6).
+_REFUSED = 535
+
 Connect = Callable[[Account, SessionFactory], Deferred[IProtocol]]
 
 
@@ -47,6 +54,7 @@ class Pool:
     :param connect: opens the connection of a session; see
         :class:`mailproxy.delivery.connect.Connector`.
     :param helo_name: what we call ourselves in EHLO; ASCII.
+    :param tokens: for accounts that log in with one; None: none of them can.
     :param extra_ca: PEM of roots to trust beside the platform's.
     :param trace: log commands and replies at DEBUG.
     """
@@ -58,6 +66,7 @@ class Pool:
         helo_name: str,
         metrics: Metrics,
         *,
+        tokens: Tokens | None = None,
         extra_ca: str | None = None,
         trace: bool = False,
         max_messages: int = MAX_MESSAGES,
@@ -67,13 +76,14 @@ class Pool:
         self._clock = clock
         self._helo_name = helo_name
         self._metrics = metrics
+        self._tokens = tokens
         self._tls = TlsClients(extra_ca)
         self._trace = trace
         self._max_messages = max_messages
         self._idle_timeout = idle_timeout
         self._shelves: dict[int, Shelf] = {}
         self._homes: dict[Session, Shelf] = {}
-        self._attempts: set[Deferred[Session] | Deferred[IProtocol]] = set()
+        self._attempts: set[Deferred[Any]] = set()
         self._farewells: set[Deferred[None]] = set()
         self.closing = False
 
@@ -137,6 +147,8 @@ class Pool:
             await DeferredList([*self._farewells, *map(_closed, self._homes), *self._ended()])
         if cut.active():
             cut.cancel()
+        if self._tokens is not None:
+            self._tokens.close()
 
     def _ended(self) -> list[Deferred[None]]:
         """One Deferred for each attempt, that fires when it has ended."""
@@ -185,6 +197,36 @@ class Pool:
         return session
 
     async def _open(self, shelf: Shelf) -> Session:
+        """A new session; with a token that was refused, one more with another."""
+        account = shelf.account
+        login = await self._login(account)
+        try:
+            return await self._open_as(login, shelf)
+        except AccountFault as fault:
+            refused = fault.phase == Phase.AUTH and fault.code == _REFUSED
+            if not refused or not isinstance(login, TokenLogin):
+                raise
+        return await self._open_as(await self._login(account, login.token), shelf)
+
+    async def _login(self, account: Account, refused: str = "") -> Credentials | None:
+        """:param refused: a token that the server did not take."""
+        if not account.user:
+            return None
+        method = auth_of(account.options).method
+        if method != XOAUTH2:
+            return Login(account.user, account.password or "", method)
+        if self._tokens is None:
+            raise AccountFault(Phase.AUTH, "there is no way to an authorization server")
+        token = self._tokens.token(account, refused)
+        self._attempts.add(token)
+        try:
+            return TokenLogin(account.user, await token)
+        except CancelledError:
+            raise AccountFault(Phase.AUTH, "the attempt was given up") from None
+        finally:
+            self._attempts.discard(token)
+
+    async def _open_as(self, login: Credentials | None, shelf: Shelf) -> Session:
         account = shelf.account
         try:
             tls = None if account.tls_mode is TlsMode.PLAIN else self._tls.client(account)
@@ -195,6 +237,7 @@ class Pool:
             self._clock,
             self._helo_name,
             tls,
+            login=login,
             pipelining=self._clock.seconds() >= shelf.careful_until,
             trace=self._trace,
         )
@@ -211,6 +254,7 @@ class Pool:
             self._clock,
             self._helo_name,
             None,
+            login=login,
             pipelining=factory.pipelining,
             notes=(note,),
             trace=self._trace,

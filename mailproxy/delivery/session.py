@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.mail.smtp import ESMTPSenderFactory
 from twisted.python.failure import Failure
 
-from mailproxy.delivery.auth import Login
+from mailproxy.delivery.auth import Credentials, Login, TokenLogin
 from mailproxy.delivery.link import Circumstances
 from mailproxy.delivery.opening import Opening
 from mailproxy.delivery.pipeline import Pipeline
@@ -25,6 +25,7 @@ from mailproxy.delivery.replies import BadReply
 from mailproxy.delivery.tls import TlsClient
 from mailproxy.interfaces import ITransaction
 from mailproxy.model import Account, Outcome
+from mailproxy.pins import pins_of
 from mailproxy.states import TlsMode
 
 _log = Logger()
@@ -56,6 +57,7 @@ class Session(Opening):
             self.tls_used,
             self.peer,
             (*factory.notes, problem) if problem else factory.notes,
+            isinstance(factory.login, TokenLogin),
         )
         self._pipeline = Pipeline(self, self.transport, factory.clock, about, factory.trace)
         factory.fire(self)
@@ -162,6 +164,7 @@ class SessionFactory(ESMTPSenderFactory):
 
     :param helo_name: what we call ourselves in EHLO.
     :param tls: for this connection; None never to use TLS on it.
+    :param login: what to log in with; None: the account's user and password, if there is a user.
     :param pipelining: False to send one command at a time whatever the server offers.
     :param notes: what the outcomes of this session are to say beside the replies.
     :param trace: log commands and replies, without secrets and bodies, at DEBUG.
@@ -180,6 +183,7 @@ class SessionFactory(ESMTPSenderFactory):
         helo_name: str,
         tls: TlsClient | None,
         *,
+        login: Credentials | None = None,
         pipelining: bool = True,
         notes: tuple[str, ...] = (),
         trace: bool = False,
@@ -191,7 +195,9 @@ class SessionFactory(ESMTPSenderFactory):
         self.notes = notes
         self.trace = trace
         self.domain = helo_name.encode("ascii")
-        self.login = Login(account.user, account.password or "") if account.user else None
+        if login is None and account.user:
+            login = Login(account.user, account.password or "")
+        self.login = login
         self.ready: Deferred[Session] = Deferred(self._given_up)
         super().__init__(
             None,
@@ -204,8 +210,9 @@ class SessionFactory(ESMTPSenderFactory):
             timeout=None,
             contextFactory=tls,
             heloFallback=True,
-            requireAuthentication=self.login is not None,
-            requireTransportSecurity=account.tls_mode in _REQUIRING,
+            requireAuthentication=login is not None,
+            requireTransportSecurity=account.tls_mode in _REQUIRING
+            or bool(pins_of(account.options)),
         )
 
     def _given_up(self, ready: Deferred[Session]) -> None:

@@ -2,7 +2,9 @@
 TLS towards an upstream: whom we trust, how a name is checked, and why a peer was not trusted.
 
 A verified connection needs a chain to a trusted root and a certificate for the account's host
-(RFC 6125), or the handshake fails. A lenient one goes on regardless and says in ``problem`` what
+(RFC 6125), or the handshake fails. Where the account has pins, the certificate must be one of
+those, whatever it says and whoever issued it; with an authority of its own as well, both must hold.
+A lenient one goes on regardless and says in ``problem`` what
 was wrong; it is used only where the account allows an upstream without TLS just as well and no
 credentials are at stake. TLS 1.2 is the least.
 """
@@ -32,6 +34,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from mailproxy.model import Account
+from mailproxy.pins import digests, pins_of
 from mailproxy.states import TlsMode
 
 _log = Logger()
@@ -81,14 +84,25 @@ class TlsClient:
     The client's side of TLS for one connection to *host*.
 
     :param lenient: go on with a peer that is not trusted.
+    :param pins: digests of the certificates that are accepted; none: any that verifies.
+    :param chain: whether the certificate has to verify as well.
 
     :ivar problem: what is wrong with the peer's certificate; "" while nothing is known to be.
     """
 
-    def __init__(self, context: SSL.Context, host: str, lenient: bool) -> None:
+    def __init__(
+        self,
+        context: SSL.Context,
+        host: str,
+        lenient: bool,
+        pins: frozenset[str] = frozenset(),
+        chain: bool = True,
+    ) -> None:
         self._context = context
         self._host = host
         self._lenient = lenient
+        self._pins = pins
+        self._chain = chain
         self.problem = ""
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
@@ -114,6 +128,15 @@ class TlsClient:
     ) -> bool:
         """Called for each certificate of the chain, and once more for each thing wrong with it."""
         try:
+            if (
+                depth == 0
+                and self._pins
+                and not self._pins & digests(certificate.to_cryptography())
+            ):
+                self._object("it is none of those the account insists on")
+                return self._lenient
+            if not self._chain:
+                return True
             if not good:
                 self._object(_PROBLEMS.get(error, f"it does not verify (error {error})"))
                 return self._lenient
@@ -151,7 +174,10 @@ class TlsClients:
         """
         :raises BadRoots: the account's ``ca_pem`` cannot be read.
         """
-        return TlsClient(self._context(account.ca_pem), account.host, lenient(account))
+        pins = pins_of(account.options)
+        chain = not pins or account.ca_pem is not None
+        context = self._context(account.ca_pem)
+        return TlsClient(context, account.host, lenient(account), pins, chain)
 
     def verified(self, host: str) -> TlsClient:
         """For a connection to *host* that must be what it says."""
@@ -170,8 +196,10 @@ class TlsClients:
 
 def lenient(account: Account) -> bool:
     """Whether an upstream that cannot prove who it is may be talked to."""
-    return account.tls_mode is TlsMode.OPPORTUNISTIC and (
-        not account.user or account.allow_plaintext_auth
+    return (
+        account.tls_mode is TlsMode.OPPORTUNISTIC
+        and (not account.user or account.allow_plaintext_auth)
+        and not pins_of(account.options)
     )
 
 

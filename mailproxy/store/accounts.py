@@ -11,6 +11,7 @@ from sqlalchemy import and_, insert, select, update
 
 from mailproxy.crypto import Sealer
 from mailproxy.limits import of_account
+from mailproxy.logins import auth_of, may_keep, same_secret
 from mailproxy.model import Account
 from mailproxy.records import AccountSpec, PasswordRequired
 from mailproxy.states import OnUncertain, TlsMode
@@ -74,6 +75,14 @@ _CHANGE = compiled(
     .where(_c.pk == p("account")),
     *(f"v_{name}" for name in _STORED if name in (*_DECLARED, "updated_at")),
     "account",
+)
+_RENEW = compiled(
+    update(accounts)
+    .values(password=p("sealed"))
+    .where(_c.pk == p("account"), _c.version == p("was"), _c.deleted_at.is_(None)),
+    "sealed",
+    "account",
+    "was",
 )
 _LIVE = compiled(
     select(accounts).where(_c.tenant_id == p("tenant"), _c.id == p("id"), _c.deleted_at.is_(None)),
@@ -174,11 +183,15 @@ def _declared(spec: AccountSpec, sealed: str | None) -> dict[str, Any]:
 
 @attrs.frozen
 class Declaration:
-    """:param sealed: the password given, sealed; None for none given."""
+    """
+    :param sealed: the password given, sealed; None for none given.
+    :param sealer: opens it, to see whether it is what is stored already.
+    """
 
     spec: AccountSpec
     sealed: str | None
     now: float
+    sealer: Sealer | None = None
 
 
 def put_account(tx: Transaction, call: Declaration) -> Any:
@@ -191,7 +204,7 @@ def put_account(tx: Transaction, call: Declaration) -> Any:
     old = None if found is None else dict(zip(_STORED, found, strict=True))
     if old is not None and old["declared"] and not spec.declared:
         raise Declared(f"account {spec.id!r} is declared in the configuration")
-    values = _declared(spec, _password(spec, call.sealed, old))
+    values = _declared(spec, _password(call, old))
     if old is None:
         last = tx.one(_LAST, spec.tenant_id, spec.id)
         pk = tx.names.pk(now)
@@ -217,15 +230,41 @@ def put_account(tx: Transaction, call: Declaration) -> Any:
     return tx.one(_BY_PK, pk)
 
 
-def _password(spec: AccountSpec, sealed: str | None, old: dict[str, Any] | None) -> str | None:
+def _password(call: Declaration, old: dict[str, Any] | None) -> str | None:
+    """The secret to be stored, sealed."""
+    spec = call.spec
     if not spec.user:
         return None
-    if sealed is not None:
-        return sealed
-    kept = old is not None and (old["host"], old["user"]) == (spec.host, spec.user)
-    if old is None or not kept or old["password"] is None:
-        raise PasswordRequired(f"account {spec.id!r} has a user but no password")
-    return str(old["password"])
+    stored = None
+    if old is not None and may_keep(
+        (old["host"], old["user"], old["options"]), (spec.host, spec.user, spec.options)
+    ):
+        stored = old["password"]
+    if call.sealed is None:
+        if stored is None:
+            raise PasswordRequired(f"account {spec.id!r} has a user but no password")
+        return str(stored)
+    if stored is not None and auth_of(spec.options).by_token and call.sealer is not None:
+        given, kept = (
+            opened(call.sealer, each, f"account {spec.id}") for each in (call.sealed, stored)
+        )
+        if same_secret(given, kept, spec.options):
+            # Declared again: what the authorization server has renewed since stays.
+            return str(stored)
+    return call.sealed
+
+
+@attrs.frozen
+class Renewal:
+    """:param sealed: the new secret, sealed."""
+
+    pk: int
+    version: int
+    sealed: str
+
+
+def renew_secret(tx: Transaction, call: Renewal) -> bool:
+    return tx.do(_RENEW, call.sealed, call.pk, call.version) > 0
 
 
 @attrs.frozen
@@ -303,4 +342,5 @@ def listed(cursor: Any, tenant_id: str | None) -> list[Any]:
 PUT = alone(put_account)
 DELETE = alone(delete_account)
 PARK = alone(park_account)
+RENEW = alone(renew_secret)
 UNPARK = alone(unpark_account)

@@ -10,6 +10,7 @@ import attrs
 from sqlalchemy import bindparam, select, update
 
 from mailproxy.crypto import Sealer
+from mailproxy.logins import same_secret
 from mailproxy.model import Account
 from mailproxy.records import AccountSpec
 from mailproxy.store import accounts
@@ -73,14 +74,11 @@ def declare(tx: Transaction, call: Declarations) -> list[tuple[str, str]]:
 def _same(old: Account, new: accounts.Declaration, sealer: Sealer) -> bool:
     if any(getattr(old, name) != getattr(new.spec, name) for name in _FIELDS):
         return False
-    return _password(new, sealer, old) == old.password
-
-
-def _password(new: accounts.Declaration, sealer: Sealer, old: Account) -> str | None:
-    """What its password would be: none without a user, the stored one if none is given."""
     if not new.spec.user:
-        return None
-    return old.password if new.sealed is None else sealer.open(new.sealed)
+        return old.password is None
+    if new.sealed is None:
+        return True
+    return same_secret(sealer.open(new.sealed), old.password, new.spec.options)
 
 
 DECLARE = alone(declare)

@@ -248,6 +248,10 @@ class EmbeddedStore(
     async def unpark_account(self, pk: int) -> None:
         await self._write(accounts.UNPARK, pk)
 
+    async def renew_secret(self, pk: int, version: int, secret: str) -> bool:
+        call = accounts.Renewal(pk, version, self._sealer.seal(secret))
+        return await self._write(accounts.RENEW, call)
+
     # --- upkeep ----------------------------------------------------------------------------------
 
     async def upkeep(self, now: float) -> int:

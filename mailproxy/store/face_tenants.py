@@ -82,7 +82,8 @@ class TenantsFace(Face):
     def _declaration(self, spec: AccountSpec, now: float) -> accounts.Declaration:
         """A work's call, without the password in the clear."""
         sealed = None if spec.password is None else self._sealer.seal(spec.password)
-        return accounts.Declaration(attrs.evolve(spec, password=None), sealed, now)
+        bare = attrs.evolve(spec, password=None)
+        return accounts.Declaration(bare, sealed, now, self._sealer)
 
     async def instance_name(self) -> str:
         return await self._read(commands_log.instance_name)

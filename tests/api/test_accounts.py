@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.api.account_fields import FIELDS, NOT_ENFORCED, OPTIONS, tls
+from mailproxy.api.account_fields import FIELDS, OPTIONS, tls
 from mailproxy.errors import StoreUnavailable
+from mailproxy.logins import Secrets, secrets_of
 from mailproxy.model import Account
 from mailproxy.records import AccountSpec
 from mailproxy.states import OnUncertain, TlsMode
@@ -137,12 +139,6 @@ class PutTests(AccountTests):
         reply = self.door.put_account(**nulls)
         self.assertEqual({"ok": True}, reply.json)
 
-    def test_not_enforced(self) -> None:
-        """What is kept but not in force is named in the answer, and shown."""
-        reply = self.door.put_account(auth={"method": "xoauth2", "client_secret": CANARY})
-        self.assertEqual({"ok": True, "not_enforced": list(NOT_ENFORCED)}, reply.json)
-        self.assertEqual("xoauth2", self.shown()["auth"])
-
     def test_limits(self) -> None:
         """Limits are kept and shown; zero and less is none."""
         reply = self.door.put_account(
@@ -171,6 +167,77 @@ class PutTests(AccountTests):
             (now + 3600, "rate limit exceeded (per hour)"),
             (shown["limited_until"], shown["limited_reason"]),
         )
+
+    def test_a_login_with_a_token(self) -> None:
+        """OAuth: everything but the secrets is shown; these are kept while who gets them stays."""
+        auth = {
+            "method": "XOAUTH2",
+            "grant": "refresh_token",
+            "token_url": "https://login.example/token",
+            "client_id": "id",
+            "scope": "mail",
+        }
+        secrets = {"client_secret": CANARY, "refresh_token": f"{CANARY}-2"}
+        fields: dict[str, Any] = {"user": "me@example.com", "password": None}
+        reply = self.door.put_account(**fields, auth={**auth, **secrets})
+        self.assertEqual({"ok": True}, reply.json)
+        self.assertEqual({**auth, "method": "xoauth2"}, self.shown()["auth"])
+        (account,) = result(self.door.store.accounts(None))
+        self.assertNotIn(CANARY, repr(account))
+        self.assertEqual(Secrets(CANARY, f"{CANARY}-2"), secrets_of(account.password))
+
+        self.assertEqual(200, self.door.put_account(**fields, auth=auth).status)
+        elsewhere = {**auth, "token_url": "https://evil.example/"}
+        reply = self.door.put_account(**fields, auth=elsewhere)
+        self.assertEqual([("body.auth", "its secrets are required")], self.problems(reply))
+        self.assertEqual({**auth, "method": "xoauth2"}, self.shown()["auth"])
+
+    def test_fields_that_need_each_other(self) -> None:
+        """A token needs a user, and no password; a pin needs TLS."""
+        token = {
+            "method": "xoauth2",
+            "grant": "client_credentials",
+            "token_url": "https://login.example/",
+            "client_id": "id",
+            "client_secret": CANARY,
+        }
+        for fields, where in (
+            ({"auth": token, "user": None, "password": None}, "user"),
+            ({"auth": token, "user": "u", "password": CANARY}, "password"),
+            ({"auth": {**token, "user": "v"}, "user": "u", "password": None}, "auth"),
+            ({"pin": "0" * 64, "tls_mode": "plain"}, "pin"),
+            ({"pin": "0" * 64, "tls_mode": "opportunistic"}, "pin"),
+        ):
+            reply = self.door.put_account(**fields)
+            self.assertEqual([f"body.{where}"], [name for name, _ in self.problems(reply)], fields)
+        reply = self.door.put_account(auth={**token, "user": "v"}, user=None, password=None)
+        self.assertEqual(("v", 200), (self.shown()["user"], reply.status))
+
+    def test_pins(self) -> None:
+        """A pin may be written in many ways, is shown in one, and requires TLS by itself."""
+        digest = bytes(range(32))
+        pair = digest.hex(":").upper()
+        base64 = b64encode(digest).decode()
+        for pin in (digest.hex(), pair, base64, f"sha256//{base64}", [f"SHA256:{pair}", base64]):
+            self.door.put_account(pin=pin, port=25, use_tls=False)
+            shown = self.shown()
+            self.assertEqual(([digest.hex()], "starttls"), (shown["pin"], shown["tls_mode"]))
+        empty: list[Any] = ["", []]
+        for none in empty:
+            self.door.put_account(pin=none)
+            self.assertEqual([], self.shown()["pin"])
+
+    def test_a_mechanism_to_insist_on(self) -> None:
+        """PLAIN or LOGIN can be insisted on; *password* means the better one that is offered."""
+        for auth, shown in (
+            ("plain", {"method": "plain"}),
+            ({"method": "LOGIN"}, {"method": "login"}),
+            ("password", None),
+            ("", None),
+            ({}, None),
+        ):
+            self.assertEqual(200, self.door.put_account(auth=auth).status)
+            self.assertEqual(shown, self.shown()["auth"])
 
     def test_routes(self) -> None:
         """The accounts that may step in or share are kept in order, each once, and shown."""
@@ -208,16 +275,6 @@ class PutTests(AccountTests):
             )
         self.door.put_account(id=CANARY)
         self.assertNotIn("warnings", self.door.put_account(fallback=[CANARY]).json)
-
-    def test_secrets_of_other_logins_are_not_kept(self) -> None:
-        """Of a login method that is not in force no secret is stored in the open."""
-        account = self.put(auth={"method": "xoauth2", "client_secret": CANARY})
-        self.assertNotIn(CANARY, account.options)
-
-    def test_login_with_user_and_password(self) -> None:
-        """User and password are the method of logging in that is in force."""
-        for auth in ("password", "LOGIN", "", {}, {"method": "plain"}):
-            self.assertEqual({"ok": True}, self.door.put_account(auth=auth).json)
 
     def test_limit_behavior(self) -> None:
         """Drop means reject; other words mean defer, with a warning."""
@@ -257,6 +314,13 @@ class PutTests(AccountTests):
         """Each wrong field is named, without its value."""
         pem, key = certificate()
         x = CANARY
+        token = {
+            "method": "xoauth2",
+            "grant": "client_credentials",
+            "token_url": "https://login.example/",
+            "client_id": "id",
+            "client_secret": x,
+        }
         wrong: dict[str, list[Any]] = {
             "id": ["", None, 5, "x" * 256, f"{x}\n", [x]],
             "host": [
@@ -321,8 +385,29 @@ class PutTests(AccountTests):
                 {"a": 0},
                 {str(n): 1 for n in range(101)},
             ],
-            "auth": [5, [x], {"method": 5}, {"method": f"{x}\n"}],
-            "pin": ["sha256//abc", ["sha256//abc"], 5],
+            "auth": [
+                5,
+                [x],
+                x,
+                "cram-md5",
+                {"method": 5},
+                {"method": f"{x}\n"},
+                {"method": "plain", "client_secret": x},
+                "xoauth2",
+                {**token, "grant": x},
+                {**token, "token_url": x},
+                {**token, "token_url": "http://login.example/"},
+                {**token, "token_url": f"https://{x}:{x}@login.example/"},
+                {**token, "client_id": ""},
+                {**token, "client_id": f"{x}\x7f"},
+                {**token, "scope": f"{x}\n"},
+                {**token, "client_secret": x * 1000},
+                {**token, "refresh_token": x},
+                {**token, "grant": "refresh_token"},
+                {**token, "user": 5},
+                {**token, x: x},
+            ],
+            "pin": ["sha256//abc", ["sha256//abc"], 5, x, "0" * 63, ["0" * 64] * 21, [5]],
             "tenant_id": ["", 5, f"{x}\n"],
         }
         for name, values in wrong.items():
@@ -462,7 +547,7 @@ class ListTests(AccountTests):
         self.assertNotIn(CANARY.encode(), reply.body)
         (shown,) = reply.json["accounts"]
         named = set(FIELDS) | set(OPTIONS)
-        self.assertEqual(named - {"password", "pin"}, named & set(shown))
+        self.assertEqual(named - {"password"}, named & set(shown))
         self.assertIs(False, shown["declared"])
         self.assertEqual("2025-06-15T15:06:40+00:00", shown["created_at"])
         self.assertEqual("2025-06-15T15:07:40+00:00", shown["updated_at"])

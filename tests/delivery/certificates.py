@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
+import json
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -27,6 +29,18 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+
+
+def pinned(pem: bytes, *, key: bool = False) -> str:
+    """The options of an account that insists on the certificate *pem*, or on its public key."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    digest = certificate.fingerprint(hashes.SHA256()).hex()
+    if key:
+        public = certificate.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        digest = hashlib.sha256(public).hexdigest()
+    return json.dumps({"pin": ["0" * 64, digest]})
 
 
 class Authority:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 from typing import Any
 
@@ -12,8 +13,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from mailproxy.delivery.auth import TokenLogin
 from mailproxy.delivery.connect import Connector
 from mailproxy.delivery.pool import Pool
+from mailproxy.delivery.session import SessionFactory
+from mailproxy.delivery.tls import TlsClients
 from mailproxy.errors import AccountFault
 from mailproxy.metrics import Metrics
 from mailproxy.states import TlsMode
@@ -35,6 +39,14 @@ class _Handler:
 
     def __init__(self) -> None:
         self.got: list[tuple[str, list[str], bytes]] = []
+
+    async def auth_XOAUTH2(self, server: Any, args: list[str]) -> AuthResult:
+        """A token is taken with the command; a refusal comes in two steps."""
+        said = base64.b64decode(args[1])
+        if said == b"user=joe@example.com\x01auth=Bearer right\x01\x01":
+            return AuthResult(success=True, auth_data=said)
+        await server.challenge_auth('{"status":"401"}')
+        return AuthResult(success=False, handled=False)
 
     async def handle_RCPT(
         self, server: Any, session: Any, envelope: Any, address: str, options: Any
@@ -116,6 +128,26 @@ class AiosmtpdTests(TestCase):
             self.assertEqual("2.0.0 kept", outcome.final.text if outcome.final else "")
             self.assertEqual(550, outcome.rcpts[50].code if outcome.rcpts[50] else 0)
             self.assertTrue(outcome.tls)
+
+    async def test_mail_goes_with_a_token(self) -> None:
+        """XOAUTH2: the right token opens the mailbox, a wrong one is refused with 535."""
+        controller, handler, pem = await self.serve()
+        to = account(host="localhost", port=controller.port, tls_mode=TlsMode.STARTTLS, ca_pem=pem)
+        for token in ("right", "canary-wrong"):
+            client = TlsClients().client(to)
+            login = TokenLogin("joe@example.com", token)
+            factory = SessionFactory(to, reactor, "me.test", client, login=login)
+            await Connector(reactor)(to, factory)
+            try:
+                session = await factory.ready
+            except AccountFault as fault:
+                self.assertEqual(("canary-wrong", 535), (token, fault.code))
+                self.assertNotIn(token, repr(fault))
+            else:
+                outcome = await session.deliver(Letter())
+                self.assertEqual("2.0.0 kept", outcome.final.text if outcome.final else "")
+                await session.quit()
+        self.assertEqual(1, len(handler.got))
 
     async def test_a_wrong_password_is_the_accounts_fault(self) -> None:
         """F34: the login is refused once, and the fault says so without the password."""

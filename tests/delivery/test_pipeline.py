@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailproxy.delivery.auth import TokenLogin
 from mailproxy.delivery.commands import OURS, UnsafeCommand
 from mailproxy.delivery.pipeline import BODY_TIMEOUT, FINAL_TIMEOUT, ONE_WRITE
 from mailproxy.errors import SessionLost, Withdrawn
@@ -280,6 +281,34 @@ class NextTests(SynchronousTestCase):
 
 
 class IntentTests(SynchronousTestCase):
+    def test_a_login_that_expires_burns_no_attempt(self) -> None:
+        """F50: a token that is over in mid-session ends the session; the message is just stale."""
+        for pipelining in (True, False):
+            for reply in (b"530 5.7.57 log in\r\n", b"535 5.7.8 expired\r\n"):
+                login = TokenLogin("joe", "token")
+                ehlo = b"250-peer.test\r\n250-AUTH XOAUTH2\r\n250 PIPELINING\r\n"
+                opened = Opened(
+                    {"ehlo": ehlo, "mail": [b"250 ok\r\n", reply]},
+                    to=account(user="joe", allow_plaintext_auth=True),
+                    pipelining=pipelining,
+                    login=login,
+                )
+                first = Letter().sent_over(opened.session)
+                opened.run()
+                second = Letter(b"Subject: y\r\n\r\nother\r\n").sent_over(opened.session)
+                opened.run()
+                self.assertEqual(250, first.outcome.final.code if first.outcome.final else 0)
+                self.assertEqual((True, None), (second.outcome.stale, second.outcome.mail))
+                self.assertFalse(opened.session.usable)
+
+    def test_a_password_does_not_expire(self) -> None:
+        """F34: without a token, or on a new session, such a reply is the account's to hear."""
+        opened = Opened({"mail": [b"250 ok\r\n", b"530 5.7.0 log in\r\n"]})
+        letters = [Letter().sent_over(opened.session) for _ in range(2)]
+        opened.run()
+        mail = letters[1].outcome.mail
+        self.assertEqual((530, False), (mail.code if mail else 0, letters[1].outcome.stale))
+
     def test_the_body_waits_for_the_intent(self) -> None:
         """I7: 354 alone is not enough."""
         opened = Opened()

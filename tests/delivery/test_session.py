@@ -8,6 +8,7 @@ import attrs
 from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailproxy.delivery.auth import Login, TokenLogin
 from mailproxy.delivery.session import Session
 from mailproxy.errors import AccountFault
 from mailproxy.states import TlsMode
@@ -35,7 +36,17 @@ def watch_log(test: SynchronousTestCase, seen: Callable[[dict[str, Any]], None])
     test.addCleanup(globalLogPublisher.removeObserver, observer)
 
 
-class OpeningTests(SynchronousTestCase):
+class SessionCase(SynchronousTestCase):
+    def assert_fault(self, opened: Opened, phase: str, code: int | None = None) -> AccountFault:
+        fault = opened.result
+        assert isinstance(fault, AccountFault), fault
+        self.assertEqual((phase, code), (fault.phase, fault.code))
+        self.assertTrue(opened.wire.aborted or opened.server.over)
+        self.assertEqual([], opened.clock.getDelayedCalls())
+        return fault
+
+
+class OpeningTests(SessionCase):
     def test_the_session_is_ready_after_ehlo(self) -> None:
         """Without TLS and login, EHLO is all; then the session is handed out."""
         opened = Opened()
@@ -60,14 +71,6 @@ class OpeningTests(SynchronousTestCase):
         """With credentials there is no way round EHLO."""
         opened = Opened({"ehlo": b"502 what?\r\n"}, to=LOGIN)
         self.assert_fault(opened, "ehlo", 502)
-
-    def assert_fault(self, opened: Opened, phase: str, code: int | None = None) -> AccountFault:
-        fault = opened.result
-        assert isinstance(fault, AccountFault), fault
-        self.assertEqual((phase, code), (fault.phase, fault.code))
-        self.assertTrue(opened.wire.aborted or opened.server.over)
-        self.assertEqual([], opened.clock.getDelayedCalls())
-        return fault
 
     def test_a_refusal_ends_the_opening_where_it_comes(self) -> None:
         """F29: a refusal in the opening is the account's fault, told with phase and code."""
@@ -159,7 +162,7 @@ class OpeningTests(SynchronousTestCase):
         self.assertEqual([b"EHLO me.test"], opened.server.heard)
 
 
-class LoginTests(SynchronousTestCase):
+class LoginTests(SessionCase):
     def open(self, ehlo: bytes, auth: Answer, **changes: Any) -> Opened:
         return Opened({"ehlo": ehlo, "auth": auth}, to=attrs.evolve(LOGIN, **changes))
 
@@ -204,6 +207,35 @@ class LoginTests(SynchronousTestCase):
             self.assertIn("********", fault.reason)
             for secret in ("canary-secret", *(word[n : n + 8].decode() for n in range(12))):
                 self.assertNotIn(secret, fault.reason)
+
+    def test_a_token_is_said_at_once(self) -> None:
+        """XOAUTH2 sends user and token with the command; a refusal is asked for with nothing."""
+        ehlo = b"250-peer.test\r\n250 AUTH PLAIN XOAUTH2\r\n"
+        login = TokenLogin("joe@example.com", "canary-token")
+        said = b"user=joe@example.com\x01auth=Bearer canary-token\x01\x01"
+        line = b"AUTH XOAUTH2 " + base64.b64encode(said)
+        opened = Opened({"ehlo": ehlo}, to=LOGIN, login=login)
+        self.assertIs(opened.session, opened.result)
+        self.assertEqual(line, opened.server.heard[-1])
+
+        answers: Answer = [b"334 eyJzdGF0dXMiOiI0MDEifQ==\r\n", b"535 5.7.8 bad canary-token\r\n"]
+        opened = Opened({"ehlo": ehlo, "auth": answers}, to=LOGIN, login=login)
+        fault = self.assert_fault(opened, "auth", 535)
+        self.assertEqual([line, b""], opened.server.heard[-2:])
+        self.assertNotIn("canary-token", repr((fault, login)))
+
+        opened = Opened({"ehlo": AUTH_EHLO}, to=LOGIN, login=login)
+        self.assertIn("(XOAUTH2)", self.assert_fault(opened, "auth").reason)
+
+    def test_a_mechanism_may_be_insisted_on(self) -> None:
+        """F35: where the account names a mechanism, no other is used, offered or not."""
+        for method, start in (("plain", b"AUTH PLAIN "), ("login", b"AUTH LOGIN")):
+            login = Login("joe", "canary-secret", method)
+            opened = Opened({"ehlo": AUTH_EHLO, "auth": b"334 x\r\n"}, to=LOGIN, login=login)
+            self.assertTrue(opened.server.heard[1].startswith(start))
+            opened = Opened({"ehlo": b"250-x\r\n250 AUTH CRAM-MD5\r\n"}, to=LOGIN, login=login)
+            self.assert_fault(opened, "auth")
+            self.assertEqual(1, len(opened.server.heard))
 
     def test_a_server_that_never_has_enough_is_given_up(self) -> None:
         """A third question is not answered."""

@@ -17,7 +17,7 @@ from mailproxy.errors import AccountFault
 from mailproxy.metrics import Metrics
 from mailproxy.model import Account, Outcome
 from mailproxy.states import TlsMode
-from tests.delivery.certificates import Authority
+from tests.delivery.certificates import Authority, pinned
 from tests.delivery.peer import Letter, account
 from tests.delivery.tls_peer import PeerFactory
 
@@ -116,6 +116,67 @@ class TlsTests(TestCase):
                 self.assertIn(words, fault.reason)
                 self.assertNotIn("AUTH", str(peer.heard))
                 self.assertNotIn("MAIL", str(peer.heard))
+
+    async def test_a_pin_is_enough(self) -> None:
+        """A pinned certificate is trusted, be it self-signed, expired or for another name."""
+        issue = self.authority.issue
+        for pem in (
+            issue("localhost", self_signed=True),
+            issue("localhost", expired=True),
+            issue("other.test"),
+        ):
+            for key in (False, True):
+                await self.serve(pem)
+                to = self.account(
+                    TlsMode.STARTTLS,
+                    ca_pem=None,
+                    options=pinned(pem, key=key),
+                    user="joe",
+                    password="secret",
+                )
+                outcome = await self.deliver(to)
+                self.assertEqual((True, ()), (bool(outcome.tls), outcome.notes))
+
+    async def test_a_pin_is_needed(self) -> None:
+        """S5: where there is a pin, no other certificate will do, however good it is."""
+        good, other = (self.authority.issue("localhost") for _ in range(2))
+        for mode, implicit in ((TlsMode.STARTTLS, False), (TlsMode.IMPLICIT, True)):
+            for ca_pem in (self.authority.pem, None):
+                peer = await self.serve(good, implicit=implicit)
+                to = self.account(
+                    mode, options=pinned(other), ca_pem=ca_pem, user="joe", password="p"
+                )
+                pool = self.pool(self.authority.pem)
+                with self.assertRaises(AccountFault) as caught:
+                    await self.deliver(to, pool)
+                self.assertIn("none of those the account insists on", caught.exception.reason)
+                self.assertNotIn("AUTH", str(peer.heard))
+
+    async def test_a_pin_and_an_authority_must_both_hold(self) -> None:
+        """With an authority of its own an account wants the pinned certificate to verify, too."""
+        pem = self.authority.issue("localhost")
+        await self.serve(pem)
+        outcome = await self.deliver(self.account(TlsMode.STARTTLS, options=pinned(pem)))
+        self.assertTrue(outcome.tls)
+        pem = self.authority.issue("localhost", expired=True)
+        await self.serve(pem)
+        fault = await self.fault(self.account(TlsMode.STARTTLS, options=pinned(pem)))
+        self.assertIn("it has expired", fault.reason)
+
+    async def test_a_pin_is_never_stepped_around(self) -> None:
+        """An opportunistic account with a pin goes neither on unverified nor in clear."""
+        cases: tuple[dict[str, Any], ...] = (
+            {},
+            {"garbles": True},
+            {"refuses": True},
+            {"starttls": False},
+        )
+        for how in cases:
+            peer = await self.serve(**how)
+            other = self.authority.issue("localhost")
+            fault = await self.fault(self.account(TlsMode.OPPORTUNISTIC, options=pinned(other)))
+            self.assertEqual("tls", fault.phase)
+            self.assertNotIn("MAIL", str(peer.heard))
 
     async def test_a_stripped_starttls_is_a_fault(self) -> None:
         """F36: where TLS is required, a server that does not offer it is sent nothing."""

@@ -57,12 +57,14 @@ class Request:
     """
     :param guard: judges the addresses; None: this place was named by the operator.
     :param body: of a POST; None makes it a GET.
+    :param refusals: whether the body of a 4xx or 5xx answer goes to the spool as well.
     """
 
     url: Url
     headers: dict[bytes, bytes] = attrs.field(repr=False)
     guard: Guard | None
     body: bytes | None = attrs.field(default=None, repr=False)
+    refusals: bool = False
 
 
 @attrs.frozen
@@ -152,7 +154,8 @@ class _Exchange:
     async def _receive(self, response: IResponse) -> Answer:
         kind = _field(response, b"content-type").partition(";")[0].strip().lower()
         answer = Answer(response.code, _field(response, b"location"), kind)
-        if not 200 <= response.code < 300:
+        refused = self._request.refusals and response.code >= 400
+        if not 200 <= response.code < 300 and not refused:
             return answer
         if _field(response, b"content-encoding").strip().lower() not in ("", "identity"):
             raise Trouble("the answer is encoded, though it was asked not to be", transient=True)
