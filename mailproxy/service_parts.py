@@ -25,6 +25,8 @@ from mailproxy.crypto import Sealer
 from mailproxy.delivery.attachments.guard import Guard
 from mailproxy.delivery.connect import Connector
 from mailproxy.delivery.courier import Courier
+from mailproxy.delivery.names import THREADS as NAMES
+from mailproxy.delivery.names import Names as UpstreamNames
 from mailproxy.delivery.pool import Pool
 from mailproxy.delivery.tokens import Tokens
 from mailproxy.dispatch.caretaker import Caretaker
@@ -151,8 +153,10 @@ class Builder:
     ) -> Courier:
         settings = self._settings
         guard = Guard(settings.oauth_allow)
+        asking = Threads(self._reactor, "names of upstreams", NAMES)
+        asking.setServiceParent(fetching.threads)
         pool = Pool(
-            Connector(self._reactor),
+            Connector(self._reactor, UpstreamNames(asking, self._clock)),
             self._clock,
             settings.helo_name,
             metrics,

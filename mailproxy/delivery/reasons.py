@@ -14,6 +14,7 @@ from twisted.internet.error import (
 )
 from twisted.python.failure import Failure
 
+from mailproxy.delivery.names import Unresolved
 from mailproxy.delivery.replies import readable
 
 _WORDS: tuple[tuple[type[BaseException], str], ...] = (
@@ -29,6 +30,8 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
 def reason(failure: Failure) -> str:
     """Why the connection of *failure* is gone or never was."""
     error = failure.value
+    if isinstance(error, Unresolved):
+        return f"the host name cannot be resolved: {error.args[0]}"
     for kind, words in _WORDS:
         if isinstance(error, kind):
             return words
