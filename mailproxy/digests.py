@@ -41,6 +41,8 @@ def content_digest(
         fields["body_plain"] = content.plain
     if content.cc:
         fields["cc"] = [mailbox.addr for mailbox in content.cc]
+    if content.dsn is not None:
+        fields["dsn"] = content.dsn
     fields["from"] = (content.sender.display, content.sender.addr)
     if content.headers:
         fields["headers"] = sorted(content.headers)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from mailproxy.dsn import Dsn
 from mailproxy.states import (
     EventKind,
     OnUncertain,
@@ -92,6 +93,8 @@ class Content:
     attachments: tuple[Attachment, ...] = ()
     return_path: str = ""
     raw: bool = False
+    #: The notifications that are asked for; None for none.
+    dsn: Dsn | None = None
 
 
 @attrs.frozen
@@ -297,6 +300,7 @@ class Envelope:
     sender: str
     recipients: tuple[str, ...]
     body: bytes = attrs.field(repr=False)
+    dsn: Dsn | None = None
 
 
 @attrs.frozen

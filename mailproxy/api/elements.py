@@ -111,6 +111,7 @@ class Judge:
             headers=headers,
             attachments=attachments,
             return_path=element.return_path or "",
+            dsn=None if element.dsn is None else fields.dsn(element.dsn),
         )
         given = fields.message_id(element.message_id) if element.message_id else None
         return self._message(

@@ -8,7 +8,9 @@ import re
 from typing import Any
 
 from mailproxy.address import envelope_address, parse_mailbox, parse_mailboxes
-from mailproxy.api.wire import Element, Rejected
+from mailproxy.api.wire import DsnObject, Element, Rejected
+from mailproxy.dsn import Dsn
+from mailproxy.dsn import read as read_dsn
 from mailproxy.errors import BadAddress
 from mailproxy.headers import check_header, is_reserved_header
 from mailproxy.model import Content, Mailbox
@@ -38,6 +40,15 @@ def priority(value: int | str) -> int | None:
             return None
         value = int(text)
     return max(0, min(3, value))
+
+
+def dsn(value: DsnObject) -> Dsn | None:
+    """The notifications that are asked for; None for none."""
+    try:
+        asked = read_dsn(value.notify, value.ret, value.envid)
+        return None if asked == Dsn() else asked
+    except ValueError as error:
+        raise Rejected(f"invalid dsn.{error}") from None
 
 
 def bad_id(id: object) -> str:

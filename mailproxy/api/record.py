@@ -87,6 +87,9 @@ def _message(record: MessageRecord) -> dict[str, Any]:
         message["return_path"] = content.return_path
     if content.headers:
         message["headers"] = dict(content.headers)
+    if (dsn := content.dsn) is not None:
+        said = {"notify": [word.lower() for word in dsn.notify], "ret": dsn.ret.lower()}
+        message["dsn"] = {k: v for k, v in {**said, "envid": dsn.envid}.items() if v}
     if content.attachments:
         message["attachments"] = [
             {

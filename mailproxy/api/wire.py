@@ -44,6 +44,19 @@ class AttachmentObject(Struct, forbid_unknown_fields=True):
     ] = None
 
 
+class DsnObject(Struct):
+    """Reports by mail from the servers behind the account's (RFC 3461), where it offers them."""
+
+    notify: Annotated[
+        list[str] | str | None,
+        Meta(description="`never`, or some of `success`, `failure`, `delay`."),
+    ] = None
+    ret: Annotated[str | None, Meta(description="What they bring back: `full` or `hdrs`.")] = None
+    envid: Annotated[
+        str | None, Meta(description="By which they name the message: up to 100 characters.")
+    ] = None
+
+
 #: One address or several: a list, or one text with commas.
 Addresses = str | list[str] | None
 
@@ -107,6 +120,7 @@ class Element(Struct):
     batch_code: Annotated[
         str | None, Meta(description="Its campaign, up to 64 characters; can be suspended.")
     ] = None
+    dsn: DsnObject | None = None
     test: Annotated[bool | None, Meta(description="Take it and report it, but do not send it.")] = (
         None
     )

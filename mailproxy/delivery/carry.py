@@ -24,6 +24,7 @@ from mailproxy.delivery.dkim import SigningKeys, sign
 from mailproxy.delivery.pool import Pool
 from mailproxy.delivery.session import Session
 from mailproxy.dkim_keys import DkimKey
+from mailproxy.dsn import Dsn
 from mailproxy.errors import AccountFault, SessionLost, SigningFault, StoreError, Withdrawn
 from mailproxy.interfaces import IAttachments, IFeed, InThread, ITransaction
 from mailproxy.metrics import Metrics
@@ -37,6 +38,9 @@ DEPTH = 2
 
 #: Messages up to this size in bytes are composed where they are, larger ones in a thread.
 INLINE = 256 * 1024
+
+#: In the payload of a message that asks for no notifications.
+_UNNOTIFIED = b'"dsn":null'
 
 #: Sessions in a row that end before any transaction does, until the account is at fault.
 MOST_BARREN = 2
@@ -72,9 +76,9 @@ class Parcel:
 
     __slots__ = ("_feed", "_message", "envelope")
 
-    def __init__(self, message: Claimed, body: bytes, feed: IFeed) -> None:
+    def __init__(self, message: Claimed, body: bytes, feed: IFeed, dsn: Dsn | None = None) -> None:
         recipients = tuple([recipient.address for recipient in message.recipients])
-        self.envelope = Envelope(message.envelope_from, recipients, body)
+        self.envelope = Envelope(message.envelope_from, recipients, body, dsn)
         self._message = message
         self._feed = feed
 
@@ -174,10 +178,12 @@ class Carry:
             prepared.addErrback(self._stumbled)
             return
         try:
-            body = self._composed(message, payload)
-            if body is None:
+            body, dsn = self._composed(message, payload), None
+            if body is None or _UNNOTIFIED not in payload:
                 content = load(payload)
-                body = None if self._left(message, content) else _compose(message, content, {})
+                dsn = content.dsn
+                if body is None and not self._left(message, content):
+                    body = _compose(message, content, {})
         except Exception as error:
             self._budget.give(size)
             self._broken(message, error)
@@ -185,7 +191,7 @@ class Carry:
             if body is None:
                 self._budget.give(size)
             else:
-                self._send(message, body)
+                self._send(message, body, dsn)
 
     def _composed(self, message: Claimed, payload: bytes) -> bytes | None:
         composed = self._means.composed
@@ -212,7 +218,7 @@ class Carry:
             self._broken(message, error)
         self._preparing = False
         if body is not None and self._session.usable:
-            self._send(message, body, notes)
+            self._send(message, body, stored.content.dsn, notes)
         else:
             self._budget.give(message.size)
             if body is not None:
@@ -236,9 +242,11 @@ class Carry:
             return _compose(message, content, parts)
         return await self._means.in_thread(_compose, message, content, parts)
 
-    def _send(self, message: Claimed, body: bytes, notes: Sequence[str] = ()) -> None:
+    def _send(
+        self, message: Claimed, body: bytes, dsn: Dsn | None, notes: Sequence[str] = ()
+    ) -> None:
         self._flying += 1
-        parcel = Parcel(message, body, self._feed)
+        parcel = Parcel(message, body, self._feed, dsn)
         self._session.deliver(parcel).addCallbacks(
             self._came_to, self._failed, (message, notes), {}, (message,)
         ).addErrback(self._stumbled)

@@ -13,11 +13,15 @@ from collections.abc import Sequence
 
 import attrs
 
+from mailproxy.dsn import MOST_ENVID, MOST_ORCPT
 from mailproxy.model import Envelope, Reply
 
 #: Octets of a command line with its CRLF (RFC 5321, section 4.5.3.1.4), and what the parameters
 #: of SIZE, 8BITMIME and SMTPUTF8 may add to MAIL (RFC 1870, 6152, 6531).
 MAX_COMMAND, MAX_PARAMETERS = 512, 26 + 17 + 10
+
+#: What a request for notifications may add to MAIL and to RCPT (RFC 3461, section 4).
+MAX_DSN_MAIL, MAX_DSN_RCPT = len(" RET=FULL ENVID=") + MOST_ENVID, 36 + MOST_ORCPT
 
 #: Octets of a line that carries credentials (RFC 4954, section 4).
 MAX_AUTH = 12288
@@ -28,6 +32,13 @@ _UNSAFE = re.compile(rb"[\r\n\0]")
 _ADDRESS = re.compile(
     r'(?:[^\x00-\x20"(),:;<>@\[\\\]\x7f]+|"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*")'
     r"@(?:[^\x00-\x20\"(),:;<>@\[\\\]\x7f]+|\[[0-9A-Za-z.:-]+\])"
+)
+
+
+#: A field of addresses with a character outside ASCII, folded or not.
+_ADDRESSES = re.compile(
+    r"^(?:From|Sender|Reply-To|To|Cc):(?:[\x00-\x09\x0b\x0c\x0e-\x7f]|\r\n[ \t])*+[^\x00-\x7f]",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 
@@ -62,6 +73,7 @@ class Capabilities:
     size: int = 0
     eight_bit: bool = False
     utf8: bool = False
+    dsn: bool = False
     starttls: bool = False
     auth: frozenset[str] = frozenset()
 
@@ -87,6 +99,7 @@ def capabilities(text: str) -> Capabilities:
         size=int(number),
         eight_bit="8BITMIME" in offered,
         utf8="SMTPUTF8" in offered,
+        dsn="DSN" in offered,
         starttls="STARTTLS" in offered,
         auth=frozenset(offered.get("AUTH", ())),
     )
@@ -116,6 +129,10 @@ OURS = "not sent: the refusal is ours, from what the server offers"
 _TOO_LARGE = "5.3.4 the message has {size} octets, the server takes {most}"
 _NO_UTF8 = "5.6.7 the address needs SMTPUTF8, which the server does not offer"
 
+NO_DSN = "notifications were asked for, which the server does not offer (DSN)"
+EIGHT_BIT = "8-bit text was sent to a server that does not offer 8BITMIME"
+UTF8_HEADER = "a header with non-ASCII addresses was sent to a server that does not offer SMTPUTF8"
+
 _DATA = command(b"DATA")
 
 
@@ -130,6 +147,7 @@ def plan(envelope: Envelope, offered: Capabilities) -> Plan:
     if not envelope.sender.isascii() and not offered.utf8:
         return _nothing(envelope, Reply(553, _NO_UTF8))
     utf8 = not envelope.sender.isascii()
+    dsn = envelope.dsn if offered.dsn else None
     rcpts: list[bytes] = []
     asked: Sequence[int] = range(len(envelope.recipients))
     refused: dict[int, Reply] = {}
@@ -139,7 +157,11 @@ def plan(envelope: Envelope, offered: Capabilities) -> Plan:
                 refused[index] = Reply(553, _NO_UTF8)
                 continue
             utf8 = True
-        rcpts.append(command(b"RCPT TO:<" + _octets(address) + b">"))
+        line = b"RCPT TO:<" + _octets(address) + b">"
+        if dsn is None:
+            rcpts.append(command(line))
+        else:
+            rcpts.append(command(line + dsn.of_rcpt(address), MAX_COMMAND + MAX_DSN_RCPT))
     own: tuple[Reply | None, ...] = (None,) * len(envelope.recipients)
     notes: tuple[str, ...] = ()
     if refused:
@@ -153,12 +175,30 @@ def plan(envelope: Envelope, offered: Capabilities) -> Plan:
         if offered.eight_bit:
             parameters += b" BODY=8BITMIME"
         else:
-            notes += ("8-bit text was sent to a server that does not offer 8BITMIME",)
+            notes += (EIGHT_BIT,)
+        if not utf8 and _utf8_addresses(envelope.body):
+            # Mail of that kind, whoever gets it (RFC 6531, section 3.4).
+            utf8 = offered.utf8
+            notes += () if utf8 else (UTF8_HEADER,)
     if utf8:
         parameters += b" SMTPUTF8"
+    if dsn is not None:
+        parameters += dsn.of_mail()
+    elif envelope.dsn is not None:
+        notes += (NO_DSN,)
     sender = _octets(envelope.sender) if envelope.sender else b""
-    mail = command(b"MAIL FROM:<" + sender + b">" + parameters, MAX_COMMAND + MAX_PARAMETERS)
+    most = MAX_COMMAND + MAX_PARAMETERS + MAX_DSN_MAIL
+    mail = command(b"MAIL FROM:<" + sender + b">" + parameters, most)
     return Plan((mail, *rcpts, _DATA), asked, own, None, notes)
+
+
+def _utf8_addresses(body: bytes) -> bool:
+    """Whether a field of addresses in the header holds UTF-8; other bytes are just sloppy."""
+    header = body.partition(b"\r\n\r\n")[0]
+    try:
+        return not header.isascii() and _ADDRESSES.search(header.decode("utf-8")) is not None
+    except UnicodeDecodeError:
+        return False
 
 
 def _nothing(envelope: Envelope, reply: Reply) -> Plan:

@@ -18,6 +18,7 @@ from mailproxy import payload, raw
 from mailproxy.clock import Names
 from mailproxy.compose import compose
 from mailproxy.digests import raw_digest
+from mailproxy.dsn import Dsn, OfRecipient
 from mailproxy.errors import BadMessage, MailProxyError, StoreError
 from mailproxy.headers import date_header
 from mailproxy.interfaces import IClock, IControl, IIntake, InThread
@@ -174,6 +175,7 @@ def _message(handed: Handed, id: str, now: float, rules: Rules) -> NewMessage:
         plain=text,
         return_path=handed.mail.sender,
         raw=True,
+        dsn=_notifications(handed),
     )
     composed = compose(
         content, mail_id=id, message_id=message_id, date=now, parts=dict(enumerate(parts, 1))
@@ -199,6 +201,17 @@ def _message(handed: Handed, id: str, now: float, rules: Rules) -> NewMessage:
             f"header cut: {name}" for name in read.cut if not name.lower().startswith(PREFIX)
         ),
     )
+
+
+def _notifications(handed: Handed) -> Dsn | None:
+    """What MAIL and RCPT asked to be reported; None for nothing."""
+    mail = handed.mail
+    own = tuple(
+        OfRecipient(rcpt.recipient, rcpt.notify, rcpt.orcpt)
+        for rcpt in handed.recipients
+        if rcpt.notify or rcpt.orcpt
+    )
+    return Dsn((), mail.ret, mail.envid, own) if mail.ret or mail.envid or own else None
 
 
 def _mailbox(address: str) -> Mailbox:

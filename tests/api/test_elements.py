@@ -12,6 +12,7 @@ from mailproxy import payload
 from mailproxy.api.wire import Element
 from mailproxy.compose import compose
 from mailproxy.composed import Composed
+from mailproxy.dsn import Dsn
 from tests.api.door import message
 from tests.api.judging import CANARY, accept, content, judge, reason
 from tests.fakes import EPOCH
@@ -140,6 +141,21 @@ class AcceptedTests(SynchronousTestCase):
         ):
             self.assertEqual(expected, accept(return_path=path).envelope_from, path)
 
+    def test_notifications(self) -> None:
+        """What is asked to be notified of is read in any case, and empty is nothing."""
+        for said, expected in (
+            ({"notify": "Never"}, Dsn(("NEVER",))),
+            ({"notify": "success, delay"}, Dsn(("SUCCESS", "DELAY"))),
+            (
+                {"notify": ["failure", "failure"], "ret": "HDRS", "envid": "a+b=c"},
+                Dsn(("FAILURE",), "HDRS", "a+b=c"),
+            ),
+            ({}, None),
+            ({"notify": [], "ret": None, "envid": ""}, None),
+            (None, None),
+        ):
+            self.assertEqual(expected, payload.load(accept(dsn=said).payload).dsn, said)
+
     def test_message_id(self) -> None:
         """A Message-ID of the client's own is kept, in the brackets it may lack."""
         for text in ("<a@b.c>", "a@b.c", " <a@b.c> "):
@@ -216,6 +232,9 @@ class DigestTests(SynchronousTestCase):
             {"content_type": "html"},
             {"body": "", "body_html": "Hello, world.\n", "body_plain": ""},
             {"reply_to": "r@example.com"},
+            {"dsn": {"notify": "never"}},
+            {"dsn": {"notify": "failure"}},
+            {"dsn": {"ret": "full"}},
             {"return_path": "<>"},
             {"return_path": "r@example.com"},
             {"message_id": "<a@b>"},
@@ -280,6 +299,14 @@ class RejectedTests(SynchronousTestCase):
             ("invalid return_path: ", {"return_path": x}),
             ("invalid return_path: ", {"return_path": f"{x} <a@b.example>"}),
             ("invalid return_path: ", {"return_path": "a@b.example> SIZE=1"}),
+            ("invalid dsn: ", {"dsn": x}),
+            ("invalid dsn.notify: ", {"dsn": {"notify": x}}),
+            ("invalid dsn.notify: ", {"dsn": {"notify": "never,success"}}),
+            ("invalid dsn.notify: ", {"dsn": {"notify": 5}}),
+            ("invalid dsn.ret: ", {"dsn": {"ret": x}}),
+            ("invalid dsn.envid: ", {"dsn": {"envid": f"{x}\r\n"}}),
+            ("invalid dsn.envid: ", {"dsn": {"envid": f"{x} x"}}),
+            ("invalid dsn.envid: ", {"dsn": {"envid": "+" * 34}}),
             ("invalid message_id: ", {"message_id": f"<{x}>\r\nX: y"}),
             ("invalid message_id: ", {"message_id": f"{x} {x}"}),
             ("invalid message_id: ", {"message_id": f"<{x}><{x}>"}),
@@ -321,7 +348,7 @@ class RejectedTests(SynchronousTestCase):
         for field in msgspec.structs.fields(Element):
             name = field.encode_name
             for value in ({"a": [CANARY]}, [[CANARY]], True, [1], [None], [True]):
-                if name == "headers" and isinstance(value, dict):
+                if name in ("headers", "dsn") and isinstance(value, dict):
                     continue
                 if name in ("deferred_ts", "id", "test") and value is True:
                     continue

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.delivery.commands import (
     MAX_COMMAND,
+    NO_DSN,
     Capabilities,
     UnsafeCommand,
     capabilities,
     command,
     plan,
 )
+from mailproxy.dsn import Dsn, OfRecipient, read
 from mailproxy.model import Envelope
 
 ALL = Capabilities(pipelining=True, size_offered=True, size=1000, eight_bit=True, utf8=True)
@@ -66,6 +69,8 @@ class PlanTests(SynchronousTestCase):
             (b"abc", "a@b.c", NONE, b"MAIL FROM:<a@b.c>\r\n"),
             (b"abc", "a@b.c", ALL, b"MAIL FROM:<a@b.c> SIZE=3\r\n"),
             (b"\xff", "a@b.c", ALL, b"MAIL FROM:<a@b.c> SIZE=1 BODY=8BITMIME\r\n"),
+            (b"Subject: \xc3\xa9", "a@b.c", ALL, b"MAIL FROM:<a@b.c> SIZE=11 BODY=8BITMIME\r\n"),
+            (b"To: \xe9@b.c", "a@b.c", ALL, b"MAIL FROM:<a@b.c> SIZE=9 BODY=8BITMIME\r\n"),
             (b"abc", "\u00e9@b.c", ALL, "MAIL FROM:<\u00e9@b.c> SIZE=3 SMTPUTF8\r\n".encode()),
             (b"abc", "", NONE, b"MAIL FROM:<>\r\n"),
         ):
@@ -94,6 +99,65 @@ class PlanTests(SynchronousTestCase):
         made = plan(Envelope("\u00e9@b.c", ("x@y.z",), b""), NONE)
         assert made.mail is not None
         self.assertEqual(((), 553), (made.commands, made.mail.code))
+
+    def test_notifications_are_asked_for_where_they_are_offered(self) -> None:
+        """RFC 3461: NOTIFY, ORCPT, RET and ENVID; elsewhere the timeline says that it could not."""
+        dsn = Dsn(("SUCCESS", "DELAY"), "HDRS", "id=1+2")
+        envelope = Envelope("a@b.c", ("x+y@z.z", "\u00e9@y.z"), b"abc", dsn)
+        made = plan(envelope, attrs.evolve(ALL, dsn=True))
+        self.assertEqual(
+            (
+                b"MAIL FROM:<a@b.c> SIZE=3 SMTPUTF8 RET=HDRS ENVID=id+3D1+2B2\r\n",
+                b"RCPT TO:<x+y@z.z> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;x+2By@z.z\r\n",
+                "RCPT TO:<\u00e9@y.z> NOTIFY=SUCCESS,DELAY\r\n".encode(),
+                b"DATA\r\n",
+            ),
+            made.commands,
+        )
+        self.assertEqual((), made.notes)
+        made = plan(envelope, ALL)
+        self.assertNotIn(b"NOTIFY", b"".join(made.commands))
+        self.assertEqual((NO_DSN,), made.notes)
+
+    def test_nobody_is_asked_for_what_was_not_asked(self) -> None:
+        """A server that offers notifications is not told of them for nothing."""
+        made = plan(Envelope("a@b.c", ("x@y.z",), b""), attrs.evolve(NONE, dsn=True))
+        self.assertEqual(b"MAIL FROM:<a@b.c>\r\n", made.commands[0])
+        dsn = Dsn(envid="x", recipients=(OfRecipient("x@y.z", ("NEVER",), "rfc822;o@p.q"),))
+        made = plan(Envelope("", ("x@y.z", "v@y.z"), b"", dsn), attrs.evolve(NONE, dsn=True))
+        self.assertEqual(
+            (
+                b"MAIL FROM:<> ENVID=x\r\n",
+                b"RCPT TO:<x@y.z> NOTIFY=NEVER ORCPT=rfc822;o@p.q\r\n",
+                b"RCPT TO:<v@y.z>\r\n",
+            ),
+            made.commands[:3],
+        )
+
+    @settings(deadline=None, max_examples=300)
+    @given(st.text(max_size=200), st.text(max_size=600), st.text(max_size=120))
+    def test_notifications_never_end_a_line(self, kind: str, original: str, envid: str) -> None:
+        """S7: whatever an original recipient or an id is, each command is one line."""
+        own = OfRecipient("x@y.z", ("FAILURE",), f"{kind};{original}")
+        try:
+            dsn = Dsn((), "FULL", read(None, None, envid).envid, (own,))
+        except ValueError:
+            dsn = Dsn((), "FULL", "", (own,))
+        made = plan(Envelope("a@b.c", ("x@y.z",), b"", dsn), attrs.evolve(NONE, dsn=True))
+        for line in made.commands:
+            self.assertEqual((1, True), (line.count(b"\r\n"), line.isascii()))
+            self.assertTrue(all(32 <= octet < 127 for octet in line[:-2]))
+
+    def test_addresses_in_a_header_that_are_not_ascii_are_said(self) -> None:
+        """RFC 6531: mail with such addresses is SMTPUTF8 mail, even if its envelope is ASCII."""
+        body = "X: y\r\nto: x@y.z,\r\n \u00e9@y.z\r\n\r\nabc\r\n".encode()
+        envelope = Envelope("a@b.c", ("x@y.z",), body)
+        line = b"MAIL FROM:<a@b.c> SIZE=%d BODY=8BITMIME SMTPUTF8\r\n" % len(body)
+        self.assertEqual(line, plan(envelope, ALL).commands[0])
+        made = plan(envelope, NONE)
+        self.assertEqual((b"MAIL FROM:<a@b.c>\r\n", 2), (made.commands[0], len(made.notes)))
+        plain = "To: x@y.z\r\n\r\n\u00e9\r\n".encode()
+        self.assertNotIn(b"UTF8", plan(Envelope("a@b.c", ("x@y.z",), plain), ALL).commands[0])
 
     def test_quoted_local_parts_and_literals_pass(self) -> None:
         """Everything the address grammar allows can be sent."""

@@ -14,6 +14,7 @@ from mailproxy.compose import compose
 from mailproxy.composed import Composed
 from mailproxy.delivery.courier import Courier
 from mailproxy.delivery.pool import Pool
+from mailproxy.dsn import Dsn
 from mailproxy.errors import AccountFault, StoreBusy, Unprepared
 from mailproxy.interfaces import IFeed
 from mailproxy.metrics import Metrics
@@ -188,6 +189,17 @@ class CourierTests(SynchronousTestCase):
         feed = Feed(*map(claimed, range(4)))
         self.carry(self.courier(lambda: Server({"body": SILENCE})), feed)
         self.assertEqual([("next", 0), ("begin", 0), ("next", 1), ("begin", 1)], feed.log)
+
+    def test_notifications_are_asked_for(self) -> None:
+        """What the message wants to be notified of goes to a server that offers it, as stored."""
+        letter = content(dsn=Dsn(("NEVER",), "HDRS"))
+        feed = Feed(claimed(1, letter), claimed(2, letter, payload=None), claimed(3))
+        self.stored = {2: Stored(letter)}
+        ehlo = b"250-peer.test\r\n250-PIPELINING\r\n250 DSN\r\n"
+        self.successResultOf(self.carry(self.courier(lambda: Server({"ehlo": ehlo})), feed))
+        heard = [line for line in self.network.connected[0].heard if line[:4] in (b"MAIL", b"RCPT")]
+        asked = [b"RET=HDRS" in line or b"NOTIFY=NEVER" in line for line in heard]
+        self.assertEqual([True] * 4 + [False] * 2, asked)
 
     def test_only_the_open_recipients_are_asked(self) -> None:
         """RCPT goes to what the claim lists, in its order."""

@@ -7,6 +7,7 @@ import hashlib
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.compose import compose
+from mailproxy.dsn import Dsn, OfRecipient
 from mailproxy.errors import StoreBusy, StoreUnavailable
 from mailproxy.model import Claimed
 from mailproxy.records import AccountSpec
@@ -78,6 +79,19 @@ class StoredTests(IntakeCase):
             [b"X-Genro-Mail-ID", b"Date", b"Message-ID", b"Received"], sorted(names, key=_order)
         )
         self.assertEqual(message.size, len(wire))
+
+    def test_notifications_are_passed_on(self) -> None:
+        """What MAIL and RCPT asked to be notified of is kept, for each recipient."""
+        self.talk.codes(
+            b"MAIL FROM:<a@x.org> RET=hdrs ENVID=a+2Bb\r\n"
+            b"RCPT TO:<b@y.org> NOTIFY=success,DELAY ORCPT=rfc822;old+2Bb@y.org\r\n"
+            b"RCPT TO:<c@y.org>\r\nDATA\r\n"
+        )
+        self.talk.send(MAIL + b".\r\n")
+        stored = result(self.house.store.contents([self.claimed().pk]))
+        (content,) = [each.content for each in stored.values()]
+        own = OfRecipient("b@y.org", ("SUCCESS", "DELAY"), "rfc822;old+b@y.org")
+        self.assertEqual(Dsn((), "HDRS", "a+b", (own,)), content.dsn)
 
     def test_own_date_and_id(self) -> None:
         """Its own Date and Message-ID stay, and are the only ones."""
