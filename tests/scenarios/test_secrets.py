@@ -33,10 +33,12 @@ PASSWORD = "canary-'pass\"word\\-é-64d0"
 WRONG = "canary-'wrong\"password\\-è-11b8"
 KEY = new_key()
 BODY = "canary-body-è-'\"\\-c0ffee"
+CLIENT_SECRET = "canary-client-'secret\"\\-3c7e"
+REFRESH_TOKEN = "canary-refresh-'token\"\\-90ad"
 CONTENT = "canary-content-è-'\"\\-facade"
 
 SECRETS = (TOKEN, OTHER_TOKEN, METRICS, SYNC_TOKEN, SYNC_PASSWORD, PASSWORD, WRONG, KEY,
-           BODY, CONTENT)  # fmt: skip
+           BODY, CONTENT, CLIENT_SECRET, REFRESH_TOKEN)  # fmt: skip
 
 
 def forms(secret: str) -> Iterator[str]:
@@ -69,6 +71,7 @@ class SecretTests(SynchronousTestCase):
             GMP_LOG_LEVEL="DEBUG",
             GMP_LOG_DELIVERY_ACTIVITY="true",
             GMP_RETRY_DELAYS="0.2",
+            GMP_OAUTH_ALLOW="127.0.0.1",
             **settings,
         ).start()
         self.addCleanup(self.service.end)
@@ -93,6 +96,20 @@ class SecretTests(SynchronousTestCase):
         fields = account(port, user="joe", password=password, allow_plaintext_auth=True)
         self.assertTrue(self.ask("POST", "/account", {**fields, "id": id})["ok"])
 
+    def put_by_token(self, **auth: str) -> dict[str, Any]:
+        """An account that logs in with a token; its authorization server speaks no TLS."""
+        whole = {
+            "method": "xoauth2",
+            "grant": "refresh_token",
+            "token_url": f"https://127.0.0.1:{self.echo.http_port}/token",
+            "client_id": "c",
+            "client_secret": CLIENT_SECRET,
+            "refresh_token": REFRESH_TOKEN,
+        }
+        fields = account(self.echo.smtp_port, user="joe", id="token", auth={**whole, **auth})
+        answer: dict[str, Any] = self.ask("POST", "/account", fields)
+        return answer
+
     def letter(self, id: str, account_id: str, **fields: Any) -> dict[str, Any]:
         content = base64.b64encode(CONTENT.encode()).decode()
         attachment = {"filename": "a.txt", "storage_path": f"base64:{content}"}
@@ -105,11 +122,13 @@ class SecretTests(SynchronousTestCase):
         self.put("good", self.sink.smtp_port, PASSWORD)
         self.put("bad", self.sink.smtp_port, WRONG)
         self.put("echo", self.echo.smtp_port, PASSWORD)
+        self.assertTrue(self.put_by_token()["ok"])
         letters = [
             self.letter("arrives", "good"),
             self.letter("html", "good", content_type="html", to=["reject@x.test", "ok@x.test"]),
             self.letter("locked", "bad"),
             self.letter("echoed", "echo"),
+            self.letter("tokenless", "token"),
             self.letter("broken", "good", attachments=[{"filename": CONTENT, "foo": CONTENT}]),
             self.letter("bent", "good", subject=f"{BODY}\n", headers={"X-A": f"{BODY}\r\n"}),
             {**self.letter("x", "good"), "from": f"{BODY} <", "priority": BODY},
@@ -117,7 +136,7 @@ class SecretTests(SynchronousTestCase):
             BODY,
         ]
         answer = self.ask("POST", "/commands/add-messages?verbose=1", {"messages": letters})
-        self.assertEqual(4, answer["queued"], answer)
+        self.assertEqual(5, answer["queued"], answer)
         self.wrong_requests()
 
         def told() -> bool:
@@ -126,7 +145,7 @@ class SecretTests(SynchronousTestCase):
             return (
                 by_id["arrives"]["state"] == "sent"
                 and by_id["html"]["state"] == "failed"
-                and all(by_id[id]["deferred_reason"] for id in ("locked", "echoed"))
+                and all(by_id[id]["deferred_reason"] for id in ("locked", "echoed", "tokenless"))
             )
 
         wait_until(told, what="every message to have got somewhere")
@@ -136,6 +155,8 @@ class SecretTests(SynchronousTestCase):
         self.ask("POST", "/account", {**fields, "port": WRONG, "tls_mode": WRONG, "ca_pem": WRONG})
         self.ask("POST", "/account", {**fields, "password": [WRONG], "timeout": WRONG})
         self.ask("POST", "/account", _json(fields)[:-1])
+        self.assertFalse(self.put_by_token(scope=f"{CLIENT_SECRET}\n")["ok"])
+        self.assertFalse(self.put_by_token(grant=REFRESH_TOKEN, token_url=REFRESH_TOKEN)["ok"])
         self.ask("POST", "/account", {**fields, "id": "good", "password": None, "host": "other"})
         self.ask("POST", "/commands/add-messages", _json({"messages": BODY, BODY: BODY}))
         self.ask("POST", "/commands/add-messages", _json({"messages": [{"body": BODY}]})[:-1])
