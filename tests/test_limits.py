@@ -107,6 +107,12 @@ class WindowTests(SynchronousTestCase):
             window = window.at(now).take(1, now)
         self.assertLessEqual(len(window.entries), PARTS + 1)
 
+    def test_parts_leave_with_their_last(self) -> None:
+        """Messages that share an instant stay in the window until the last of them leaves it."""
+        window = Window(60, 300).take(150, EPOCH).take(150, EPOCH + 0.2)
+        self.assertEqual(1, len(window.entries))
+        self.assertEqual((0, EPOCH + 60.2), (window.at(EPOCH + 60.1).room, window.opens_at))
+
     def test_none_starves(self) -> None:
         """Where mail always waits, as much goes as the limit allows."""
         for most in (1, 7, 240, 1000):

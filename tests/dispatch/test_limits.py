@@ -104,16 +104,18 @@ class LimitCases(_Base):
         self.assertEqual({"sent"}, set(self.states().values()))
 
     def test_between_two_polls(self) -> None:
-        """An instant that comes before the next poll is not missed."""
+        """An instant that comes before the next poll is met, also where something is due later."""
         self.put(limit_per_minute=4)
+        self.put("other")
+        self.add("later", account_id="other", not_before=EPOCH + 60.4375)
         for n in range(4):
-            self.add(f"m{n}")
+            self.add(f"m{n}", account_id="acct")
             self.clock.advance(0.0625)
-        self.add(*(f"n{n}" for n in range(4)))
+        self.add(*(f"n{n}" for n in range(4)), account_id="acct")
         self.clock.pump([0.0625] * 1000)
         times = [at for _, at in self.courier.times]
         self.assertEqual([0.0, 0.0625, 0.125, 0.1875], times[:4])
-        self.assertEqual([60.0, 60.0625, 60.125, 60.1875], times[4:])
+        self.assertEqual([60.0, 60.0625, 60.125, 60.1875, 60.4375], times[4:])
 
     def test_waiting_costs_nothing(self) -> None:
         """While an account waits for its limit nobody claims of it, nor begins in vain."""

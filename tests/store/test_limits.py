@@ -159,6 +159,20 @@ class WrittenTests(SynchronousTestCase):
         self.assertEqual(3, self.hand_over(pk))
         self.assertEqual([], self.opened.sql("SELECT * FROM rates"))
 
+    def test_time_does_not_run_back(self) -> None:
+        """An intent that comes late counts at the time of the one before, and says so."""
+        pk = self.put(limit_per_minute=2)
+        self.post(2)
+        now = self.clock.now()
+        first, second = result(self.store.claim(pk, 2, now))
+        result(self.store.begin([(first.pk, first.token)], "acct", now + 5))
+        result(self.store.begin([(second.pk, second.token)], "acct", now))
+        self.assertEqual(
+            [(now + 5,)] * 2, self.opened.sql("SELECT intent_at FROM attempts ORDER BY n")
+        )
+        (use,) = result(self.store.limits(None, now + 5))
+        self.assertEqual((2, now + 65), (use.used, use.until))
+
     def test_one_row_for_each_limit(self) -> None:
         """Whatever passes, a limit is one row, and upkeep empties it when nothing counts."""
         pk = self.put(limit_per_minute=1000, limit_per_day=1000)
