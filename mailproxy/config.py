@@ -36,6 +36,7 @@ from mailproxy.config_values import (
     Keys,
     Listen,
     Networks,
+    ReplyRules,
     Seconds,
     Switch,
     Token,
@@ -44,6 +45,7 @@ from mailproxy.config_values import (
     Word,
 )
 from mailproxy.records import AccountSpec
+from mailproxy.reply_rules import Rule
 
 _DAY = 86400.0
 _YEAR = 365 * _DAY
@@ -194,6 +196,9 @@ class Settings(AttachmentSettings, SubmissionSettings):
         Places(),
         (),
         "Private addresses, and hosts with private addresses, that token URLs may name.",
+    )
+    reply_rules: tuple[Rule, ...] = setting(
+        "delivery.reply_rules", ReplyRules(), (), "What certain replies mean, before what is known."
     )
     helo_name: str = setting(
         "delivery.helo_name",

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from mailproxy.crypto import Sealer
+from mailproxy.reply_rules import Rule, read_rules
 
 _DOMAIN = re.compile(
     r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)"
@@ -145,6 +146,21 @@ class Directory:
 
     def read(self, text: str, base: Path) -> Path:
         return _path(text, base)
+
+
+@attrs.frozen
+class ReplyRules:
+    """A file of rules for replies."""
+
+    says: str = "path of a TOML file"
+
+    def read(self, text: str, base: Path) -> tuple[Rule, ...]:
+        path = _path(text, base)
+        try:
+            return read_rules(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or "not UTF-8"
+            raise ValueError(f"cannot read {shown(str(path), 200)}: {why}") from None
 
 
 @attrs.frozen

@@ -87,6 +87,11 @@ _mask = Mask()
 hide = _mask.hide
 
 
+def masked(text: str) -> str:
+    """*text* without this process's secrets, as it may be stored and shown."""
+    return _mask(text)
+
+
 def basic_credentials(user: str, password: str) -> str:
     """What an ``Authorization: Basic`` header carries, to be hidden."""
     return base64.b64encode(f"{user}:{password}".encode("utf-8", "surrogatepass")).decode("ascii")

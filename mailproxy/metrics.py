@@ -154,6 +154,12 @@ class Metrics:
             _ACCOUNT,
             registry=registry,
         )
+        self.reply_rules = Counter(
+            "mailproxy_reply_rules",
+            "Replies that a rule for known replies decided about.",
+            (*_ACCOUNT, "rule"),
+            registry=registry,
+        )
         self.uncertain = Counter(
             "mailproxy_uncertain",
             "Attempts of which nobody knows whether they were accepted.",

@@ -16,11 +16,14 @@ from mailproxy.config import VARIABLES, Settings
 from mailproxy.errors import ConfigurationError
 from mailproxy.log import hide, set_level
 from mailproxy.records import AccountSpec
+from mailproxy.reply_rules import Rule
 
 _log = Logger()
 
 #: The settings that take effect at once.
-AT_ONCE = frozenset({"log_level", "log_delivery_activity", "accounts_file", "accounts"})
+AT_ONCE = frozenset(
+    {"log_level", "log_delivery_activity", "reply_rules", "accounts_file", "accounts"}
+)
 
 
 @attrs.define
@@ -31,12 +34,14 @@ class Reload:
     :param log_activity: has attempts and report calls logged, or not.
     :param declare: makes these the declared accounts; also if they are as before, since their
         secrets, or what the store made of them, may not be.
+    :param know_replies: makes these the operator's rules for replies.
     """
 
     settings: Settings
     read: Callable[[], Settings]
     log_activity: Callable[[bool], None]
     declare: Callable[[Sequence[AccountSpec]], object]
+    know_replies: Callable[[Sequence[Rule]], object]
 
     def __call__(self) -> None:
         """Read again, and take over what can be; never raises."""
@@ -57,6 +62,7 @@ class Reload:
         self.log_activity(new.log_delivery_activity)
         hide(*(account.password for account in new.accounts))
         self.declare(new.accounts)
+        self.know_replies(new.reply_rules)
         now = {name: getattr(new, name) for name in AT_ONCE}
         self.settings = attrs.evolve(self.settings, **now)
         later = [variable.name for variable in changed if variable.field not in AT_ONCE]

@@ -28,6 +28,7 @@ from mailproxy.errors import ConfigurationError, StoreRefused
 from mailproxy.interfaces import IClock, IControl
 from mailproxy.records import AccountSpec
 from mailproxy.reload import Reload
+from mailproxy.reply_rules import Rule
 from mailproxy.service_parts import Builder, Parts
 from mailproxy.signals import Signals
 from mailproxy.tenancy import SyncState, SyncTest
@@ -71,7 +72,7 @@ class MailProxy(Service):
         self._parts: Parts | None = None
         self._draining = False
         self._signals = Signals(reactor)
-        self._reload = Reload(settings, read, self._log_activity, self._declare)
+        self._reload = Reload(settings, read, self._log_activity, self._declare, self._know_replies)
 
     # -- start -----------------------------------------------------------------------------
 
@@ -219,6 +220,10 @@ class MailProxy(Service):
         if self._parts is not None:
             made = self._parts.store.declare_accounts(specs, self._clock.now())
             Deferred.fromCoroutine(_quietly("declaring the accounts", made))
+
+    def _know_replies(self, rules: Sequence[Rule]) -> None:
+        if self._parts is not None:
+            self._parts.dispatcher.replies.replace(rules)
 
     def _log_activity(self, wanted: bool) -> None:
         if self._parts is not None:

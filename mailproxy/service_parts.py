@@ -7,6 +7,7 @@ locked or started here.
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
 import attrs
@@ -35,6 +36,7 @@ from mailproxy.errors import ConfigurationError
 from mailproxy.filelinks import FileLinks
 from mailproxy.interfaces import IClock, IControl, IStore
 from mailproxy.metrics import Metrics
+from mailproxy.reply_rules import Rule, RuleBook, read_rules
 from mailproxy.report.agent import make_agent
 from mailproxy.report.reporter import Reporter
 from mailproxy.report.tenants import TenantSinks, usual_address
@@ -64,6 +66,11 @@ class Parts:
     site: ApiSite
     listener: StreamServerEndpointService
     submission: Submission
+
+
+def _known_replies() -> tuple[Rule, ...]:
+    """The rules that come with the program."""
+    return read_rules(files("mailproxy").joinpath("reply_rules.toml").read_text(encoding="utf-8"))
 
 
 class Builder:
@@ -182,6 +189,7 @@ class Builder:
             batch_size=settings.batch_size_per_account,
             retry_delays=settings.retry_delays,
             fault_max_age=settings.account_fault_max_age_seconds,
+            replies=RuleBook(_known_replies(), settings.reply_rules),
             test_mode=settings.test_mode,
             log_activity=settings.log_delivery_activity,
         )

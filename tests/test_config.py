@@ -36,6 +36,7 @@ SAMPLES = {
     "GMP_DB_PATH": "/var/lib/mailproxy/mail.db",
     "GMP_DATA_DIR": "/var/lib/other",
     "GMP_ACCOUNTS_FILE": "accounts.ini",
+    "GMP_REPLY_RULES": "rules.toml",
     "GMP_ENCRYPTION_KEY": f"{new_key()},{new_key()}",
     "GMP_SCHEDULER_ACTIVE": "off",
     "GMP_CLIENT_SYNC_URL": "https://app.example/mail/proxy_sync",
@@ -193,6 +194,8 @@ class SourceTests(ConfigCase):
             return str(make_ca(self.cwd))
         if name == "GMP_ACCOUNTS_FILE":
             self.write(SAMPLES[name], "[account main]\nhost = smtp.example\n")
+        if name == "GMP_REPLY_RULES":
+            self.write(SAMPLES[name], "[[rule]]\nname = 'n'\ncodes = ['421']\naction = 'slow'\n")
         if name in ("GMP_SMTP_TLS_CERT", "GMP_SMTP_TLS_KEY"):
             self.write(SAMPLES[name], "PEM\n")
         return SAMPLES[name]

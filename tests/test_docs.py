@@ -138,3 +138,12 @@ class ApiTests(SynchronousTestCase):
         for page in PAGES:
             for example in re.findall(r"(?s)```json\n(.*?)```", page.read_text(encoding="utf-8")):
                 json.loads(example)
+
+
+class LimitsTests(SynchronousTestCase):
+    def test_f44_what_cannot_be_seen_is_said(self) -> None:
+        """F44: that a server may accept mail and lose it is written down, with what is kept."""
+        page = (ROOT / "docs" / "message-life.md").read_text(encoding="utf-8")
+        section = page.partition("## What cannot be seen")[2].partition("\n## ")[0]
+        for word in ("250", "queue id", "sent"):
+            self.assertIn(word, section)

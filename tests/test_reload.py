@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailproxy.config import Settings, load
 from mailproxy.records import AccountSpec
 from mailproxy.reload import Reload
+from mailproxy.reply_rules import Rule
 from tests.scratch import scratch
 
 
@@ -20,7 +21,10 @@ class ReloadTests(SynchronousTestCase):
         self.environ = {"GMP_DB_PATH": "/tmp/x.db", "GMP_LOG_DELIVERY_ACTIVITY": "false"}
         self.activity: list[bool] = []
         self.declared: list[Sequence[AccountSpec]] = []
-        self.reload = Reload(self.read(), self.read, self.activity.append, self.declared.append)
+        self.rules: list[Sequence[Rule]] = []
+        self.reload = Reload(
+            self.read(), self.read, self.activity.append, self.declared.append, self.rules.append
+        )
         self.events: list[LogEvent] = []
         observer = cast(ILogObserver, self.events.append)
         globalLogPublisher.addObserver(observer)
@@ -56,6 +60,19 @@ class ReloadTests(SynchronousTestCase):
         self.assertNotIn("GMP_LOG_DELIVERY_ACTIVITY", line)
         self.assertTrue(self.reload.settings.log_delivery_activity)
         self.assertEqual(8000, self.reload.settings.port)
+
+    def test_rules_for_replies_are_read_again(self) -> None:
+        """A good file is in force at once; of a bad one a line is told, and the old stays."""
+        path = scratch(self) / "rules.toml"
+        self.environ["GMP_REPLY_RULES"] = str(path)
+        path.write_text('[[rule]]\nname="n"\ncodes=["421"]\naction="slow"\n')
+        self.reload()
+        self.assertEqual(["n"], [rule.name for rule in self.rules[-1]])
+        path.write_text("[[rule]]\nname='n'\n")
+        self.reload()
+        (line,) = self.said(LogLevel.error)
+        self.assertIn("GMP_REPLY_RULES", line)
+        self.assertEqual(1, len(self.rules))
 
     def test_declared_accounts_are_read_again(self) -> None:
         """A changed file of accounts takes effect at once; a bad one leaves them as they were."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 from prometheus_client import Counter
 from twisted.logger import Logger
 
 from mailproxy.metrics import Metrics
 from mailproxy.model import Account, Claimed, Outcome, Record
+from mailproxy.reply_rules import Action, Rule
 from mailproxy.states import EventKind, RecipientState
 
 _log = Logger()
@@ -56,6 +59,20 @@ class Activity:
                 reason=record.reason,
                 wait="-" if record.next_at is None else f"{record.next_at - record.at:.1f} s",
             )
+
+    def ruled(self, account: Account, rules: Sequence[Rule], reply: str) -> None:
+        """A reply of *account* was one that *rules* know."""
+        for rule in rules:
+            counted = self.metrics.reply_rules.labels(account.tenant_id, account.id, rule.name)
+            counted.inc()
+            if rule.action is Action.ALARM:
+                _log.error(
+                    "account {tenant}/{id} needs a person, {rule}: {reply}",
+                    tenant=account.tenant_id,
+                    id=account.id,
+                    rule=rule.name,
+                    reply=reply,
+                )
 
     def _counter(self, state: RecipientState) -> Counter:
         """Looking a label up costs more than counting."""

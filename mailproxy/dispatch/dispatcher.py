@@ -29,6 +29,7 @@ from mailproxy.dispatch.ways import Surroundings
 from mailproxy.errors import StoreError
 from mailproxy.interfaces import IClock, ICourier, IStore, IStoreObserver
 from mailproxy.metrics import Metrics
+from mailproxy.reply_rules import RuleBook
 from mailproxy.turns import AtEnd, at_once
 
 _log = Logger()
@@ -47,6 +48,7 @@ class DispatchOptions:
     :param batch_size: most messages in one claim of an account that sets none.
     :param retry_delays: seconds to wait after the 1st, 2nd, ... failed attempt.
     :param fault_max_age: seconds a message may wait for a faulty account.
+    :param replies: what known replies mean.
     :param test_mode: nothing moves until :meth:`Dispatcher.run_now`.
     :param log_activity: one INFO line per attempt.
     """
@@ -55,6 +57,7 @@ class DispatchOptions:
     batch_size: int = 50
     retry_delays: tuple[float, ...] = DEFAULT_DELAYS
     fault_max_age: float = 432000.0
+    replies: RuleBook = attrs.field(factory=RuleBook)
     test_mode: bool = False
     log_activity: bool = False
 
@@ -83,6 +86,7 @@ class Dispatcher(Service):
         self._courier = courier
         self._clock = clock
         self._options = options
+        self.replies = options.replies
         self.recorder = Recorder(store, clock, at_end)
         self.activity = Activity(metrics, options.log_activity)
         self._shared = Shared(
@@ -93,7 +97,7 @@ class Dispatcher(Service):
             metrics,
             self.recorder,
             self.activity,
-            Rules(options.retry_delays, options.fault_max_age),
+            Rules(options.retry_delays, options.fault_max_age, options.replies),
             options.batch_size,
             gate=0.0 if options.test_mode else None,
         )

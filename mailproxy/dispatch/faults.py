@@ -14,6 +14,7 @@ from enum import IntEnum, StrEnum
 import attrs
 
 from mailproxy.model import Outcome, Reply
+from mailproxy.reply_rules import Action
 from mailproxy.states import Phase
 
 
@@ -124,6 +125,15 @@ TABLE: Mapping[Phase, Mapping[Said, Fault]] = {
 
 #: A session that had been idle was found dead: nothing was said of the message, no attempt counts.
 STALE = Fault(Blame.NETWORK, True, Step.REPEAT, Standing.UNTOUCHED)
+
+
+#: What a rule for a reply makes of it, whatever its phase and code; not here: as they say.
+RULED = {
+    Action.PAUSE: _ACCOUNT,
+    Action.SLOW: Fault(Blame.ACCOUNT, True, Step.RETRY, Standing.SLOWER),
+    Action.FAIL: _MESSAGE,
+    Action.RETRY: _RECIPIENT_LATER,
+}
 
 
 @attrs.frozen

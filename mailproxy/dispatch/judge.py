@@ -14,9 +14,10 @@ from typing import Any
 import attrs
 import msgspec
 
-from mailproxy.dispatch.faults import STALE, Blame, Fault, Standing, fault_in
+from mailproxy.dispatch.faults import RULED, STALE, Blame, Fault, Standing, fault_in
 from mailproxy.dispatch.retry import DEFAULT_DELAYS, LONGEST_HINT, GiveUp, after_deferral, hint_in
 from mailproxy.model import Account, Claimed, Outcome, RecipientChange, Record, Reply
+from mailproxy.reply_rules import Action, Rule, RuleBook
 from mailproxy.states import EventKind, OnUncertain, Phase, RecipientState, TlsMode
 
 _encode = msgspec.json.Encoder().encode
@@ -27,10 +28,12 @@ class Rules:
     """
     :param delays: default retry delays in seconds; an account's own win.
     :param fault_max_age: seconds a message may wait for a faulty account.
+    :param replies: what known replies mean.
     """
 
     delays: Sequence[float] = DEFAULT_DELAYS
     fault_max_age: float = 432000.0
+    replies: RuleBook = attrs.field(factory=RuleBook)
 
 
 @attrs.frozen
@@ -39,13 +42,15 @@ class Judgement:
     :param record: what to store.
     :param standing: what the attempt says about the account.
     :param reason: the reply, or the error, that says so; "" while the account works.
-    :param pause: seconds for which the server wants the account to be left alone.
+    :param pause: seconds for which the server, or a rule, wants the account to be left alone.
+    :param rules: the rules that fitted a reply.
     """
 
     record: Record
     standing: Standing = Standing.WORKS
     reason: str = ""
     pause: float | None = None
+    rules: tuple[Rule, ...] = ()
 
 
 @attrs.frozen
@@ -59,6 +64,14 @@ class _Told:
     reply: Reply | None
     fault: Fault
     error: str = ""
+    rule: Rule | None = None
+
+    def ruled(self, host: str, book: RuleBook) -> _Told:
+        """The same, with what a rule for this reply makes of it."""
+        rule = None if self.reply is None else book.find(host, self.reply)
+        if rule is None:
+            return self
+        return attrs.evolve(self, rule=rule, fault=RULED.get(rule.action, self.fault))
 
     @property
     def accepted(self) -> bool:
@@ -79,17 +92,21 @@ def judge(
     now: float,
     rules: Rules,
     jitter: float = 0.0,
+    host: str = "",
 ) -> Judgement:
     """
     Turn one attempt's outcome into what is stored.
 
     :param message: as claimed; its ``attempts`` do not count this one.
     :param jitter: a number from -1 to 1.
+    :param host: of the account that carried it, if that was another.
     """
     if _all_accepted(message, outcome):
         return Judgement(_delivered(message, outcome, now))
     count = len(message.recipients)
     told = [_told(outcome, index, count) for index in range(count)]
+    if not outcome.stale:
+        told = [each.ruled(host or account.host, rules.replies) for each in told]
     return _Mixed(message, account, outcome, told, now, rules, jitter).judgement()
 
 
@@ -188,14 +205,17 @@ class _Mixed:
         """What the worst that was said means for the account."""
         worst = max(self.told, key=lambda each: each.fault.standing)
         standing = worst.fault.standing
+        rules = tuple(dict.fromkeys(each.rule for each in self.told if each.rule is not None))
         if standing <= Standing.WORKS:
-            return Judgement(record, standing)
+            return Judgement(record, standing, rules=rules)
         reason = str(worst.reply) if worst.reply is not None else worst.error
         hint = None
         if worst.reply is not None and worst.fault.blame is Blame.ACCOUNT:
             hint = hint_in(worst.reply.text)
-        pause = None if hint is None else min(hint, LONGEST_HINT)
-        return Judgement(record, standing, reason, pause)
+        pauses = [each.seconds for each in rules if each.action is Action.PAUSE]
+        if hint is not None:
+            pauses.append(min(hint, LONGEST_HINT))
+        return Judgement(record, standing, reason, max(pauses, default=None), rules)
 
     def _state(self, index: int, told: _Told) -> RecipientState:
         own = self.outcome.rcpts[index] if index < len(self.outcome.rcpts) else None

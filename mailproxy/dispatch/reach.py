@@ -21,7 +21,7 @@ from mailproxy.dispatch.shared import Shared
 from mailproxy.dispatch.unbegun import not_reached
 from mailproxy.dispatch.ways import Ways
 from mailproxy.errors import StoreError
-from mailproxy.model import Account, Claimed, Outcome
+from mailproxy.model import Account, Claimed, Outcome, Reply
 
 _log = Logger()
 
@@ -134,6 +134,11 @@ class Reach:
         jitter = self._shared.rng.uniform(-1.0, 1.0)
         pause = probe_delay(self._breaker.failures + 1, delays[0], jitter)
         hint = hint_in(reason)
+        if reason[:3].isdigit():
+            reply = Reply(int(reason[:3]), reason[4:])
+            rule = self._shared.rules.replies.find(account.host, reply)
+            if rule is not None:
+                asked = max(asked or 0.0, rule.seconds)
         return max(pause, asked or 0.0, min(hint, LONGEST_HINT) if hint is not None else 0.0)
 
     async def close(

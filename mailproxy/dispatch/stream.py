@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailproxy.dispatch.claims import Claims
@@ -27,6 +28,7 @@ from mailproxy.dispatch.sharing import Sharing
 from mailproxy.dispatch.unbegun import quarantined, unprepared
 from mailproxy.errors import AccountFault, StoreError, Unprepared
 from mailproxy.interfaces import IFeed
+from mailproxy.log import masked
 from mailproxy.model import Account, Claimed, Outcome
 
 _log = Logger()
@@ -243,13 +245,15 @@ class Stream(Sharing):
         assert carrier is not None
         shared, now = self._shared, self._shared.clock.now()
         jitter = shared.rng.uniform(-1.0, 1.0)
-        judged = judge(message, account, outcome, now, shared.rules, jitter)
+        judged = judge(message, account, outcome, now, shared.rules, jitter, carrier.host)
         record, onward = judged.record, False
         if self._ways is not None:
             record, onward = self._ways.after(message, outcome, record, carrier.id)
         self._raised.pop(message.pk, None)
         stored = shared.recorder.add(record)
         shared.activity.attempt(account, message, outcome, record)
+        if judged.rules:
+            shared.activity.ruled(carrier, judged.rules, judged.reason or record.reason)
         host.learn(carrier, outcome, judged)
         return stored.addCallback(self._onward) if onward else stored
 
@@ -269,7 +273,10 @@ class Stream(Sharing):
             return
         del self._raised[message.pk]
         self._shared.metrics.quarantined.inc()
-        record = quarantined(message, error, self._shared.clock.now())
+        told = masked(Failure(error).getTraceback())
+        record = quarantined(
+            message, masked(str(error)), type(error), told, self._shared.clock.now()
+        )
         _log.error(
             "message {tenant}/{id} is held, {reason}",
             tenant=message.tenant_id,

@@ -6,6 +6,8 @@ Pure. Its account could not be reached, its attachments could not be had, or han
 
 from __future__ import annotations
 
+import msgspec
+
 from mailproxy.dispatch.judge import Rules, event_data, reason_key
 from mailproxy.dispatch.retry import LONGEST_PROBE, GiveUp, after_deferral
 from mailproxy.errors import Unprepared
@@ -131,9 +133,19 @@ _KINDS = {
 }
 
 
-def quarantined(message: Claimed, error: Exception, now: float) -> Record:
-    """The record for a message that handling raised *error* for, again and again: it is held."""
-    reason = f"quarantined: {type(error).__name__}: {error}"[:500]
+#: Characters of a traceback that are kept: its end, where the error is.
+MOST_TRACEBACK = 8000
+
+
+def quarantined(
+    message: Claimed, text: str, kind: type[Exception], traceback: str, now: float
+) -> Record:
+    """
+    The record for a message that handling raised an error for, again and again: it is held.
+
+    :param text: of the error, and *traceback*: without secrets.
+    """
+    reason = f"quarantined: {kind.__name__}: {text}"[:500]
     return Record(
         pk=message.pk,
         token=message.token,
@@ -144,4 +156,5 @@ def quarantined(message: Claimed, error: Exception, now: float) -> Record:
         at=now,
         hold=reason,
         reason=reason,
+        data=msgspec.json.encode({"traceback": traceback[-MOST_TRACEBACK:]}),
     )

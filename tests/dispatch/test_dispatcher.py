@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from mailproxy.clock import SystemClock
 from mailproxy.dispatch.dispatcher import Dispatcher, DispatchOptions
 from mailproxy.errors import AccountFault, StoreUnavailable
 from mailproxy.interfaces import ICourier, IFeed
+from mailproxy.log import hide
 from mailproxy.metrics import Metrics
 from mailproxy.model import Account, Claimed, NewMessage, Outcome, Reply
 from mailproxy.states import Phase
 from tests.build import account_spec, new_message
 from tests.fake_store import FakeStore
-from tests.fakes import FakeClock, result
+from tests.fakes import EPOCH, FakeClock, result
 
 OK = Reply(250, "2.0.0 queued")
+NO = Reply(550, "5.1.1 no such user")
+GO = Reply(354, "go")
+
+
+def put_off(message: Claimed) -> Outcome:
+    return Outcome(Phase.FINAL, OK, (OK,), GO, Reply(451, "4.3.0 later"))
 
 
 def delivered(message: Claimed) -> Outcome:
@@ -72,6 +81,15 @@ class ScriptedCourier:
 
     async def close(self, deadline: float) -> None:
         self.closed.append(deadline)
+
+
+class Settable(SystemClock):
+    """The clock of the program on a machine whose wall clock is set: *offset* and *mono*."""
+
+    def __init__(self, mono: Clock, offset: list[float]) -> None:
+        super().__init__(mono, lambda: offset[0] + mono.seconds())
+        self.pump = mono.pump
+        self.advance = mono.advance
 
 
 class ReadFailingStore(FakeStore):
@@ -240,6 +258,59 @@ class DispatcherTests(DispatchCase):
         self.add("good1", "bad", "good2")
         self.assertEqual({"good1": "sent", "bad": "held", "good2": "sent"}, self.store.states())
         self.assertEqual(1.0, self.sample("mailproxy_quarantined_total"))
+
+    def test_a_quarantined_message_keeps_its_traceback(self) -> None:
+        """The event says what was raised and where, without this process's secrets."""
+        hide("s3cret-of-the-account")
+        self.courier.raises["bad"] = ValueError("damaged s3cret-of-the-account")
+        self.add("bad")
+        held = result(self.store.timeline("default", "bad"))[-1]
+        self.assertEqual("held", held["kind"])
+        self.assertIn("ValueError: damaged", held["data"]["traceback"])
+        self.assertNotIn("s3cret-of-the-account", str(held))
+
+    def test_f31_each_recipient_has_its_own_end(self) -> None:
+        """F31: 250, 450 and 550 in one envelope: sent, tried again alone, failed, and told so."""
+        answers = {"a@x.test": OK, "b@x.test": Reply(450, "4.2.1 later"), "c@x.test": NO}
+        asked: list[list[str]] = []
+
+        def answer(message: Claimed) -> Outcome:
+            asked.append([each.address for each in message.recipients])
+            replies = tuple(answers[each.address] for each in message.recipients)
+            return Outcome(Phase.FINAL, OK, replies, Reply(354, "go"), OK)
+
+        self.courier.answer = answer
+        self.add("m", to=list(answers))
+        self.assertEqual({"m": "deferred"}, self.store.states())
+        answers["b@x.test"] = OK
+        self.clock.pump([1.0] * 70)
+        self.assertEqual([list(answers), ["b@x.test"]], asked)
+        self.assertEqual({"m": "failed"}, self.store.states())
+        (item,) = result(self.store.unreported("default", 10))
+        self.assertIn("c@x.test", item.error or "")
+        told = {each.address: each.state for each in item.recipients}
+        self.assertEqual({"a@x.test": "sent", "b@x.test": "sent", "c@x.test": "failed"}, told)
+
+    def test_f49_the_clock_of_the_machine_is_set(self) -> None:
+        """F49: an hour or a year, either way: nothing expires, due mail leaves, retries come."""
+        for step in (3600.0, -3600.0, 365 * 86400.0, -365 * 86400.0):
+            with self.subTest(step=step):
+                self.stop()
+                mono, offset = Clock(), [EPOCH]
+                self.clock = cast(FakeClock, Settable(mono, offset))
+                self.store = ReadFailingStore(self.clock)
+                self.courier = ScriptedCourier()
+                self.account = result(self.store.put_account(account_spec(), self.clock.now()))
+                self.start()
+                self.courier.answer = put_off
+                self.add("waits")
+                offset[0] += step
+                mono.pump([1.0] * 65)
+                self.courier.answer = delivered
+                self.add("new")
+                self.assertEqual("sent", self.store.states()["new"])
+                mono.pump([1.0] * 700)
+                self.assertEqual({"waits": "sent", "new": "sent"}, self.store.states())
 
     def test_nothing_is_begun_while_an_outcome_cannot_be_stored(self) -> None:
         """The store refuses an outcome: it is kept, and no further body leaves before it is in."""

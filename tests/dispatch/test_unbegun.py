@@ -73,7 +73,7 @@ class UnpreparedTests(SynchronousTestCase):
 class QuarantinedTests(SynchronousTestCase):
     def test_held(self) -> None:
         """What keeps raising is held, with the error's kind and text, and no recipient changes."""
-        record = quarantined(claimed(7), ValueError("x" * 1000), NOW)
+        record = quarantined(claimed(7), "x" * 1000, ValueError, "t" * 20_000, NOW)
         self.assertEqual((EventKind.HELD, (), None), (record.kind, record.changes, record.next_at))
         self.assertTrue(record.hold.startswith("quarantined: ValueError: xxx"))
         self.assertEqual(500, len(record.hold))
