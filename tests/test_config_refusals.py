@@ -54,6 +54,7 @@ WRONG = {
     "GMP_MAX_MESSAGE_BYTES": "1",
     "GMP_MAX_RECIPIENTS": "-3",
     "GMP_ACCOUNTS_FILE": "no-such.ini",
+    "GMP_OAUTH_ALLOW": "10.0.0.0/33",
     "GMP_REPLY_RULES": "no-such.toml",
     "GMP_SMTP_LISTEN": "tcp:2525 carrier-pigeon:1",
     "GMP_SMTP_TLS_CERT": "a\nb",
