@@ -146,7 +146,7 @@ class Ways:
             self._detour(account).put(message)
             return True
         self._tried.forget(message.pk)
-        if message.doubted_at in ("", own):
+        if not message.doubted_at:
             return False
         until = choice.until if isinstance(choice, Wait) else None
         self._home.put_off(message, message.doubted_at, until)

@@ -168,6 +168,8 @@ class DeathTests(FailoverCase):
         self.wait(900)
         self.assertEqual([], self.courier.took)
         self.assertEqual("deferred", self.store.states()["m"])
+        events = len(result(self.store.timeline("default", "m")))
+        self.assertLess(events, 15, "it is not looked at again and again")
         del self.courier.faults["acct"], self.courier.outcomes["acct"]
         self.wait(400)
         self.assertEqual([("acct", "m")], self.courier.took)
