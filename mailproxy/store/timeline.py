@@ -159,11 +159,14 @@ def _merged(
 ) -> list[dict[str, Any]]:
     """*steps* with the attempts laid beside them. :param complete: whether no step is missing."""
     merged: list[dict[str, Any]] = []
+    told = {(s["generation"], s["data"].get("attempt")) for s in steps if s["kind"] == _INTENT}
     waiting = iter(rows)
     row = next(waiting, None)
     under_way: _Attempt | None = None
     for step in steps:
-        while row is not None and _comes(row, step) and not _ends(under_way, step):
+        while row is not None and not _ends(under_way, step):
+            if (row.generation, row.n) in told or not _comes(row, step):
+                break
             if complete or merged:
                 merged.append(_intent(row))
             under_way, row = row, next(waiting, None)

@@ -42,7 +42,8 @@ NOWHERE = "http://127.0.0.1:1/"
 _ADDRESSES = re.compile(r"(_url|storage_path)$")
 
 #: What is there, by the word in a path that stands before its name.
-KNOWN = {"tenant": "acme", "tenants": "acme", "account": "main", "messages": "m1",
+KNOWN = {"tenant": "acme", "tenants": "acme", "account": "main", "accounts": "main",
+         "messages": "m1", "batches": "b",
          "destinations": "example.test", "suppressions": "gone@example.test"}  # fmt: skip
 
 #: The answers that may have ``rejected``: clients read from it that a submission was dealt with.
