@@ -14,7 +14,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Protocol
+from importlib import import_module
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -70,8 +71,8 @@ def sign(data: bytes, keys: Sequence[DkimKey], at: float) -> bytes:
     """
     private = [_private(key) for key in keys]
     try:
-        import dkim
-        from dkim.canonicalization import CanonicalizationPolicy
+        dkim: Any = import_module("dkim")
+        canonicalization: Any = import_module("dkim.canonicalization")
     except ImportError:
         raise SigningFault(NOT_INSTALLED, transient=True) from None
     try:
@@ -79,7 +80,7 @@ def sign(data: bytes, keys: Sequence[DkimKey], at: float) -> bytes:
     except dkim.MessageFormatError:
         # Its text would quote from the header.
         raise SigningFault("DKIM: the header cannot be signed", transient=False) from None
-    policy = CanonicalizationPolicy.from_c_value(CANONICAL)
+    policy = canonicalization.CanonicalizationPolicy.from_c_value(CANONICAL)
     headers = policy.canonicalize_headers(message.headers)
     body = hashlib.sha256(policy.canonicalize_body(message.body)).digest()
     names = _listed(name for name, _ in headers)

@@ -63,7 +63,7 @@ def composed(letter: Content, **parts: bytes) -> bytes:
 
 
 def finished(raw: bytes) -> bytes:
-    return composed(content(raw=True), p1=read(raw).data)
+    return composed(content(raw=True, plain=None), p1=read(raw).data)
 
 
 MESSAGES = {

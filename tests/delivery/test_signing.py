@@ -122,7 +122,7 @@ class SigningTests(SynchronousTestCase):
 
     def test_raw(self) -> None:
         """A message that came as bytes is signed by the domain of its From."""
-        letter = content(raw=True, sender=mailbox("shop@example.com"))
+        letter = content(raw=True, plain=None, sender=mailbox("shop@example.com"))
         self.stored[1] = Stored(letter, {1: RAW.replace(b"SUBJECT :", b"Subject:")})
         self.carry(Feed(claimed(1, letter, payload=None)))
         (body,) = self.bodies()
@@ -145,7 +145,7 @@ class SigningTests(SynchronousTestCase):
 
     def test_cannot_ever_be_signed(self) -> None:
         """A header that no signature can cover is the message's own fault."""
-        letter = content(raw=True, sender=mailbox("shop@example.com"))
+        letter = content(raw=True, plain=None, sender=mailbox("shop@example.com"))
         self.stored[1] = Stored(letter, {1: RAW})
         self.assertFalse(self.faulty(Feed(claimed(1, letter, payload=None)), 1).transient)
         self.assertEqual([], self.bodies())

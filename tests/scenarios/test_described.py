@@ -43,7 +43,7 @@ _ADDRESSES = re.compile(r"(_url|storage_path)$")
 
 #: What is there, by the word in a path that stands before its name.
 KNOWN = {"tenant": "acme", "tenants": "acme", "account": "main", "accounts": "main",
-         "messages": "m1", "batches": "b",
+         "messages": "m1", "batches": "b", "dkim": "example.test", "credentials": "erp",
          "destinations": "example.test", "suppressions": "gone@example.test"}  # fmt: skip
 
 #: The answers that may have ``rejected``: clients read from it that a submission was dealt with.
@@ -83,7 +83,8 @@ def known(path: str, key: str) -> dict[str, str]:
     """Values for the variables of a path that lead to something that is there."""
     there = KNOWN | {"keys": key[:8]}
     found = re.findall(r"/([\w-]+)/\{(\w+)\}", path)
-    return {name: there[word] for word, name in found if word in there}
+    values = {name: there[word] for word, name in found if word in there}
+    return values | ({"selector": "s1"} if "{selector}" in path else {})
 
 
 @schemathesis.serializer("message/rfc822")
@@ -128,6 +129,7 @@ class DescribedTests(SynchronousTestCase):
         key = call("POST", "/tenant", {"id": "acme", "client_base_url": NOWHERE}).body["api_key"]
         call("POST", "/account?tenant_id=acme", account(1))
         call("POST", "/v1/suppressions", {"address": KNOWN["suppressions"]})
+        call("POST", "/v1/dkim", {"domain": KNOWN["dkim"], "selector": "s1", "active": True})
         self.assertEqual(200, self.service.add(message("a1", tenant_id="acme")).status)
         self.hand_over_raw()
         return str(key)
