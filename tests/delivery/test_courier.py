@@ -184,6 +184,23 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(b"kept\r\n", self.bodies()[0])
         self.assertIn(b"Subject: message 1", self.bodies()[1])
 
+    def test_what_was_composed_asks_for_its_notifications(self) -> None:
+        """A body that is kept goes out with what its message wants to be notified of."""
+        composed, message = Composed(), claimed(1, content(dsn=Dsn(("NEVER",))))
+        assert message.payload is not None
+        date = message.accepted_at
+        composed.keep(message.payload, message.id, message.message_id, date, b"kept\r\n")
+        ehlo = b"250-peer.test\r\n250-PIPELINING\r\n250 DSN\r\n"
+        courier = self.courier(lambda: Server({"ehlo": ehlo}), composed=composed)
+
+        self.successResultOf(self.carry(courier, Feed(message)))
+
+        self.assertEqual([b"kept\r\n"], self.bodies())
+        heard = self.network.connected[0].heard
+        self.assertTrue(
+            any(line.endswith(b"NOTIFY=NEVER ORCPT=rfc822;to@example.org") for line in heard)
+        )
+
     def test_two_are_on_their_way_at_once(self) -> None:
         """The next message is taken before the first is answered, a third not."""
         feed = Feed(*map(claimed, range(4)))
