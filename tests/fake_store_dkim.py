@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
-
 import attrs
 
 from mailproxy.dkim_keys import MAX_SELECTORS, DkimKey, DkimKeyExists, TooManyDkimKeys
-from tests.fake_store_intake import Change
+from tests.fake_store_base import FakePart
 from tests.fake_store_rows import Disk
-from tests.fakes import FakeClock
-
-T = TypeVar("T")
 
 
-class FakeSigningKeys:
+class FakeSigningKeys(FakePart):
     """The part of the fake that is ``ISigningKeys``."""
-
-    if TYPE_CHECKING:
-        clock: FakeClock
-        disk: Disk
-
-        def _check_alive(self) -> None: ...
-        async def _write(
-            self,
-            method: str,
-            now: float,
-            work: Callable[[Change], T],
-            deadline: float | None = None,
-        ) -> T: ...
 
     async def add_dkim_key(self, key: DkimKey) -> None:
         await self._write("add_dkim_key", self.clock.now(), lambda c: _add(c.disk, key))

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 from mailproxy.tenancy import LargeFile
+from tests.fake_store_base import FakePart
 from tests.fake_store_intake import Change
-from tests.fake_store_rows import Disk
-from tests.fakes import FakeClock
 
 T = TypeVar("T")
 
 
-class FakeFiles:
+class FakeFiles(FakePart):
     """The part of the fake that is ``ILargeFiles``."""
-
-    if TYPE_CHECKING:
-        clock: FakeClock
-        disk: Disk
-
-        def _check_alive(self) -> None: ...
-        async def _write(
-            self,
-            method: str,
-            now: float,
-            work: Callable[[Change], T],
-            deadline: float | None = None,
-        ) -> T: ...
 
     async def keep_file(self, file: LargeFile) -> None:
         await self._write("keep_file", self.clock.now(), lambda change: _keep(change, file))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 import attrs
 
@@ -12,28 +12,15 @@ from mailproxy.states import EventKind, RecipientState
 from mailproxy.tenancy import Destination, Remembered, Removed, Suppression
 from tests import fake_store_intake as intake
 from tests import fake_store_reports as reports
+from tests.fake_store_base import FakePart
 from tests.fake_store_intake import Change
 from tests.fake_store_rows import Disk, EventRow, MessageRow, domain_of
-from tests.fakes import FakeClock
 
 T = TypeVar("T")
 
 
-class FakeRemoval:
+class FakeRemoval(FakePart):
     """The part of the fake that is ``IRemoval`` and ``IEventLog``."""
-
-    if TYPE_CHECKING:
-        clock: FakeClock
-        disk: Disk
-
-        def _check_alive(self) -> None: ...
-        async def _write(
-            self,
-            method: str,
-            now: float,
-            work: Callable[[Change], T],
-            deadline: float | None = None,
-        ) -> T: ...
 
     async def remove(self, tenant_id: str | None, ids: Sequence[str], now: float) -> Removed:
         return await self._write("remove", now, lambda c: remove(c, tenant_id, ids))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import attrs
 
@@ -20,7 +20,6 @@ from tests.fake_store_dkim import FakeSigningKeys
 from tests.fake_store_intake import Change
 from tests.fake_store_queue import without_text
 from tests.fake_store_rows import AccountRow, Disk
-from tests.fakes import FakeClock
 
 T = TypeVar("T")
 
@@ -41,19 +40,6 @@ _FIELDS = tuple(
 
 class FakeTenants(FakeSigningKeys):
     """The part of the fake that is ``ITenants``."""
-
-    if TYPE_CHECKING:
-        clock: FakeClock
-        disk: Disk
-
-        def _check_alive(self) -> None: ...
-        async def _write(
-            self,
-            method: str,
-            now: float,
-            work: Callable[[Change], T],
-            deadline: float | None = None,
-        ) -> T: ...
 
     def add_tenant(self, tenant_id: str, *, active: bool = True) -> None:
         """Make *tenant_id* known, or change whether it is active; for tests."""

@@ -14,16 +14,14 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from mailproxy.errors import LargeFileFault, StoreError
+from mailproxy.errors import LargeFileFault
 from mailproxy.filelinks import FileLinks
 from mailproxy.interfaces import IClock, InThread
 from mailproxy.interfaces_tenants import ILargeFiles
 from mailproxy.model import Attachment, Claimed
+from mailproxy.rounds import Rounds
 from mailproxy.tenancy import LargeFile, LargeFiles
 
 _log = Logger()
@@ -155,39 +153,19 @@ class Uploads:
                 filesystem.rmdir(path.rpartition("/")[0])
 
 
-class Sweeper(Service):
+class Sweeper(Rounds):
     """Removes large files in time, once every :data:`SWEEP` seconds."""
 
+    about = "removing large files"
+    interval = SWEEP
+
     def __init__(self, uploads: Uploads, clock: IClock) -> None:
-        self.setName("sweeper")
+        super().__init__("sweeper", clock)
         self._uploads = uploads
-        self._loop = LoopingCall(self._round)
-        self._loop.clock = clock
-        self._ended: Deferred[LoopingCall] | None = None
 
-    def startService(self) -> None:
-        super().startService()
-        self._ended = self._loop.start(SWEEP, now=False)
-
-    def stopService(self) -> Deferred[None]:
-        """Fires when the round under way has ended."""
-        super().stopService()
-        if self._loop.running:
-            self._loop.stop()
-        return Deferred.fromCoroutine(self._wait())
-
-    async def _wait(self) -> None:
-        if self._ended is not None:
-            await self._ended
-
-    async def _round(self) -> None:
-        try:
-            while self.running and await self._uploads.sweep() == MOST_SWEPT:
-                pass
-        except StoreError as error:
-            _log.warn("removing large files: {error}", error=error)
-        except Exception:
-            _log.failure("removing large files raised")
+    async def round(self) -> None:
+        while self.running and await self._uploads.sweep() == MOST_SWEPT:
+            pass
 
 
 def is_local(url: str) -> bool:
