@@ -6,6 +6,7 @@ import attrs
 
 from mailproxy.dkim_keys import MAX_SELECTORS, DkimKey, DkimKeyExists, TooManyDkimKeys
 from tests.fake_store_base import FakePart
+from tests.fake_store_intake import Change
 from tests.fake_store_rows import Disk
 
 

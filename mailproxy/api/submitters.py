@@ -87,7 +87,7 @@ _PUT = Doc(
     "Create or change an SMTP credential. Fields that are absent stay as they are.",
     takes=CredentialFields,
     gives=StoredCredential,
-    refuses={409: None},
+    refuses={404: None, 409: None},
     example={
         "user": "erp",
         "password": "correct horse battery staple",

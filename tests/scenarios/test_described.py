@@ -129,6 +129,7 @@ class DescribedTests(SynchronousTestCase):
         key = call("POST", "/tenant", {"id": "acme", "client_base_url": NOWHERE}).body["api_key"]
         call("POST", "/account?tenant_id=acme", account(1))
         call("POST", "/v1/suppressions", {"address": KNOWN["suppressions"]})
+        call("POST", "/v1/credentials", {"user": KNOWN["credentials"], "password": "p" * 8})
         call("POST", "/v1/dkim", {"domain": KNOWN["dkim"], "selector": "s1", "active": True})
         self.assertEqual(200, self.service.add(message("a1", tenant_id="acme")).status)
         self.hand_over_raw()
