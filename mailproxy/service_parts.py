@@ -7,7 +7,7 @@ locked or started here.
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -68,9 +68,13 @@ class Parts:
     submission: Submission
 
 
+#: The rules that come with the program. Read before a daemon changes its user, who may not be able
+#: to read where the program lies.
+_KNOWN_REPLIES = Path(__file__).with_name("reply_rules.toml").read_text(encoding="utf-8")
+
+
 def _known_replies() -> tuple[Rule, ...]:
-    """The rules that come with the program."""
-    return read_rules(files("mailproxy").joinpath("reply_rules.toml").read_text(encoding="utf-8"))
+    return read_rules(_KNOWN_REPLIES)
 
 
 class Builder:
