@@ -50,7 +50,7 @@ class MetricsTests(SynchronousTestCase):
         """Labels are tenants, accounts and closed sets of words: never ids or addresses."""
         allowed = {
             "tenant_id", "account_id", "state", "verdict", "phase", "result", "route", "status",
-            "mode", "reason", "through",
+            "mode", "reason", "through", "rule",
         }  # fmt: skip
         for metric in vars(self.metrics).values():
             self.assertLessEqual(set(getattr(metric, "_labelnames", ())), allowed)

@@ -45,6 +45,14 @@ class Described:
         self._document = document
         self._judges: dict[tuple[str, str, int], Draft202012Validator] = {}
 
+    def _above(self, path: str) -> list[str]:
+        """Paths that end in a variable, which takes slashes, and so may mean *path* as well."""
+        return [
+            other
+            for other in self._document["paths"]
+            if other.endswith("}") and path.startswith(other + "/")
+        ]
+
     def problems(self, method: str, path: str, status: int, value: Any) -> list[str]:
         """
         What of an answer is not as described, or not described at all.
@@ -58,6 +66,10 @@ class Described:
             if method.lower() not in verbs:
                 usual = self._document["components"]["responses"]
                 told = {"405": usual["MethodNotAllowed"], "401": usual["Unauthorized"]}
+                for other in self._above(path):
+                    told |= (
+                        self._document["paths"][other].get(method.lower(), {}).get("responses", {})
+                    )
             else:
                 told = verbs[method.lower()]["responses"]
             if str(status) not in told:

@@ -81,6 +81,7 @@ class RecordTests(ListingTests):
                 "account_id": "smtp-main",
                 "priority": 1,
                 "deferred_ts": 1_750_000_500,
+                "expires_at": None,
                 "batch_code": "spring",
                 "retry_count": 0,
                 "from": "Sender <sender@example.com>",

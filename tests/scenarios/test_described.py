@@ -94,6 +94,9 @@ def as_mail(context: Any, value: Any) -> bytes:
 
 
 class DescribedTests(SynchronousTestCase):
+    #: All that is wrong is worth reading.
+    maxDiff = None
+
     def setUp(self) -> None:
         self.service = Service(scratch(self), GMP_SCHEDULER_ACTIVE="false").start()
         self.addCleanup(self.service.end)

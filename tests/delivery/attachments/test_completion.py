@@ -224,7 +224,7 @@ class StoredTests(HouseCase):
         self.assemble(ConnectionRefusedError(), ConnectionRefusedError(), greylisting, Server)
         self.source.answers["a"] = b"content"
         self.send("m1", lacking("a"))
-        self.wait(400.0)
+        self.wait(1000.0)
         self.assertEqual(["a"], self.source.asked)
         self.assertEqual("sent", self.stored().state)
 
