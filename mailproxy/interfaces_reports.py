@@ -66,6 +66,11 @@ class IStatus(Interface):
         """
         One step of background work (bulk acts, retention, orphans), at most 500 rows.
 
+        Among it: messages end, and are reported, whose own ``not_after`` has passed, whatever stops
+        them; and those that waited for a parked account which was tried in vain since they fell
+        due, and which will be too old (see :meth:`mailproxy.model.Claimed.patience`) at its next
+        probe.
+
         :return: rows touched; 0 when there is nothing left to do.
         """
 

@@ -110,6 +110,7 @@ class Builder:
             reactor=self._reactor,
             options=StoreOptions(
                 max_age_seconds=settings.max_age_seconds,
+                fault_max_age_seconds=settings.account_fault_max_age_seconds,
                 retention_seconds=settings.delivery_report_retention_seconds,
                 idempotency_seconds=settings.idempotency_seconds,
                 report_max_age_seconds=settings.report_max_age_seconds,

@@ -64,6 +64,7 @@ from tests.contracts_limits import LimitsContract, RejectingContract, TenantLimi
 from tests.contracts_not_after import NotAfterContract
 from tests.contracts_once import MailTestContract, OnceContract
 from tests.contracts_outcomes import OutcomeContract
+from tests.contracts_overdue import OverdueContract
 from tests.contracts_prepared import FetchedInVainContract, PreparedContract
 from tests.contracts_queue import ClaimOrderContract, DueContract, IntentContract, LeaseContract
 from tests.contracts_removal import CleanupContract, RememberedContract, RemoveContract
@@ -138,6 +139,7 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     SuppressionListContract,
     ThroughContract,
     NotAfterContract,
+    OverdueContract,
     *ACT_CONTRACTS,
     *GROUP_CONTRACTS,
     TimelineContract,

@@ -256,6 +256,7 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeActs):
             self.disk.accounts[pk] = AccountRow(
                 attrs.evolve(old, parked_reason=reason, parked_since=since, probe_at=probe_at),
                 closed=closed,
+                tried_at=now,
             )
             if not closed:
                 change.due.add(pk)
@@ -405,7 +406,10 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeActs):
         return reports.timeline(self.disk, tenant_id, message_id)
 
     async def upkeep(self, now: float) -> int:
-        return await self._write("upkeep", now, lambda c: reports.upkeep(c) or tenants.upkeep(c))
+        def work(c: Change) -> int:
+            return queue.expire(c) or reports.upkeep(c) or tenants.upkeep(c)
+
+        return await self._write("upkeep", now, work)
 
     def healthy(self) -> bool:
         return self._well and not self._dead

@@ -9,7 +9,7 @@ import attrs
 import msgspec
 
 from mailproxy import payload as payloads
-from mailproxy.model import Claimed, Recipient, RecipientChange, Record, Stored
+from mailproxy.model import Account, Claimed, Recipient, RecipientChange, Record, Stored
 from mailproxy.states import EventKind, MessageState, RecipientState
 from mailproxy.tenancy import Suppression
 from tests import fake_store_limits as limits
@@ -22,6 +22,9 @@ _IN_DOUBT = (RecipientState.WAITING, RecipientState.DEFERRED, RecipientState.UNC
 
 #: When the text of a message is not kept any more.
 TEXTLESS = (MessageState.SENT, MessageState.CANCELLED)
+
+#: Seconds a message waits at least for an account at fault.
+FAULT_MAX_AGE = 432_000.0
 
 #: Up to this size a claim brings the payload along, if there are no attachments.
 INLINE_BYTES = 32_768
@@ -89,14 +92,43 @@ def _overdue(change: Change, row: MessageRow) -> bool:
 
 def _expired(change: Change, row: MessageRow) -> bool:
     """Whether its own time is over: then it ends as its turn comes."""
-    if not _overdue(change, row):
-        return False
+    return _overdue(change, row) and _expire(change, row, "its expires_at has passed")
+
+
+def _expire(change: Change, row: MessageRow, reason: str) -> bool:
     claimed = _lease(change, row)
-    reason = "its expires_at has passed"
     opened = (n for n, rcpt in enumerate(row.recipients) if rcpt.state.open)
     changes = tuple(RecipientChange(n, RecipientState.EXPIRED, reply=reason) for n in opened)
     item = Record(row.pk, claimed.token, 0, EventKind.EXPIRED, changes, None, change.now)
     return _record(change, attrs.evolve(item, reason=reason))
+
+
+def expire(change: Change) -> int:
+    """End what is overdue, although nobody claims it."""
+    disk = change.disk
+    for row in disk.messages.values():
+        account = disk.live_account(row.account_pk)
+        if account is None or disk.tenant(row.tenant_id) is None:
+            continue  # its deletion ends it
+        if not row.open or row.open_attempt or row.lease is not None:
+            continue
+        if _expired(change, row):
+            return 1
+        if _given_up(disk, row, account, change.now):
+            return int(_expire(change, row, account.parked_reason))
+    return 0
+
+
+def _given_up(disk: Disk, row: MessageRow, account: Account, now: float) -> bool:
+    """Whether its account was tried in vain since it is due, and it is too old for the next."""
+    closed, probe = disk.accounts[row.account_pk], account.probe_at or 0.0
+    if not account.parked_reason or not closed.closed or probe <= now:
+        return False
+    if row.hold or disk.is_stopped(row) or not disk.servable(row):
+        return False
+    if row.next_at is None or row.next_at > closed.tried_at:
+        return False
+    return max(row.expires_at, row.accepted_at + FAULT_MAX_AGE) <= probe
 
 
 def _fail(change: Change, rows: Sequence[MessageRow]) -> None:

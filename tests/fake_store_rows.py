@@ -74,11 +74,15 @@ class Lease:
 
 @attrs.define
 class AccountRow:
-    """:param closed: whether its mail waits for its probe while it is parked."""
+    """
+    :param closed: whether its mail waits for its probe while it is parked.
+    :param tried_at: when it was parked, or probed in vain.
+    """
 
     value: Account
     deleted_at: float | None = None
     closed: bool = True
+    tried_at: float = 0.0
 
 
 @attrs.define

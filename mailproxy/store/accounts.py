@@ -47,7 +47,7 @@ _ADD = compiled(
         {name: p(name) for name in _STORED}
         | {name: const("NULL") for name in ("parked_since", "probe_at", "deleted_at")}
         | {"blocked_until": const("NULL"), "parked_reason": const("''"), "version": const("1")}
-        | {"held_since": const("NULL"), "held_reason": const("''")}
+        | {"held_since": const("NULL"), "held_reason": const("''"), "tried_at": const("NULL")}
     ),
     *(
         name
@@ -62,6 +62,7 @@ _ADD = compiled(
             "version",
             "held_since",
             "held_reason",
+            "tried_at",
         )
     ),
 )
@@ -133,12 +134,14 @@ _PARK = compiled(
         parked_since=p("since"),
         probe_at=p("probe"),
         blocked_until=p("until"),
+        tried_at=p("now"),
     )
     .where(and_(_c.pk == p("account"), _c.deleted_at.is_(None))),
     "reason",
     "since",
     "probe",
     "until",
+    "now",
     "account",
 )
 _UNPARK = compiled(
@@ -157,7 +160,7 @@ _UNPARK = compiled(
 def loaded(row: Any, sealer: Sealer) -> Account:
     """A row of the table as an :class:`Account`, its password open; None if that is damaged."""
     values = dict(zip(_STORED, row, strict=True))
-    for name in ("incarnation", "deleted_at", "blocked_until"):
+    for name in ("incarnation", "deleted_at", "blocked_until", "tried_at"):
         del values[name]
     values["password"] = opened(sealer, values["password"], f"account {values['id']}")
     if values["use_tls"] is not None:
@@ -308,7 +311,7 @@ def park_account(tx: Transaction, call: Parking) -> None:
         return
     since = call.now if row["parked_since"] is None else row["parked_since"]
     until = call.probe_at if call.closed else None
-    tx.do(_PARK, call.reason, since, call.probe_at, until, call.pk)
+    tx.do(_PARK, call.reason, since, call.probe_at, until, call.now, call.pk)
     if call.closed:
         tx.do(sql.FLAG_ON, ACCOUNT_PARKED, call.pk)
     elif row["blocked_until"] is not None:

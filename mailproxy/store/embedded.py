@@ -40,6 +40,7 @@ from mailproxy.store.face_tenants import TenantsFace
 from mailproxy.store.files import FilesFace
 from mailproxy.store.migrate import migrate
 from mailproxy.store.options import StoreOptions
+from mailproxy.store.overdue import Expiry
 from mailproxy.store.readers import Readers
 from mailproxy.store.reseal import Resealing
 from mailproxy.store.transaction import Transaction
@@ -87,7 +88,7 @@ class EmbeddedStore(
         self._sealer = sealer
         self._metrics = metrics or Metrics()
         self._options = options
-        self._steps = (*upkeep.STEPS, Resealing(sealer).step)
+        self._steps = (Expiry().step, *upkeep.STEPS, Resealing(sealer).step)
         self._database = Database(Path(path), options.cache_bytes, connect)
         self._connection: sqlite3.Connection | None = None
         self._observers: list[IStoreObserver] = []

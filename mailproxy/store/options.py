@@ -9,6 +9,7 @@ import attrs
 class StoreOptions:
     """
     :param max_age_seconds: how long a message is tried, where its account does not say.
+    :param fault_max_age_seconds: how long it waits at least, where its account is at fault.
     :param retention_seconds: how long a finished and reported message is kept.
     :param idempotency_seconds: how long the tombstone of a removed message is kept.
     :param report_max_age_seconds: how long an event is offered to an application that does not
@@ -23,6 +24,7 @@ class StoreOptions:
     """
 
     max_age_seconds: float = 86_400.0
+    fault_max_age_seconds: float = 432_000.0
     retention_seconds: float = 604_800.0
     idempotency_seconds: float = 2_592_000.0
     report_max_age_seconds: float = 2_592_000.0

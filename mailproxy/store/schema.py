@@ -95,6 +95,8 @@ accounts = Table(
     # Held by an operator: its lanes carry ACCOUNT_HELD.
     Column("held_since", Float),
     Column("held_reason", Text, nullable=False, server_default=""),
+    # When it was last tried in vain.
+    Column("tried_at", Float),
     Index("accounts_live", "tenant_id", "id", unique=True, **partial("deleted_at IS NULL")),
     Index("accounts_blocked", "blocked_until", **partial("blocked_until IS NOT NULL")),
 )
@@ -228,6 +230,7 @@ messages = Table(
         "destination",
         **partial("destination IS NOT NULL"),
     ),
+    Index("messages_late", "not_after", **partial("not_after IS NOT NULL AND finished_at IS NULL")),
 )
 
 recipients = Table(
