@@ -6,6 +6,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
+from mailproxy.doors import described
 from mailproxy.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -67,15 +68,14 @@ def _check_door(settings: Settings, warnings: list[str]) -> None:
     ):
         if any(each.endswith("/0") for each in networks):
             raise ConfigurationError(name, "would let in the whole world")
-    plain = not all(map(_encrypted, settings.smtp_listen))
+    doors = [described(each) for each in settings.smtp_listen]
+    if certificate is None and any(door.implicit for door in doors):
+        raise ConfigurationError("GMP_SMTP_TLS_CERT", "missing, but a door is tls:")
+    plain = not all(door.encrypted for door in doors)
     if plain and certificate is None and not settings.smtp_plaintext_auth:
         warnings.append(
             "GMP_SMTP_LISTEN: no login without GMP_SMTP_TLS_CERT or GMP_SMTP_PLAINTEXT_AUTH"
         )
-
-
-def _encrypted(listen: str) -> bool:
-    return listen.removeprefix("haproxy:").partition(":")[0] in ("ssl", "tls")
 
 
 def is_local(listen: str) -> bool:

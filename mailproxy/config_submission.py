@@ -8,6 +8,7 @@ import attrs
 
 from mailproxy.config_sources import setting
 from mailproxy.config_values import File, Listen, Networks, Whole
+from mailproxy.doors import described
 from mailproxy.submitters import UNIX
 
 
@@ -18,7 +19,10 @@ class Doors:
     says: str = "endpoint descriptions, separated by spaces (tcp:, tls:, systemd:, haproxy:)"
 
     def read(self, text: str, base: Path) -> tuple[str, ...]:
-        return tuple(Listen().read(part, base) for part in text.split())
+        parts = text.split()
+        for part in parts:
+            Listen().read(described(part).endpoint, base)
+        return tuple(parts)
 
 
 @attrs.frozen
@@ -49,7 +53,7 @@ class SubmissionSettings:
         "smtp.tls_cert",
         File(),
         None,
-        "Certificate for STARTTLS, in PEM, with its chain; read again when the file changes.",
+        "Certificate for STARTTLS and tls: doors, in PEM, with its chain; read again when changed.",
     )
     smtp_tls_key: Path | None = setting("smtp.tls_key", File(), None, "Its private key, in PEM.")
     smtp_allow: tuple[str, ...] = setting(

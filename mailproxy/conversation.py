@@ -20,6 +20,9 @@ MAX_LINE, MAX_AUTH_LINE = 4096, 12288
 #: Octets held while a reply is late, before the client is made to wait.
 MAX_HELD = 65536
 
+#: Seconds a client has to take our last reply and close its side too; then the connection is cut.
+LINGER = 30.0
+
 
 class Conversation(ESMTP):
     """
@@ -55,9 +58,9 @@ class Conversation(ESMTP):
         """The client broke the protocol in a way that ends the connection."""
 
     def dataReceived(self, data: bytes) -> None:
-        self.resetTimeout()
         if self.over:
             return
+        self.resetTimeout()
         self.held += data
         if self._busy:
             if len(self.held) > MAX_HELD and not self._paused:
@@ -91,6 +94,9 @@ class Conversation(ESMTP):
         """
         Send *last* and close; nothing more is read or carried out.
 
+        A client that does not take the reply, or does not answer the end of TLS, keeps the
+        connection no longer than :data:`LINGER`.
+
         :param last: a reply with its CRLF, or nothing.
         """
         if self.over:
@@ -99,7 +105,7 @@ class Conversation(ESMTP):
         self.held.clear()
         self._out.append(last)
         self.flush()
-        self.setTimeout(None)
+        self.setTimeout(LINGER)
         self.transport.loseConnection()
 
     def flush(self) -> None:
@@ -115,6 +121,9 @@ class Conversation(ESMTP):
         super().connectionLost(reason)
 
     def timeoutConnection(self) -> None:
+        if self.over:
+            self.transport.abortConnection()
+            return
         self.close(b"421 4.4.2 Nothing heard for too long\r\n")
 
     def _pump(self) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.conversation import MAX_HELD, Conversation
+from mailproxy.conversation import LINGER, MAX_HELD, Conversation
 from tests.fakes import FakeClock
 from tests.proving.talk import Transport
 
@@ -18,7 +18,8 @@ class Echo(Conversation):
 
     def __init__(self) -> None:
         super().__init__()
-        self.callLater = FakeClock().callLater  # type: ignore[method-assign,assignment]
+        self.clock = FakeClock()
+        self.callLater = self.clock.callLater  # type: ignore[method-assign,assignment]
         self.begun: list[bytes] = []
 
     def command(self, line: bytes) -> None:
@@ -67,6 +68,20 @@ class ConversationTests(SynchronousTestCase):
         self.echo.dataReceived(b"now 3\r\n")
 
         self.assertEqual((b"bye\r\n", [b"late 1"]), (self.transport.value(), self.echo.begun))
+
+    def test_a_client_that_does_not_let_go_is_cut(self) -> None:
+        """F52: who takes no last word, ends no TLS, or goes on talking, is cut in the end."""
+        self.transport.loseConnection = lambda: None  # type: ignore[method-assign]
+        cut: list[float] = []
+        self.transport.abortConnection = lambda: cut.append(  # type: ignore[method-assign]
+            self.echo.clock.seconds()
+        )
+        self.echo.close(b"bye\r\n")
+        end = self.echo.clock.seconds() + LINGER
+        for _ in range(4):
+            self.echo.clock.advance(LINGER / 3)
+            self.echo.dataReceived(b"now 1\r\n")
+        self.assertEqual([end], cut)
 
     def test_waiting_client_is_made_to_wait(self) -> None:
         """What is held while a reply is late is bounded: the transport is paused, and resumed."""

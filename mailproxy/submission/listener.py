@@ -9,7 +9,9 @@ from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from mailproxy.doors import described
 from mailproxy.interfaces import IClock
 from mailproxy.submission.desk import Desk
 from mailproxy.submission.protocol import SubmissionFactory
@@ -20,7 +22,7 @@ LAST_ANSWERS = 5.0
 
 class Door(MultiService):
     """
-    :param endpoints: descriptions, as ``serverFromString`` takes them.
+    :param endpoints: descriptions, as :mod:`mailproxy.doors` reads them.
     """
 
     def __init__(self, reactor: Any, endpoints: Sequence[str], desk: Desk) -> None:
@@ -29,9 +31,14 @@ class Door(MultiService):
         self._clock: IClock = desk.clock
         self._factories: list[SubmissionFactory] = []
         for text in endpoints:
-            factory = SubmissionFactory(desk, proxied=text.startswith("haproxy:"))
+            door = described(text)
+            factory = SubmissionFactory(desk, door.proxied)
             self._factories.append(factory)
-            service = StreamServerEndpointService(serverFromString(reactor, text), factory)
+            endpoint = serverFromString(reactor, door.endpoint)
+            opened = (
+                TLSMemoryBIOFactory(desk.terms.tls, False, factory) if door.implicit else factory
+            )
+            service = StreamServerEndpointService(endpoint, opened)
             service._raiseSynchronously = True
             service.setServiceParent(self)
 
