@@ -11,7 +11,17 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("compose_cost", "store_depth", "relay", "latency", "rtt", "reports", "isolation")
+ALL = (
+    "compose_cost",
+    "store_depth",
+    "relay",
+    "latency",
+    "rtt",
+    "reports",
+    "isolation",
+    "submission",
+    "idle",
+)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.relay import PostfixSink, Receiver
+from tests.scenarios.postfix import Postfix
 from tests.scenarios.processes import Service, account, free_port, wait_until
 
 SIZE = 2048
@@ -74,53 +75,9 @@ class Ours:
         self.service.end()
 
 
-class Postfix:
-    """A Postfix with stock settings that relays to *sink*, in a directory of its own."""
-
-    def __init__(self, directory: Path, sink: PostfixSink) -> None:
-        self.port = free_port()
-        self.config = directory / "etc"
-        queue, data = directory / "spool", directory / "lib"
-        for each in (self.config, queue, data):
-            each.mkdir()
-        shutil.chown(data, "postfix")
-        directory.chmod(0o755)
-        shutil.copy("/etc/postfix/master.cf.proto", self.config / "master.cf")
-        lines = (self.config / "master.cf").read_text().splitlines()
-        table = "\n".join(map(self._service, lines)) + "\n"
-        (self.config / "master.cf").write_text(table)
-        (self.config / "main.cf").write_text(
-            f"compatibility_level = 3.6\nqueue_directory = {queue}\ndata_directory = {data}\n"
-            "inet_interfaces = 127.0.0.1\ninet_protocols = ipv4\nmyhostname = bench.example.test\n"
-            "mydestination =\nmynetworks = 127.0.0.0/8\nalias_maps =\nalias_database =\n"
-            f"relayhost = [127.0.0.1]:{sink.port}\nmaillog_file = {directory}/mail.log\n"
-            f"maillog_file_prefixes = {directory}\n"
-        )
-        self._run("start")
-
-    def _service(self, line: str) -> str:
-        """A line of master.cf: on our port, and outside of a chroot that nobody has furnished."""
-        words = line.split()
-        if line[:1] in ("#", " ", "") or len(words) < 8:
-            return line
-        if words[:2] == ["smtp", "inet"]:
-            words[0] = f"127.0.0.1:{self.port}"
-        words[4] = "n"
-        return " ".join(words)
-
-    def _run(self, word: str) -> None:
-        done = subprocess.run(
-            [program("postfix"), "-c", str(self.config), word],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=60,
-            text=True,
-        )
-        if done.returncode:
-            raise SystemExit(f"postfix {word}: {done.stdout}{done.stderr}")
-
-    def stop(self) -> None:
-        self._run("stop")
+def stock_postfix(directory: Path, sink: PostfixSink) -> Postfix:
+    """A Postfix with stock settings between the source and *sink*."""
+    return Postfix(directory, f"[127.0.0.1]:{sink.port}")
 
 
 def taken(count: int, sessions: int) -> float:
@@ -187,7 +144,7 @@ def main() -> None:
             raw(count, sessions),
             taken(count, sessions),
             relayed(lambda d, s: Ours(d, s, 16), count, sessions),
-            relayed(Postfix, min(count, 2000), sessions) if stock else float("nan"),
+            relayed(stock_postfix, min(count, 2000), sessions) if stock else float("nan"),
         )
         rows.append(row)
         print("raw {:.0f}/s  taken {:.0f}/s  relayed {:.0f}/s  stock Postfix {:.0f}/s".format(*row))
