@@ -106,7 +106,9 @@ class Visit(Conversation):
         """Whether the peer may be here; asked once, when it is certain who it is."""
         if self._peer is not None:
             return True
-        peer = str(getattr(self.transport.getPeer(), "host", "") or "")
+        # A local socket of the balancer's machine is none of ours.
+        nameless = "proxied" if self._proxied else ""
+        peer = str(getattr(self.transport.getPeer(), "host", "") or nameless)
         if not self.desk.gate.enter_from(peer):
             self.close(b"421 4.7.0 Too many connections from your address\r\n")
             return False

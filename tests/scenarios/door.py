@@ -6,8 +6,10 @@ import hashlib
 import re
 import shutil
 import smtplib
+import socket
 import ssl
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,13 @@ class OpenDoor:
     """
     A service with one door in clear and one in TLS, a certificate, a credential, and its sink.
 
+    :param opened: sockets that are passed on to the service.
     :param settings: of the service; they win over those here.
     :ivar port: of the door with STARTTLS; *tls_port*: of the one with TLS from the first byte.
     :ivar ca: a file with the root that clients trust.
     """
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, opened: Sequence[socket.socket] = (), **settings: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="mailproxy-door-"))
         self.directory.chmod(0o755)
         self.authority = Authority()
@@ -55,6 +58,8 @@ class OpenDoor:
                 **settings,
             },
         )
+        if opened:
+            self.service.inherit(opened)
         try:
             self.service.start()
             self.service.call("POST", "/account", account(self.sink.smtp_port))
@@ -98,6 +103,10 @@ class OpenDoor:
 
     def reports(self) -> list[dict[str, Any]]:
         return [item for report in self.sink.get("/reports")["reports"] for item in report["items"]]
+
+    def pending(self) -> int:
+        """Messages that are not final."""
+        return int(self.service.call("GET", "/status").body["pending_messages"])
 
     def arrived(self, recipient: str) -> tuple[dict[str, Any], bytes]:
         """Wait for the one copy for *recipient*: what is known of it, and its bytes."""

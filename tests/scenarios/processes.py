@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -12,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,7 @@ class Process:
         self.directory = directory
         self.log = directory / f"{self.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.descriptors: tuple[int, ...] = ()
 
     def command(self) -> list[str]:
         raise NotImplementedError(type(self).__name__)
@@ -110,6 +113,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
+                pass_fds=self.descriptors,
             )
 
     @property
@@ -162,6 +166,14 @@ class Service(Process):
 
     def environment(self) -> dict[str, str]:
         return super().environment() | self.settings
+
+    def inherit(self, sockets: Sequence[socket.socket]) -> None:
+        """Pass open sockets on at the start, as systemd does: in order, from descriptor 3 on."""
+        self.descriptors = tuple(fcntl.fcntl(each, fcntl.F_DUPFD, 100) for each in sockets)
+        moved = "".join(f"exec {n}<&{d}; " for n, d in enumerate(self.descriptors, 3))
+        names = ":".join("door" for _ in sockets)
+        told = f"export LISTEN_PID=$$ LISTEN_FDS={len(sockets)} LISTEN_FDNAMES={names}; "
+        self.prefix = ["bash", "-c", moved + told + 'exec "$@"', "bash"]
 
     @property
     def url(self) -> str:
@@ -234,6 +246,14 @@ class SinkProcess(Process):
 
     def get(self, path: str) -> Any:
         return http("GET", self.url + path).body
+
+
+def peak_memory(pid: int) -> int:
+    """The most memory a process has had so far, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 def account(port: int, **fields: Any) -> dict[str, Any]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import http.client
-import re
 import select
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,6 +16,7 @@ from tests.scenarios.processes import (
     SinkProcess,
     account,
     message,
+    peak_memory,
     wait_until,
 )
 from tests.scratch import scratch
@@ -32,14 +31,6 @@ LIMIT = 64 << 20
 MEMORY = 100 << 20
 
 CLIENTS = 20
-
-
-def peak_memory(pid: int) -> int:
-    """The most memory a process has had so far, in bytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found[1]) * 1024
 
 
 class BadClientTests(SynchronousTestCase):
