@@ -22,6 +22,15 @@ def _delay(ctx: click.Context, param: click.Parameter, text: str) -> tuple[float
         raise click.BadParameter("give it as 0-50ms, 20ms, 1-2s or 0.5 (seconds)") from None
 
 
+def _scenario(ctx: click.Context, param: click.Parameter, name: str | None) -> Any:
+    from mailproxy.proving.scenario import BadScenario, find
+
+    try:
+        return None if name is None else find(name)
+    except BadScenario as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def _both(user: str | None, password: str | None, name: str) -> None:
     if (user is None) != (password is None):
         raise click.UsageError(f"--{name}user and --{name}password go together")
@@ -78,6 +87,12 @@ def _seconds(name: str, **settings: Any) -> Callable[[_Command], _Command]:
 @_seconds("--slow", default=5.0, show_default=True, help="How long slow@ waits.")
 @_seconds("--hold", default=60.0, show_default=True, help="How long drop@ stays connected.")
 @_count("--keep", "N", default=1000, show_default=True, help="Mails in memory.")
+@click.option(
+    "--scenario",
+    metavar="FILE",
+    callback=_scenario,
+    help="Behave as this TOML file says, or as a shipped one of this name; see docs/sink.md.",
+)
 @click.option("--ledger", metavar="FILE", help="Append a JSON line for every accepted mail.")
 @click.option("--report-ledger", metavar="FILE", help="Append a JSON line for every report.")
 @click.option("--report-user", help="Reports must show Basic credentials: this user ...")
@@ -122,6 +137,7 @@ def _options(given: dict[str, Any]) -> Any:
     same = (
         *("host", "smtp_port", "tls_port", "http_port", "report_port", "starttls", "seed"),
         *("delay", "drop_rate", "slow", "keep", "ledger", "report_ledger", "certificate"),
+        "scenario",
     )
     terms = ("user", "password", "require_tls", "max_size", "close_after", "hold")
     return SinkOptions(

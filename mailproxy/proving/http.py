@@ -3,7 +3,8 @@ The sink's HTTP side: what came in, for people and tests to look at, and the rep
 
 * ``GET /messages`` (``?id=``, ``?recipient=``), ``GET /messages/{n}`` (as it came),
   ``DELETE /messages``
-* ``GET /copies`` (``?id=``, or ``?min=``): how often each id was accepted
+* ``GET /copies`` (``?min=``): how often each id was accepted; ``?id=``: each copy of one, with its
+  time, recipients, digest and connection
 * ``GET /reports`` (``?id=``), ``DELETE /reports``
 * ``GET /stats``, ``GET /certificate``; ``DELETE /held`` closes the connections left unanswered
 * ``POST`` on any path is a report
@@ -149,8 +150,9 @@ class Front(Resource):
         mail_id = _query(request, b"id")
         if mail_id:
             kept = [copy.n for copy, _ in self._ledger.messages(mail_id)]
-            count = self._ledger.copies(mail_id)
-            return _answer(request, {"id": mail_id, "copies": count, "messages": kept})
+            all_ = self._ledger.facts(mail_id)
+            count = max(self._ledger.copies(mail_id), len(all_))
+            return _answer(request, {"id": mail_id, "copies": count, "messages": kept, "all": all_})
         least = _query(request, b"min")
         copies = self._ledger.all_copies(int(least) if least.isdigit() else 1)
         return _answer(request, {"copies": copies})

@@ -18,6 +18,9 @@ import msgspec
 #: Ids whose copies are counted; beyond this the oldest are forgotten.
 MAX_IDS = 1_000_000
 
+#: Copies that can be told of after their bodies are gone; beyond this the oldest are forgotten.
+MAX_FACTS = 100_000
+
 
 class Copy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """
@@ -92,6 +95,8 @@ class Ledger:
         self._kept: deque[tuple[Copy, bytes]] = deque()
         self._kept_bytes = 0
         self._copies: OrderedDict[str, int] = OrderedDict()
+        self._facts: deque[Copy] = deque()
+        self._by_id: dict[str, deque[Copy]] = {}
 
     def add(self, body: bytes, **facts: Any) -> Copy:
         """
@@ -113,6 +118,7 @@ class Ledger:
         self.recipients += len(copy.recipients)
         self.bytes += copy.size
         self._count(copy.mail_id)
+        self._note(copy)
         self._kept.append((copy, body))
         self._kept_bytes += copy.size
         self._trim()
@@ -122,6 +128,17 @@ class Ledger:
         self._copies[mail_id] = self._copies.get(mail_id, 0) + 1
         if len(self._copies) > MAX_IDS:
             self._copies.popitem(last=False)
+
+    def _note(self, copy: Copy) -> None:
+        self._facts.append(copy)
+        for key in {copy.mail_id, copy.message_id}:
+            self._by_id.setdefault(key, deque()).append(copy)
+        if len(self._facts) > MAX_FACTS:
+            oldest = self._facts.popleft()
+            for key in {oldest.mail_id, oldest.message_id}:
+                self._by_id[key].popleft()
+                if not self._by_id[key]:
+                    del self._by_id[key]
 
     def _trim(self) -> None:
         kept = self._kept
@@ -149,6 +166,14 @@ class Ledger:
         """How many copies with that id were ever accepted."""
         return self._copies.get(mail_id, 0)
 
+    def facts(self, mail_id: str) -> list[Copy]:
+        """
+        The copies with that id, oldest first, as far as they are remembered.
+
+        :param mail_id: as of ``X-Genro-Mail-ID`` or ``Message-ID``.
+        """
+        return list(self._by_id.get(mail_id, ()))
+
     def all_copies(self, at_least: int = 1) -> dict[str, int]:
         """Every id that came *at_least* so often, with how often."""
         return {key: count for key, count in self._copies.items() if count >= at_least}
@@ -159,6 +184,8 @@ class Ledger:
         self._kept.clear()
         self._kept_bytes = 0
         self._copies.clear()
+        self._facts.clear()
+        self._by_id.clear()
         return count
 
     @property

@@ -6,6 +6,7 @@ reports, in one service.
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import DeferredList, maybeDeferred
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.ssl import PrivateCertificate
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.protocol import ServerFactory
 
 from mailproxy.clock import SystemClock
 from mailproxy.proving import certificate
@@ -24,7 +25,14 @@ from mailproxy.proving.house import House, Terms
 from mailproxy.proving.http import Front, site
 from mailproxy.proving.ledger import JsonLines, Ledger
 from mailproxy.proving.receiver import Credentials, Receiver
+from mailproxy.proving.rules import Rules
+from mailproxy.proving.scenario import Scenario
+from mailproxy.proving.scripted import Play, ScriptedFactory
 from mailproxy.proving.smtp import SinkFactory
+from mailproxy.proving.tls import context, identities
+
+#: Of a sink that was given none.
+PLAIN = Scenario("the sink behaves")
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +45,7 @@ class SinkOptions:
     :param report_port: for reports, besides the HTTP port, which takes them too.
     :param terms: of the SMTP server; its ``tls`` is filled in.
     :param starttls: whether STARTTLS is offered.
-    :param seed: of delays and lost replies; None draws one.
+    :param seed: of delays, lost replies and dice; None: the scenario's, or one that is drawn.
     :param delay: least and most seconds before the reply to a message's end.
     :param drop_rate: how often, 0 to 1, a kept message gets no reply but a closed connection.
     :param slow: seconds ``slow@`` waits.
@@ -47,6 +55,8 @@ class SinkOptions:
     :param report_ledger: a file to which a line is appended for every report.
     :param certificate: a file into which the certificate is written.
     :param credentials: what callers of the report receiver must show.
+    :param scenario: how the sink behaves; what it says of the server takes the place of *terms*
+        and *starttls*; its seed counts where *seed* is None.
     """
 
     host: str = "127.0.0.1"
@@ -66,6 +76,7 @@ class SinkOptions:
     report_ledger: str | None = None
     certificate: str | None = None
     credentials: Credentials = attrs.field(factory=Credentials)
+    scenario: Scenario | None = None
 
 
 class Sink(Service):
@@ -95,7 +106,7 @@ class Sink(Service):
         self._clock = SystemClock(reactor)
         self._ports: list[IListeningPort] = []
         self._files = ExitStack()
-        self.seed = random.SystemRandom().getrandbits(32) if options.seed is None else options.seed
+        self.seed = _seed(options)
         self.identity = certificate.make(self._clock.now())
 
     def startService(self) -> None:
@@ -127,13 +138,25 @@ class Sink(Service):
         options = self._options
         if options.certificate:
             Path(options.certificate).write_text(self.identity.certificate)
-        pem = self.identity.certificate + self.identity.key
-        self._tls = PrivateCertificate.loadPEM(pem.encode()).options()
+        scenario = options.scenario or PLAIN
+        server = scenario.server
+        contexts = {
+            name: context(identity, server.tls)
+            for name, identity in identities(self.identity, self._clock.now()).items()
+        }
+        self._tls = contexts[server.certificate]
         rng = random.Random(self.seed)
         script = Script(rng.random, options.delay, options.drop_rate, options.slow)
         self.ledger = Ledger(options.keep, options.keep_bytes, self._lines(options.ledger))
-        terms = attrs.evolve(options.terms, tls=self._tls if options.starttls else None)
+        starttls = options.starttls if server.starttls is None else server.starttls
+        terms = attrs.evolve(server.over(options.terms), tls=self._tls if starttls else None)
         self.house = House(script, self.ledger, self._clock, terms)
+        self._play = Play(
+            Rules(scenario.rules, self._clock.seconds),
+            self.seed,
+            tuple(each.encode() for each in server.auth),
+            contexts,
+        )
         self.receiver = Receiver(
             self._clock.now,
             self._say,
@@ -151,14 +174,40 @@ class Sink(Service):
     def _listen(self) -> None:
         options = self._options
         front = Front(self.house, self.receiver, self.identity.certificate)
-        smtp = SinkFactory(self.house)
+        smtp = self._smtp()
         listen = self._reactor.listenTCP
-        self.smtp_port = self._add(listen, options.smtp_port, smtp)
+        refused = options.scenario.server.refuse_for if options.scenario is not None else 0.0
+        if refused:
+            self.smtp_port = self._refuse(options.smtp_port, refused, smtp)
+        else:
+            self.smtp_port = self._add(listen, options.smtp_port, smtp)
         self.http_port = self._add(listen, options.http_port, site(front, self._reactor))
         if options.tls_port is not None:
             self.tls_port = self._add(self._reactor.listenSSL, options.tls_port, smtp, self._tls)
         if options.report_port is not None:
             self.report_port = self._add(listen, options.report_port, site(front, self._reactor))
+
+    def _smtp(self) -> ServerFactory:
+        """Makes the SMTP connections; without a scenario, those that are quickest."""
+        if self._options.scenario is None:
+            return SinkFactory(self.house)
+        return ScriptedFactory(self.house, self._play)
+
+    def _refuse(self, port: int, seconds: float, smtp: ServerFactory) -> int:
+        """Have connections to *port* refused for *seconds*, and taken from then on."""
+        family = socket.AF_INET6 if ":" in self._options.host else socket.AF_INET
+        place = socket.socket(family)
+        self._files.callback(place.close)
+        place.bind((self._options.host, port))
+        number = int(place.getsockname()[1])
+
+        def open_up() -> None:
+            place.close()
+            self._add(self._reactor.listenTCP, number, smtp)
+
+        call = self._clock.callLater(seconds, open_up)
+        self._files.callback(_call_off, call)
+        return number
 
     def _add(self, listen: Callable[..., IListeningPort], port: int, *args: Any) -> int:
         listening = listen(port, *args, backlog=1024, interface=self._options.host)
@@ -178,4 +227,20 @@ class Sink(Service):
         words = [f"{name}={host}:{port}" for name, port in ports.items() if port is not None]
         if self._options.drop_rate or self._options.delay[1]:
             words.append(f"seed={self.seed}")
+        elif self._options.scenario is not None:
+            words.append(f"seed={self.seed} scenario={self._options.scenario.title!r}")
         return f"sink ready {' '.join(words)}"
+
+
+def _call_off(call: IDelayedCall) -> None:
+    if call.active():
+        call.cancel()
+
+
+def _seed(options: SinkOptions) -> int:
+    """The seed of the command line, else that of the scenario, else one that is drawn."""
+    if options.seed is not None:
+        return options.seed
+    if options.scenario is not None and options.scenario.seed is not None:
+        return options.scenario.seed
+    return random.SystemRandom().getrandbits(32)

@@ -137,9 +137,17 @@ class SinkProtocol(Conversation):
         }
         if self.canStartTLS and not self.startedTLS:
             offered[b"STARTTLS"] = None
-        if self._terms.user is not None and self._private():
-            offered[b"AUTH"] = [b"PLAIN", b"LOGIN"]
+        if self._mechanisms() and self._private():
+            offered[b"AUTH"] = list(self._mechanisms())
         return offered
+
+    def _mechanisms(self) -> tuple[bytes, ...]:
+        """How one may log in; empty: not at all."""
+        return () if self._terms.user is None else (b"PLAIN", b"LOGIN")
+
+    def _exchange_by(self, mechanism: bytes) -> Exchange:
+        """:raises BadCommand: there is no such *mechanism*."""
+        return Exchange(mechanism)
 
     def _private(self) -> bool:
         """Whether the connection is as private as it has to be."""
@@ -168,7 +176,7 @@ class SinkProtocol(Conversation):
             raise BadCommand(503, b"5.5.1 Not now")
         if not self._private():
             raise BadCommand(530, b"5.7.0 STARTTLS first")
-        if terms.user is not None and not self.authenticated:
+        if self._mechanisms() and not self.authenticated:
             raise BadCommand(530, b"5.7.0 Authentication required")
         self._sender = parse_mail(rest, terms.max_size)
         self.reply(b"250 2.1.0 Sender ok\r\n")
@@ -193,11 +201,15 @@ class SinkProtocol(Conversation):
             raise BadCommand(503, b"5.5.1 No valid recipients")
         answer = self._house.script.data(self._recipients)
         if answer.positive:
-            self.mode = DATA
-            self._body = Unstuffer()
+            self._begin()
         else:
             self._forget()
         self._give(answer)
+
+    def _begin(self) -> None:
+        """What comes next is a message."""
+        self.mode = DATA
+        self._body = Unstuffer()
 
     def do_RSET(self, rest: bytes) -> None:
         self._forget()
@@ -215,6 +227,12 @@ class SinkProtocol(Conversation):
     # -- TLS and AUTH ----------------------------------------------------------------------
 
     def ext_STARTTLS(self, rest: bytes) -> None:
+        if self._may_start_tls(rest):
+            self.reply(b"220 2.0.0 Go ahead\r\n")
+            self._start_tls()
+
+    def _may_start_tls(self, rest: bytes) -> bool:
+        """Whether there will be a handshake. :raises BadCommand: it is not the time for one."""
         if self.startedTLS or not self.canStartTLS:
             raise BadCommand(503, b"5.5.1 TLS not available")
         if rest:
@@ -223,8 +241,10 @@ class SinkProtocol(Conversation):
             # Commands sent in clear must not be taken as if they came through TLS.
             self.broken()
             self.close(b"554 5.5.1 Nothing may follow STARTTLS\r\n")
-            return
-        self.reply(b"220 2.0.0 Go ahead\r\n")
+            return False
+        return True
+
+    def _start_tls(self) -> None:
         self.flush()
         self.transport.startTLS(self.ctx)
         self._house.counts.tls += 1
@@ -234,14 +254,14 @@ class SinkProtocol(Conversation):
         self._forget()
 
     def ext_AUTH(self, rest: bytes) -> None:
-        if self._terms.user is None:
+        if not self._mechanisms():
             raise BadCommand(502, b"5.5.1 AUTH not offered")
         if not self._private():
             raise BadCommand(538, b"5.7.11 STARTTLS first")
         if self.authenticated or self._sender is not None or not self._greeted:
             raise BadCommand(503, b"5.5.1 Not now")
         name, _, initial = rest.partition(b" ")
-        self._exchange = Exchange(name)
+        self._exchange = self._exchange_by(name)
         if initial:
             self._exchange.challenge()  # the client answers it unasked
             self._step(b"" if initial == b"=" else initial)
@@ -257,12 +277,19 @@ class SinkProtocol(Conversation):
         self.mode = COMMAND
         if self._exchange.respond(line):
             self._ask()
-            return
+        else:
+            self._log_in()
+
+    def _log_in(self) -> None:
+        """Decide about what the exchange has said."""
         if not self._exchange.proves(self._terms.user or "", self._terms.password or ""):
             self._house.counts.refuse(535)
             raise BadCommand(535, b"5.7.8 Wrong user or password")
+        self._welcome(self._terms.user or "")
+
+    def _welcome(self, user: str) -> None:
         self.authenticated = True
-        self._user = self._terms.user or ""
+        self._user = user
         self._house.counts.logins += 1
         self.reply(b"235 2.7.0 Welcome\r\n")
 
@@ -298,7 +325,7 @@ class SinkProtocol(Conversation):
         head = body[: body.find(b"\r\n\r\n") + 2] or body
         message_id = header(head, b"message-id")
         mail_id = header(head, b"x-genro-mail-id") or message_id
-        answer = self._house.script.end(self._recipients, mail_id)
+        answer = self._ending(mail_id)
         if not answer.keep:
             return answer
         try:
@@ -308,6 +335,10 @@ class SinkProtocol(Conversation):
             return _NO_ROOM
         self._messages += 1
         return answer.numbered(copy.n)
+
+    def _ending(self, mail_id: str) -> Answer:
+        """The answer to the end of a message."""
+        return self._house.script.end(self._recipients, mail_id)
 
     def _keep(self, body: bytes, mail_id: str, message_id: str) -> Copy:
         sender = self._sender

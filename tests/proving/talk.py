@@ -10,15 +10,23 @@ from twisted.internet.testing import StringTransportWithDisconnection
 from mailproxy.proving.answers import Script
 from mailproxy.proving.house import House, Terms
 from mailproxy.proving.ledger import JsonLines, Ledger
+from mailproxy.proving.rules import Rules
+from mailproxy.proving.scenario import Scenario
+from mailproxy.proving.scripted import Play, ScriptedFactory
 from mailproxy.proving.smtp import SinkFactory, SinkProtocol
 from tests.fakes import FakeClock
 
 
 class Transport(StringTransportWithDisconnection):
-    """Remembers whether it was asked to wait, and what it was asked to encrypt."""
+    """Remembers whether it was asked to wait, to break off, and what to encrypt."""
 
     paused = False
+    aborted = False
     tls: Any = None
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self.loseConnection()
 
     def pauseProducing(self) -> None:
         self.paused = True
@@ -29,6 +37,7 @@ class Transport(StringTransportWithDisconnection):
 
 class Talk:
     """
+    :param scenario: TOML without a title; None: the sink behaves.
     :param terms: of the sink, as keywords.
     """
 
@@ -39,17 +48,29 @@ class Talk:
         drop_rate: float = 0.0,
         seed: int = 0,
         lines: JsonLines | None = None,
+        scenario: str | None = None,
         **terms: Any,
     ) -> None:
         self.clock = FakeClock()
         self.ledger = Ledger(lines=lines)
         script = Script(random.Random(seed).random, delay, drop_rate)
         self.house = House(script, self.ledger, self.clock, Terms(**terms))
+        self.play = None if scenario is None else self.plays(scenario, seed)
         self.connect()
+
+    def plays(self, text: str, seed: int) -> Play:
+        """What *text*, the TOML of a scenario without its title, has the sink play."""
+        made = Scenario.parse(f"title = 'x'\n{text}")
+        self.house.terms = made.server.over(self.house.terms)
+        rules = Rules(made.rules, self.clock.seconds)
+        return Play(rules, seed, tuple(each.encode() for each in made.server.auth))
 
     def connect(self) -> list[str]:
         """Open a new connection; returns the banner."""
-        self.protocol: SinkProtocol = SinkFactory(self.house).buildProtocol(None)
+        if self.play is None:
+            self.protocol: SinkProtocol = SinkFactory(self.house).buildProtocol(None)
+        else:
+            self.protocol = ScriptedFactory(self.house, self.play).buildProtocol(None)
         self.transport = Transport()
         self.transport.protocol = self.protocol
         self.protocol.makeConnection(self.transport)

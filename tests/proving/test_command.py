@@ -83,3 +83,15 @@ class UsageTests(SynchronousTestCase):
             result = CliRunner().invoke(sink, arguments)
             self.assertEqual(2, result.exit_code)
             self.assertIn(named, result.stderr)
+
+    def test_wrong_scenario(self) -> None:
+        """A scenario that is wrong is told of in one line, with its place."""
+        path = scratch(self) / "bad.toml"
+        path.write_text("title = 'x'\n[[rule]]\nat = 'rcpt'\nreplies = 'no'\n")
+        for name, said in (
+            (str(path), f"{path}:4: [rule] 1: replies: unknown; known here:"),
+            ("no-such", "no file, and not the name of a shipped scenario"),
+        ):
+            result = CliRunner().invoke(sink, ["--scenario", name])
+            self.assertEqual(2, result.exit_code)
+            self.assertIn(said, result.stderr)

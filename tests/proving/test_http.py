@@ -121,12 +121,20 @@ class MailTests(HttpCase):
         self.assertEqual(404, self.ask("DELETE", "/stats").status)
 
     def test_copies(self) -> None:
-        """GET /copies tells how often an id was accepted, or which ids came how often."""
+        """GET /copies tells of each copy of an id, or which ids came how often."""
         for mail_id in (b"m1", b"m2", b"m1"):
             self.talk.mail(body=b"X-Genro-Mail-ID: %b\r\n\r\n" % mail_id)
 
+        found = self.ask("GET", "/copies?id=m1").json
+        first, again = found.pop("all")
+        self.assertEqual({"id": "m1", "copies": 2, "messages": [1, 3]}, found)
+        self.assertEqual((["b@y.org"], 1, 3), (first["recipients"], first["n"], again["n"]))
         self.assertEqual(
-            {"id": "m1", "copies": 2, "messages": [1, 3]}, self.ask("GET", "/copies?id=m1").json
+            (first["sha256"], first["connection"]), (again["sha256"], again["connection"])
+        )
+        self.assertEqual(
+            {"id": "m9", "copies": 0, "messages": [], "all": []},
+            self.ask("GET", "/copies?id=m9").json,
         )
         self.assertEqual({"copies": {"m1": 2, "m2": 1}}, self.ask("GET", "/copies").json)
         self.assertEqual({"copies": {"m1": 2}}, self.ask("GET", "/copies?min=2").json)

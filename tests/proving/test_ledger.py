@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailproxy.proving import ledger as ledger_module
 from mailproxy.proving.ledger import Copy, JsonLines, Ledger, header
 from tests.scratch import scratch
 
@@ -39,6 +40,21 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(
             (2, 3, 8, 1), (ledger.accepted, ledger.recipients, ledger.bytes, ledger.kept)
         )
+
+    def test_facts(self) -> None:
+        """Copies are told of by either id, also when their bodies are gone, up to a bound."""
+        self.patch(ledger_module, "MAX_FACTS", 3)
+        ledger = Ledger(keep=1)
+        for mail_id, message_id in (("a", "<1>"), ("b", "<1>"), ("a", "a"), ("c", "<2>")):
+            add(ledger, mail_id=mail_id, message_id=message_id)
+
+        found = {
+            key: [copy.n for copy in ledger.facts(key)] for key in ("a", "b", "<1>", "<2>", "x")
+        }
+
+        self.assertEqual({"a": [3], "b": [2], "<1>": [2], "<2>": [4], "x": []}, found)
+        ledger.forget()
+        self.assertEqual([], ledger.facts("a"))
 
     def test_newest_are_kept(self) -> None:
         """Beyond the number to keep, the oldest go; numbers stay."""
