@@ -10,10 +10,12 @@ from typing import Any
 
 import attrs
 from twisted.application.service import MultiService
+from twisted.logger import Logger
 
 from mailproxy.book import TenantBook
 from mailproxy.clock import Names
 from mailproxy.config import Settings
+from mailproxy.descriptors import make_room
 from mailproxy.interfaces import IClock, IControl, InThread, IStore
 from mailproxy.metrics import Metrics
 from mailproxy.submission.desk import Desk, Terms
@@ -23,6 +25,8 @@ from mailproxy.submission.listener import Door
 from mailproxy.submission.tls import ServerTls
 from mailproxy.submitter_book import SubmitterBook
 from mailproxy.threads import Threads
+
+_log = Logger()
 
 #: Threads that check passwords: guessing must not take the threads that mail needs.
 LOGINS = 2
@@ -65,7 +69,7 @@ def submission(
         return Submission(book, background, None)
     gate = Gate(
         GateRules(
-            settings.smtp_max_connections,
+            _most_connections(settings),
             settings.smtp_max_per_peer,
             settings.smtp_allow,
             settings.smtp_plaintext_auth,
@@ -96,3 +100,17 @@ def submission(
     )
     door = Door(reactor, settings.smtp_listen, Desk(terms, gate, intake, clock))
     return Submission(book, background, door)
+
+
+def _most_connections(settings: Settings) -> int:
+    """Connections by SMTP at once, bounded so that the API and the upstreams keep theirs."""
+    wanted = settings.smtp_max_connections
+    room = make_room(wanted)
+    if room < wanted:
+        _log.warn(
+            "GMP_SMTP_MAX_CONNECTIONS: {room} instead of {wanted}, more open files are not allowed "
+            "(LimitNOFILE of systemd, ulimit -n)",
+            room=room,
+            wanted=wanted,
+        )
+    return room
