@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import attrs
 
-from mailproxy.dispatch.faults import ACCOUNT_CODES
+from mailproxy.dispatch.faults import ACCOUNT_CODES, provably_not_accepted
 from mailproxy.dispatch.judge import event_data
 from mailproxy.model import Claimed, Outcome, RecipientChange, Record, Reply
 from mailproxy.routes import Routes
@@ -103,16 +103,14 @@ def too_large(outcome: Outcome) -> Reply | None:
     return None
 
 
-def goes_on(outcome: Outcome, record: Record) -> bool:
+def goes_on(outcome: Outcome) -> bool:
     """
     Whether another account may do better: nobody has the message, and it was not its fault.
 
     That is so where the session ended early, where the server put off or refused the session as a
     whole, and where the message is too large for it; not where it refused a recipient.
     """
-    if outcome.stale or record.kind is EventKind.UNCERTAIN:
-        return False
-    if any(change.state is RecipientState.SENT for change in record.changes):
+    if outcome.stale or not provably_not_accepted(outcome):
         return False
     if outcome.error or too_large(outcome) is not None:
         return True

@@ -30,6 +30,9 @@ from mailproxy.interfaces import IClock, ICourier, IFeed, IStore
 from mailproxy.model import Account, Claimed, Outcome, Record
 from mailproxy.routes import Routes, routes_of
 
+#: Seconds until an account that an operator holds is looked at again: nobody says when that ends.
+WHILE_HELD = 60.0
+
 
 class Carrier(Host, Protocol):
     """A stream, as the one that carries the mail of others."""
@@ -156,7 +159,12 @@ class Ways:
         if name == self._account.id:
             return self._home.opens_at()
         account = self._parts.roads.account(self._account.tenant_id, name)
-        return None if account is None else self._parts.carrier(account.pk).opens_at()
+        if account is None:
+            return None
+        opens = self._parts.carrier(account.pk).opens_at()
+        if account.held_since is not None:
+            return max(opens, self._parts.clock.now() + WHILE_HELD)
+        return opens
 
     def _detour(self, account: Account) -> Detour:
         detour = self._detours.get(account.pk)
@@ -184,7 +192,10 @@ class Ways:
         """Whether one of the other accounts works."""
         roads, tenant = self._parts.roads, self._account.tenant_id
         others = (roads.account(tenant, name) for name in self._names if name != self._account.id)
-        return any(each is not None and self._parts.carrier(each.pk).works for each in others)
+        return any(
+            each is not None and each.held_since is None and self._parts.carrier(each.pk).works
+            for each in others
+        )
 
     def __len__(self) -> int:
         """Messages that are on other ways."""
@@ -213,7 +224,7 @@ class Ways:
         if carrier != self._account.id:
             record = attrs.evolve(record, through=carrier)
         now = self._parts.clock.now()
-        if goes_on(outcome, record) and now < message.expires_at:
+        if goes_on(outcome) and now < message.expires_at:
             self._tried.add(message.pk, carrier)
             order, tried = order_of(message, self._routes), self._tried.of(message.pk)
             if isinstance(choose(order, self._opens, now, tried), Through):

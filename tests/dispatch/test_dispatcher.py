@@ -93,9 +93,27 @@ class Settable(SystemClock):
 
 
 class ReadFailingStore(FakeStore):
-    """A store whose next *unread* readings of an account fail."""
+    """
+    A store whose next *unread* readings of an account fail.
+
+    :ivar claims: accounts claimed from, and *refused*: messages whose intent was, in order.
+    """
 
     unread = 0
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.claims: list[int] = []
+        self.refused: list[int] = []
+
+    async def claim(self, account_pk: int, *args: Any, **how: Any) -> list[Claimed]:
+        self.claims.append(account_pk)
+        return await super().claim(account_pk, *args, **how)
+
+    async def begin(self, intents: Any, *args: Any, **how: Any) -> list[bool]:
+        begun = await super().begin(intents, *args, **how)
+        self.refused += [pk for (pk, _), good in zip(intents, begun, strict=True) if not good]
+        return begun
 
     async def account(self, pk: int) -> Account | None:
         if self.unread:

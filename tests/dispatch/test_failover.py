@@ -10,12 +10,18 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from mailproxy.acts import Act, Group, Operation
 from mailproxy.errors import AccountFault
 from mailproxy.interfaces import ICourier, IFeed
 from mailproxy.model import Account, Claimed, Outcome, Reply
 from mailproxy.states import OnUncertain, Phase
 from tests.build import account_spec
-from tests.dispatch.test_dispatcher import DispatchCase, ScriptedCourier, delivered
+from tests.dispatch.test_dispatcher import (
+    DispatchCase,
+    ReadFailingStore,
+    ScriptedCourier,
+    delivered,
+)
 from tests.fakes import result
 
 OK, GO = Reply(250, "2.0.0 ok"), Reply(354, "go")
@@ -384,6 +390,73 @@ class UnfitTests(FailoverCase):
         self.add("m")
         self.wait(30)
         self.assertEqual([], self.courier.took)
+
+    @property
+    def seen(self) -> ReadFailingStore:
+        assert isinstance(self.store, ReadFailingStore)
+        return self.store
+
+    def act(self, act: Act, name: str) -> None:
+        operation = Operation(act, self.clock.now(), "admin")
+        result(self.store.act_on_all(Group("default", account_id=name), operation))
+
+    def test_held(self) -> None:
+        """An account an operator holds is passed over, without a try; released, it has its turn."""
+        self.courier.faults["acct"] = DOWN
+        self.act(Act.HOLD, "b")
+        self.add("m1")
+        self.assertEqual([("c", "m1")], self.courier.took)
+        self.act(Act.RELEASE, "b")
+        self.wait(65)
+        self.add("m2")
+        self.wait(2)
+        self.assertEqual([("c", "m1"), ("b", "m2")], self.courier.took)
+        self.act(Act.HOLD, "b")
+        self.wait(11)
+        before = len(self.seen.refused)
+        self.add("m3")
+        self.assertEqual(("c", "m3"), self.courier.took[-1])
+        self.assertEqual(before, len(self.seen.refused))
+
+    def test_all_held(self) -> None:
+        """Where every other account is held, mail waits for its own, and is not asked for again."""
+        self.courier.faults["acct"] = DOWN
+        for name in ("b", "c"):
+            self.act(Act.HOLD, name)
+        self.add("m1", "m2")
+        self.assertEqual({"queued"}, set(self.store.states().values()))
+        self.seen.claims.clear()
+        self.wait(30)
+        self.assertLess(len(self.seen.claims), 10)
+        self.assertEqual([], self.seen.refused)
+        self.act(Act.RELEASE, "c")
+        self.wait(65)
+        self.assertEqual([("c", "m1"), ("c", "m2")], sorted(self.courier.took))
+
+    def test_held_since_it_was_read(self) -> None:
+        """What was read of the account says otherwise: one refused intent, then the next one."""
+        self.courier.faults["acct"] = DOWN
+        self.add("m1")
+        self.act(Act.HOLD, "b")
+        self.add("m2")
+        self.wait(2)
+        self.assertEqual([("b", "m1"), ("c", "m2")], self.courier.took)
+        self.assertLess(len(self.seen.refused), 3)
+
+    def test_held_with_a_doubt(self) -> None:
+        """What only a held account may carry waits until that is released."""
+        self.put(fallback=["b", "c"], on_uncertain=OnUncertain.RETRY)
+        self.courier.faults["acct"] = DOWN
+        self.courier.outcomes["b"] = always(LOST)
+        self.add("m")
+        self.act(Act.HOLD, "b")
+        del self.courier.outcomes["b"]
+        self.wait(400)
+        self.assertEqual({"m": "deferred"}, self.store.states())
+        self.act(Act.RELEASE, "b")
+        self.wait(400)
+        self.assertEqual(["b", "b"], self.attempts("m"))
+        self.assertEqual({"m": "sent"}, self.store.states())
 
     def test_suspended(self) -> None:
         """A suspension of the tenant holds whoever carries the mail."""
