@@ -19,7 +19,7 @@ from mailproxy.interfaces_accounts import IAccounts as IAccounts
 from mailproxy.interfaces_acts import IActs as IActs
 from mailproxy.interfaces_reports import IReports as IReports
 from mailproxy.interfaces_reports import IStatus as IStatus
-from mailproxy.interfaces_tenants import IEventLog, ILargeFiles, IRemoval, ITenants
+from mailproxy.interfaces_tenants import IBounces, IEventLog, ILargeFiles, IRemoval, ITenants
 from mailproxy.model import (
     Account,
     Claimed,
@@ -247,6 +247,7 @@ class IStore(
     IRemoval,
     IEventLog,
     ILargeFiles,
+    IBounces,
     IActs,
 ):
     """The durable queue. Opened and closed as a service by whoever assembled it."""

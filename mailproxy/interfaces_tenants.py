@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from zope.interface import Interface
 
 from mailproxy.dkim_keys import DkimKey
+from mailproxy.model import Enqueued, NewMessage
 from mailproxy.records import AccountSpec, MessageRecord, ReportItem
 from mailproxy.submitters import Submitter
 from mailproxy.tenancy import (
@@ -25,6 +26,7 @@ from mailproxy.tenancy import (
     Suppression,
     Tenant,
 )
+from mailproxy.undelivered import Undelivered
 
 
 class ISubmitters(Interface):
@@ -223,6 +225,30 @@ class IEventLog(Interface):
 
     async def message(tenant_id: str | None, message_id: str) -> MessageRecord | None:
         """One message (tenant None: of whichever tenant, the oldest first)."""
+
+
+class IBounces(Interface):
+    """What senders are to be told by mail. Beside the end of a message stands a note of it."""
+
+    async def undelivered(limit: int) -> list[Undelivered]:
+        """
+        Messages that failed or expired and whose sender may have to be told, the oldest first.
+
+        Those of tenants that want bounces; while a tenant is inactive they wait. One that was sent
+        again, replaced or removed since is among them, without anything to tell of.
+        """
+
+    async def bounce(pk: int, message: NewMessage | None, now: float) -> Enqueued | None:
+        """
+        Settle a note: in one transaction it goes, and *message* is taken into the queue.
+
+        Of what becomes of *message* nobody is told; it is listed as any other. If the tenant has no
+        account of the name it says, it goes through the tenant's default one.
+
+        :param message: with an id that nobody else can know; None: there is nothing to be told.
+        :return: None where the note was settled before, or is without *message*; rejected where
+            nothing can be sent: the note is gone then, unless the tenant is inactive.
+        """
 
 
 class ILargeFiles(Interface):

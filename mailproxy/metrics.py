@@ -93,6 +93,13 @@ class Metrics:
             ("verdict",),
             registry=registry,
         )
+        self.bounces = Counter(
+            "mailproxy_bounces",
+            "Messages by SMTP that failed, by what their sender got: a bounce, nothing, or none "
+            "could be made.",
+            ("outcome",),
+            registry=registry,
+        )
         self.recipients = Counter(
             "mailproxy_recipients",
             "Recipients by what became of them in an attempt.",

@@ -79,6 +79,7 @@ class Content:
 
     :param raw: the message came as RFC 5322 bytes, which are part 1, or *plain*, a character for
         each octet; the other fields only show what is in them.
+    :param by_smtp: it was handed in by SMTP.
     """
 
     sender: Mailbox
@@ -95,6 +96,7 @@ class Content:
     raw: bool = False
     #: The notifications that are asked for; None for none.
     dsn: Dsn | None = None
+    by_smtp: bool = False
 
 
 @attrs.frozen

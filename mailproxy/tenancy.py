@@ -76,6 +76,20 @@ class LargeFiles:
 
 
 @attrs.frozen
+class Bounces:
+    """
+    Whether the sender of a message that came by SMTP gets a bounce when it fails or expires.
+
+    :param account_id: that bounces go through; None for the one the message belongs to.
+    :param from_address: of their From; None for ``MAILER-DAEMON`` at the service's own name.
+    """
+
+    enabled: bool = False
+    account_id: str | None = None
+    from_address: str | None = None
+
+
+@attrs.frozen
 class LargeFile:
     """
     A large attachment that was put away, and a link to it sent instead.
@@ -124,6 +138,7 @@ class Tenant:
     retention_seconds: int | None = None
     signing_secret: str | None = attrs.field(default=None, repr=False)
     suppress_refused: bool = False
+    bounces: Bounces = Bounces()
     version: int = 1
     created_at: float = 0.0
     updated_at: float = 0.0

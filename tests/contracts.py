@@ -49,6 +49,7 @@ from tests.contracts_accounts import (
 from tests.contracts_acts import ACT_CONTRACTS
 from tests.contracts_acts_bulk import GROUP_CONTRACTS
 from tests.contracts_base import StoreContract, StoreFactory
+from tests.contracts_bounces import BouncesContract, QuietContract
 from tests.contracts_declared import DeclaredContract
 from tests.contracts_deleted import DeletedAccountContract
 from tests.contracts_destinations import DestinationContract
@@ -134,6 +135,8 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     PreparedContract,
     FilesContract,
     DestinationContract,
+    BouncesContract,
+    QuietContract,
     RefusedContract,
     SuppressedContract,
     SuppressionListContract,

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from mailproxy.tenancy import ClientAuth, LargeFiles, RateLimits, Tenant
+from mailproxy.tenancy import Bounces, ClientAuth, LargeFiles, RateLimits, Tenant
 from tests.build import deferral, new_message
 from tests.contracts_base import DAY, RETENTION, StoreContract
 
@@ -50,6 +50,7 @@ class TenantsContract(TenantCase):
             retention_seconds=3600,
             signing_secret="whsec_c2VjcmV0",
             suppress_refused=True,
+            bounces=Bounces(True, "bulk", "postmaster@example.com"),
         )
 
         self.assertEqual(made, await self.found())

@@ -38,6 +38,7 @@ from tests import fake_store_queue as queue
 from tests import fake_store_reports as reports
 from tests import fake_store_tenants as tenants
 from tests.fake_store_acts import FakeActs
+from tests.fake_store_bounces import FakeBounces, ends, note
 from tests.fake_store_files import FakeFiles
 from tests.fake_store_intake import Change
 from tests.fake_store_removal import FakeRemoval
@@ -58,7 +59,7 @@ class _Waiting:
 
 
 @implementer(IStore)
-class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeActs):
+class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeBounces, FakeActs):
     """
     :param clock: gives the wall time for what the interface passes none, and deadlines.
     :param names: pks, uuids and tokens; random if None.
@@ -168,7 +169,9 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeActs):
         change = Change(self.disk, self.names, self.node_id, now)
 
         def run() -> None:
+            before = ends(self.disk)
             answers.append(work(change))
+            note(change, before)
             self.writes.append(method)
 
         if self._stalled is None or (self._stalled and method not in self._stalled):

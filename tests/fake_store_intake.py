@@ -131,6 +131,8 @@ def take(change: Change, message: NewMessage) -> Enqueued:
     if account is None:
         return Enqueued(Verdict.REJECTED, "account not found")
     row = disk.find(message.tenant_id, message.id)
+    if row is not None and row.quiet:
+        return Enqueued(Verdict.REJECTED, "the id is that of a bounce")
     if row is not None:
         return _again(change, row, message, account)
     if (message.tenant_id, message.id) in disk.tombstones:

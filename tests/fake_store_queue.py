@@ -301,6 +301,7 @@ def _apply(row: MessageRow, changes: Sequence[RecipientChange]) -> bool:
         if rcpt.state is RecipientState.SENT:
             continue
         rcpt.state, rcpt.code, rcpt.reply = new.state, new.code, new.reply
+        rcpt.enhanced = new.enhanced
         applied = True
         if new.state is RecipientState.SENT:
             row.accepted_by.add(rcpt.address)

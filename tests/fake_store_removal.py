@@ -207,7 +207,7 @@ def replay(change: Change, tenant_id: str, since: float | None, ids: Sequence[st
         if row.tenant_id != tenant_id:
             continue
         if ids is not None:
-            final = row.final_event if row.id in ids else None
+            final = row.final_event if row.id in ids and not row.quiet else None
             chosen += [] if final is None else [final]
         elif since is not None:
             chosen += [each for each in row.events if each.item is not None and each.at >= since]

@@ -36,6 +36,7 @@ class RecipientRow:
     state: RecipientState = RecipientState.WAITING
     code: int | None = None
     reply: str = ""
+    enhanced: str | None = None
 
     def report(self) -> RecipientReport:
         return RecipientReport(self.address, self.state.value, self.code, self.reply)
@@ -134,6 +135,7 @@ class MessageRow:
     updated_at: float = 0.0
     finished_at: float | None = None
     test: bool = False
+    quiet: bool = False
     fetches: int = 0
     through: str = ""
     carriers: list[str] = attrs.Factory(list)
@@ -231,7 +233,9 @@ class MessageRow:
         :param deferred_ts: what the report says of the next attempt.
         """
         event = EventRow(names.pk(at), names.uuid(), kind, at, self.generation, final, data or {})
-        if report or final:
+        if self.quiet:
+            event.reported_at = at if final else None
+        elif report or final:
             event.item = self.item(event.event_id, at, deferred_ts)
         self.events.append(event)
         self.updated_at = at
@@ -267,6 +271,7 @@ class Disk:
     :param answers: digest, answer and time, by tenant and idempotency key.
     :param handed_over: instants by the limit they count for: tenant, account (0 for the tenant's
         own), and the seconds of its window.
+    :param notes: of senders to be told: event id, message, generation and tenant, by the event.
     :param settled_at: until when suspended time has been added to the age limits.
     """
 
@@ -287,6 +292,7 @@ class Disk:
     suppressed: dict[tuple[str, str], Suppression] = attrs.Factory(dict)
     answers: dict[tuple[str, str], tuple[bytes, bytes, float]] = attrs.Factory(dict)
     files: dict[int, LargeFile] = attrs.Factory(dict)
+    notes: dict[int, tuple[str, int, int, str]] = attrs.Factory(dict)
     nodes: set[str] = attrs.Factory(set)
 
     def find(self, tenant_id: str, message_id: str) -> MessageRow | None:

@@ -47,6 +47,7 @@ _SHOWN = frozenset(
         *("fallback", "weights"),
         *("limit_per_minute", "limit_per_hour", "limit_per_day", "rate_limits", "hourly", "daily"),
         *("retention_seconds", "older_than_seconds", "suppress_refused", "large_file_config"),
+        *("bounces", "from_address"),
         *("enabled", "max_size_mb", "action", "file_ttl_days", "domain", "prefix", "since"),
         *("selector", "algorithm"),
         *("address", "client_sync_path", "client_attachment_path", "end", "code", "singly"),

@@ -51,6 +51,18 @@ class LargeFileFields(Struct, kw_only=True):
     file_ttl_days: Annotated[Number | None, Meta(description="Days a link is good (30).")] = None
 
 
+class BounceFields(Struct, kw_only=True):
+    """What the sender of a message that came by SMTP is told when it fails or expires."""
+
+    enabled: Annotated[Switch | None, Meta(description="Whether they get a bounce (false).")] = None
+    account_id: Annotated[
+        str | None, Meta(description="What bounces go through; null: the message's account.")
+    ] = None
+    from_address: Annotated[
+        str | None, Meta(description="Of their From; null: MAILER-DAEMON at the service's name.")
+    ] = None
+
+
 class TenantChange(Struct, kw_only=True):
     """The fields of a tenant. What is left out stays; null clears."""
 
@@ -80,6 +92,7 @@ class TenantChange(Struct, kw_only=True):
         Switch | None,
         Meta(description="Whether addresses refused for good enter the suppression list."),
     ] = None
+    bounces: BounceFields | None = None
 
 
 class TenantFields(TenantChange, kw_only=True):
@@ -111,6 +124,12 @@ class ShownLargeFiles(Struct, kw_only=True):
     file_ttl_days: int
 
 
+class ShownBounces(Struct, kw_only=True):
+    enabled: bool
+    account_id: str | None
+    from_address: str | None
+
+
 class ShownTenant(Struct, kw_only=True):
     """A tenant, its secrets masked."""
 
@@ -128,6 +147,7 @@ class ShownTenant(Struct, kw_only=True):
     retention_seconds: int | None
     signing_secret: str | None
     suppress_refused: bool
+    bounces: ShownBounces
     created_at: Iso
     updated_at: Iso
 

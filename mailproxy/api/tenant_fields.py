@@ -16,17 +16,20 @@ from typing import Any, cast
 import attrs
 
 from mailproxy.account_fields import Wrong, flag, limit, text, whole, word
+from mailproxy.address import parse_mailbox
 from mailproxy.api.answers import Problem, invalid
 from mailproxy.api.bodies import Fields, mapping
 from mailproxy.api.shapes_tenants import (
     TENANT_ID,
+    ShownBounces,
     ShownClientAuth,
     ShownLargeFiles,
     ShownRateLimits,
     ShownTenant,
 )
 from mailproxy.api.times import iso
-from mailproxy.tenancy import ClientAuth, LargeFiles, RateLimits, Tenant
+from mailproxy.errors import BadAddress
+from mailproxy.tenancy import Bounces, ClientAuth, LargeFiles, RateLimits, Tenant
 from mailproxy.urls import parse
 
 #: What stands for a secret that is there.
@@ -125,6 +128,17 @@ def signing_secret(value: Any) -> str | None:
     return value
 
 
+def address(value: Any) -> str:
+    """One address, in ASCII, without a name."""
+    try:
+        found = parse_mailbox(str(text(1, 320)(value)))
+    except BadAddress as error:
+        raise Wrong(str(error)) from None
+    if found.display or not found.local.isascii():
+        raise Wrong("expected an address alone, in ASCII")
+    return found.addr
+
+
 _FIELDS = {
     "name": text(0, 255),
     "active": flag,
@@ -139,6 +153,7 @@ _FIELDS = {
     "retention_seconds": whole(0, 100 * 366 * 86_400),
     "signing_secret": signing_secret,
     "suppress_refused": flag,
+    "bounces": mapping,
 }
 _AUTH = {
     "method": word("none", "bearer", "basic"),
@@ -156,6 +171,8 @@ _FILES = {
     "file_ttl_days": whole(1, 3650),
 }
 
+_BOUNCES = {"enabled": flag, "account_id": text(1, 255), "from_address": address}
+
 
 def read_tenant(body: Mapping[str, Any]) -> dict[str, Any]:
     """
@@ -171,6 +188,8 @@ def read_tenant(body: Mapping[str, Any]) -> dict[str, Any]:
         found["rate_limits"] = RateLimits(**limits)
     if (files := fields.nested(found, "large_file_config", _FILES)) is not None:
         found["large_file_config"] = _large_files(fields, files)
+    if (bounces := fields.nested(found, "bounces", _BOUNCES)) is not None:
+        found["bounces"] = Bounces(**{n: v for n, v in bounces.items() if v is not None})
     fields.check()
     return found
 
@@ -261,6 +280,7 @@ def shown(tenant: Tenant) -> ShownTenant:
         retention_seconds=tenant.retention_seconds,
         signing_secret=_mask(tenant.signing_secret),
         suppress_refused=tenant.suppress_refused,
+        bounces=ShownBounces(**attrs.asdict(tenant.bounces)),
         created_at=iso(tenant.created_at),
         updated_at=iso(tenant.updated_at),
     )

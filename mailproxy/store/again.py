@@ -57,6 +57,7 @@ class Stored:
     final_event: int | None
     test: bool
     not_after: float | None
+    quiet: bool
 
 
 @attrs.frozen

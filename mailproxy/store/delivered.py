@@ -52,6 +52,7 @@ _PLAIN = compiled(
         _m.uncertain == const("0"),
         _m.fetches == const("0"),
         _m.test == const("0"),
+        _m.quiet == const("0"),
         _m.hold == const("''"),
         _m.destination.is_(None),
     ),

@@ -32,6 +32,7 @@ from mailproxy.store.boot import check_key, committed_serial, greatest_pk, last_
 from mailproxy.store.database import Connect, Database, connect
 from mailproxy.store.face import DEADLINE
 from mailproxy.store.face_acts import ActsFace
+from mailproxy.store.face_bounces import BouncesFace
 from mailproxy.store.face_intake import IntakeFace
 from mailproxy.store.face_queue import QueueFace
 from mailproxy.store.face_removal import RemovalFace
@@ -57,7 +58,15 @@ _log = Logger()
 
 @implementer(IStore)
 class EmbeddedStore(
-    TenantsFace, IntakeFace, QueueFace, ReportsFace, RemovalFace, FilesFace, ActsFace, Service
+    TenantsFace,
+    IntakeFace,
+    QueueFace,
+    ReportsFace,
+    RemovalFace,
+    FilesFace,
+    BouncesFace,
+    ActsFace,
+    Service,
 ):
     """
     :param path: of the SQLite file; its directory must exist.

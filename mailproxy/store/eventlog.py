@@ -68,7 +68,10 @@ _RANGE = indexed(
 )
 _FINALS = compiled(
     select(_m.final_event, _m.final_event, _m.pk).where(
-        _m.tenant_id == p("tenant"), _m.id.in_(listed("ids")), _m.final_event.is_not(None)
+        _m.tenant_id == p("tenant"),
+        _m.id.in_(listed("ids")),
+        _m.final_event.is_not(None),
+        _m.quiet == const("0"),
     ),
     "tenant",
     "ids",

@@ -104,7 +104,7 @@ def enqueue(tx: Transaction, calls: Sequence[Submission]) -> list[Any]:
         if objection is None
         for n, message in enumerate(call.messages)
     ]
-    verdicts: Iterator[Enqueued] = iter(_all(tx, elements))
+    verdicts: Iterator[Enqueued] = iter(take(tx, elements))
     results: list[Any] = []
     for call, objection in zip(calls, objections, strict=True):
         if objection is not None:
@@ -117,7 +117,8 @@ def enqueue(tx: Transaction, calls: Sequence[Submission]) -> list[Any]:
     return results
 
 
-def _all(tx: Transaction, elements: Sequence[Element]) -> list[Enqueued]:
+def take(tx: Transaction, elements: Sequence[Element]) -> list[Enqueued]:
+    """Take all of them, in order. :return: their verdicts."""
     if not elements:
         return []
     directory = Directory(tx, max(element.now for element in elements))
@@ -155,6 +156,8 @@ def _take(
         return Enqueued(Verdict.REJECTED, "account not found")
     key = (message.tenant_id, message.id)
     if (stored := known.stored.get(key)) is not None:
+        if stored.quiet:
+            return Enqueued(Verdict.REJECTED, "the id is that of a bounce")
         return again.resubmitted(tx, directory, stored, element, owner)
     if (buried := known.buried.get(key)) is not None:
         return again.risen(tx, directory, buried, element, owner)

@@ -15,7 +15,7 @@ import attrs
 
 from mailproxy.model import RecipientChange, Record
 from mailproxy.states import EventKind, MessageState, RecipientState, message_state
-from mailproxy.store import delivered, destinations, wording
+from mailproxy.store import bounces, delivered, destinations, wording
 from mailproxy.store import statements as sql
 from mailproxy.store import statements_outcomes as sqo
 from mailproxy.store.doom import OF_ACCOUNT, Doom, doom
@@ -34,6 +34,7 @@ _STATES = {state.value: state for state in RecipientState}
 _SENT = RecipientState.SENT.value
 _FAILED = RecipientState.FAILED
 _GONE = (MessageState.SENT, MessageState.CANCELLED)
+_UNDELIVERED = (MessageState.FAILED, MessageState.EXPIRED)
 
 
 @attrs.define
@@ -64,6 +65,7 @@ class Subject:
     test: bool
     destination: str | None
     fetches: int
+    quiet: bool
     recipients: dict[int, wording.Said] = attrs.Factory(dict)
 
 
@@ -80,6 +82,7 @@ class Changes:
     fetches: list[tuple[int, int]] = attrs.Factory(list)
     refused: list[Suppression] = attrs.Factory(list)
     settled: list[int] = attrs.Factory(list)
+    ended: list[tuple[Subject, int]] = attrs.Factory(list)
 
 
 def subjects(tx: Transaction, pks: Iterable[int]) -> dict[int, Subject]:
@@ -229,13 +232,15 @@ def _conclude(tx: Transaction, changes: Changes, subject: Subject, each: Record)
             each.kind,
             each.at,
             final,
-            subject.tenant_id if final or told is not None else None,
+            subject.tenant_id if (final or told is not None) and not subject.quiet else None,
             None if told is None else wording.dump(told),
             None if each.data == b"{}" else each.data,
         )
     )
     if final:
         changes.finals[subject.pk] = len(changes.events) - 1
+        if subject.quiet or state in _UNDELIVERED:
+            changes.ended.append((subject, len(changes.events) - 1))
         if state is not MessageState.CANCELLED and not subject.test:
             sent = state is MessageState.SENT
             tx.ended(subject.tenant_id, subject.account_pk, sent=sent)
@@ -381,6 +386,8 @@ def write(tx: Transaction, changes: Changes) -> None:
             row[-2] = pks[place]
     tx.add(sqo.SET_STATE, changes.states)
     tx.add(sqo.SET_FETCHES, changes.fetches)
+    if changes.ended:
+        bounces.ended(tx, [(each.tenant_id, each.quiet, pks[n]) for each, n in changes.ended])
     if changes.settled:
         destinations.forget(tx, changes.settled)
     if changes.refused:

@@ -27,7 +27,14 @@ from mailproxy.store.schema import (
     suspensions,
     tombstones,
 )
-from mailproxy.store.schema_tenants import answers, api_keys, destinations, suppressions, tenants
+from mailproxy.store.schema_tenants import (
+    answers,
+    api_keys,
+    bounces,
+    destinations,
+    suppressions,
+    tenants,
+)
 from mailproxy.store.transaction import Transaction, numbers
 
 #: Seconds for which the reports of a deleted tenant are tried, after the deletion and after the
@@ -92,6 +99,7 @@ _LEFT = tuple(
         (tombstones, "id"),
         (suppressions, "address"),
         (answers, "key"),
+        (bounces, "pk"),
         (destinations, "domain"),
         (suspensions, "batch"),
         (batch_holds, "batch"),

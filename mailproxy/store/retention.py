@@ -14,6 +14,7 @@ from mailproxy.metrics import Metrics
 from mailproxy.states import RecipientState
 from mailproxy.store import dropping
 from mailproxy.store import statements as sql
+from mailproxy.store.bounces import quiet_stream
 from mailproxy.store.compiling import LIMIT, columns, compiled, indexed, listed, p
 from mailproxy.store.memory import accepted_before, buried
 from mailproxy.store.schema import attempts, events, messages, recipients, tombstones
@@ -135,15 +136,16 @@ DROPS = tuple(
 def expired(cursor: Any, now: float, options: Any) -> Found:
     for tenant_id, own in cursor.execute(_KEPT.sql).fetchall():
         kept = options.retention_seconds if own is None else own
-        if pks := over(cursor, tenant_id, now - kept, PURGED):
-            return Found(pks, now)
+        for stream in (tenant_id, quiet_stream(tenant_id)):
+            if pks := over(cursor, stream, now - kept, PURGED):
+                return Found(pks, now)
     return Found((), now)
 
 
-def over(cursor: Any, tenant_id: str, before: float, limit: int) -> list[int]:
-    """Messages of a tenant that ended, and were reported or parked, at or before *before*."""
+def over(cursor: Any, stream: str, before: float, limit: int) -> list[int]:
+    """Messages of a stream that ended, and were reported or parked, at or before *before*."""
     newest = Names.floor(before + 1.0)
-    rows = cursor.execute(_OLD.sql, (tenant_id, newest, before, before, limit))
+    rows = cursor.execute(_OLD.sql, (stream, newest, before, before, limit))
     return [row[0] for row in rows]
 
 

@@ -214,6 +214,8 @@ messages = Table(
     Column("destination", Text),
     # It is not begun any more from this instant on, whatever stopped it before.
     Column("not_after", Float),
+    # A bounce: nobody is told what becomes of it.
+    Column("quiet", Boolean, nullable=False, server_default=text("0")),
     Index("messages_key", "tenant_id", "id", unique=True),
     Index("messages_claim", "lane", "claim_at", **partial("claim_at IS NOT NULL")),
     Index("messages_open", "priority", "pk", **partial("finished_at IS NULL")),

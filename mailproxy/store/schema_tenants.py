@@ -47,6 +47,19 @@ tenants = Table(
     Column("client_attachment_url", Text),
     Column("suppress_refused", Boolean, nullable=False, server_default=text("0")),
     Column("version", Integer, nullable=False, server_default="1"),
+    Column("bounces", Text),  # JSON; NULL for none
+)
+
+# Messages that failed or expired and whose sender may have to be told: pk and event_id are of the
+# event that ended the generation.
+bounces = Table(
+    "bounces",
+    metadata,
+    key(),
+    Column("event_id", LargeBinary, nullable=False),
+    Column("message_pk", BigInteger, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("tenant_id", Text, nullable=False),
 )
 
 api_keys = Table(

@@ -244,6 +244,7 @@ STORED = tuple(
         "final_event",
         "test",
         "not_after",
+        "quiet",
     )
 )
 STORED_BY_ID = compiled(

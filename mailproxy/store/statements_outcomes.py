@@ -33,6 +33,7 @@ ATTEMPTED = tuple(
         "test",
         "destination",
         "fetches",
+        "quiet",
     )
 )
 ATTEMPTED_BY_PK = compiled(select(*ATTEMPTED).where(m.pk.in_(listed())), "pks")

@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, select, update
 
 from mailproxy.crypto import Sealer
 from mailproxy.limits import of_tenant
-from mailproxy.store import dkim, rates, submitters
+from mailproxy.store import bounces, dkim, rates, submitters
 from mailproxy.store.compiling import columns, compiled, const, p
 from mailproxy.store.doom import OF_TENANT
 from mailproxy.store.lane_flags import FLAG, SENDING, UNFLAG
@@ -20,7 +20,7 @@ from mailproxy.store.schema_tenants import api_keys, tenants
 from mailproxy.store.sealed import again, opened
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.works import alone
-from mailproxy.tenancy import ClientAuth, LargeFiles, RateLimits, Tenant
+from mailproxy.tenancy import Bounces, ClientAuth, LargeFiles, RateLimits, Tenant
 
 #: The kind of the background work that ends a deleted tenant's mail.
 CANCEL = "cancel-tenant"
@@ -75,6 +75,7 @@ def loaded(row: Any, sealer: Sealer) -> Tenant:
     limits, files = values["rate_limits"], values["large_file_config"]
     values["rate_limits"] = RateLimits() if limits is None else _read(limits, RateLimits)
     values["large_file_config"] = None if files is None else _read(files, LargeFiles)
+    values["bounces"] = bounces.read(values["bounces"])
     values["signing_secret"] = opened(sealer, values["signing_secret"], owner)
     for name in ("active", "suppress_refused"):
         values[name] = bool(values[name])
@@ -87,6 +88,7 @@ def _row(tenant: Tenant, sealer: Sealer) -> tuple[Any, ...]:
     values["rate_limits"] = _written(tenant.rate_limits)
     if tenant.large_file_config is not None:
         values["large_file_config"] = _written(tenant.large_file_config)
+    values["bounces"] = None if tenant.bounces == Bounces() else _written(tenant.bounces)
     if tenant.signing_secret is not None:
         values["signing_secret"] = sealer.seal(tenant.signing_secret)
     return tuple(values[name] for name in _STORED)

@@ -176,6 +176,7 @@ def _message(handed: Handed, id: str, now: float, rules: Rules) -> NewMessage:
         return_path=handed.mail.sender,
         raw=True,
         dsn=_notifications(handed),
+        by_smtp=True,
     )
     composed = compose(
         content, mail_id=id, message_id=message_id, date=now, parts=dict(enumerate(parts, 1))

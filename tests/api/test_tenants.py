@@ -15,7 +15,15 @@ from mailproxy.api.answers import Refused
 from mailproxy.api.shapes_tenants import ShownTenant, TenantFields
 from mailproxy.api.tenant_fields import MASK, read_tenant
 from mailproxy.errors import StoreUnavailable
-from mailproxy.tenancy import ClientAuth, LargeFiles, RateLimits, SyncState, SyncTest, Tenant
+from mailproxy.tenancy import (
+    Bounces,
+    ClientAuth,
+    LargeFiles,
+    RateLimits,
+    SyncState,
+    SyncTest,
+    Tenant,
+)
 from tests.api.door import TOKEN, Door, Reply, message
 
 CANARY = "canary8f3a"
@@ -132,6 +140,7 @@ class RegisterTests(TenantCase):
             retention_seconds="86400",
             signing_secret=SIGNING,
             suppress_refused=1,
+            bounces={"enabled": "1", "account_id": "bulk", "from_address": "post@X.org"},
             unknown_field="ignored",
         )
         tenant = self.tenant()
@@ -144,6 +153,7 @@ class RegisterTests(TenantCase):
             tenant.large_file_config,
         )
         self.assertEqual((86400, SIGNING, True), _rest(tenant))
+        self.assertEqual(Bounces(True, "bulk", "post@x.org"), tenant.bounces)
 
     def test_ids(self) -> None:
         """An id is 1 to 64 letters, digits and a few signs that a path can carry."""
@@ -220,6 +230,7 @@ class RefusedFieldsTests(TenantCase):
                 "whsec_" + "A" * 88,
             ],
             "suppress_refused": ["perhaps"],
+            "bounces": [True, "yes", []],
         }.items():
             for value in values:
                 body = {"id": "acme", name: value}
@@ -231,6 +242,11 @@ class RefusedFieldsTests(TenantCase):
         """A wrong part of an object is named with its place."""
         for name, value, at in (
             ("client_auth", {"method": "digest"}, ["method"]),
+            ("bounces", {"enabled": "perhaps", "account_id": ""}, ["enabled", "account_id"]),
+            ("bounces", {"from_address": "nobody"}, ["from_address"]),
+            ("bounces", {"from_address": "A <a@x.org>"}, ["from_address"]),
+            ("bounces", {"from_address": "ä@x.org"}, ["from_address"]),
+            ("bounces", {"from_address": "a@x.org\r\nBcc: b@x.org"}, ["from_address"]),
             ("client_auth", {"method": "bearer"}, ["token"]),
             ("client_auth", {"method": "bearer", "token": ""}, ["token"]),
             ("client_auth", {"method": "bearer", "token": "a b"}, ["token"]),
