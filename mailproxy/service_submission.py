@@ -18,6 +18,7 @@ from mailproxy.config import Settings
 from mailproxy.descriptors import make_room
 from mailproxy.interfaces import IClock, IControl, InThread, IStore
 from mailproxy.metrics import Metrics
+from mailproxy.submission.bouncer import Bouncer
 from mailproxy.submission.desk import Desk, Terms
 from mailproxy.submission.gate import Gate, GateRules
 from mailproxy.submission.intake import Rules, StoreIntake
@@ -65,6 +66,8 @@ def submission(
     background = MultiService()
     threads.setServiceParent(background)
     book.setServiceParent(background)
+    bouncer = Bouncer(store, clock, metrics, helpers, settings.helo_name, settings.default_priority)
+    bouncer.setServiceParent(background)
     if not settings.smtp_listen:
         return Submission(book, background, None)
     gate = Gate(
