@@ -5,13 +5,18 @@ The sink's HTTP side: what came in, for people and tests to look at, and the rep
   ``DELETE /messages``
 * ``GET /copies`` (``?min=``): how often each id was accepted; ``?id=``: each copy of one, with its
   time, recipients, digest and connection
-* ``GET /reports`` (``?id=``), ``DELETE /reports``
+* ``GET /reports`` (``?id=``): the reports taken, events that were told of more than once;
+  ``DELETE /reports``
+* ``GET /files/...``, and ``POST`` of ``{"storage_path": ...}`` on any path: an attachment; ``GET
+  /fetches`` (``?file=``): which were asked for
+* ``POST /token``: a token (OAuth 2.0)
 * ``GET /stats``, ``GET /certificate``; ``DELETE /held`` closes the connections left unanswered
-* ``POST`` on any path is a report
+* ``POST`` of anything else on any path is a report
 """
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
 from email.header import decode_header, make_header
 from functools import partial
@@ -28,6 +33,12 @@ from mailproxy.proving.receiver import NotAReport, Receiver
 
 #: Octets in a request's body.
 MAX_BODY = 64 << 20
+
+#: Where tokens are given out.
+TOKENS = b"/token"
+
+#: Octets in a call for an attachment; calls that are remembered.
+MAX_CALL, MAX_FETCHES = 1 << 16, 10_000
 
 _log = Logger()
 
@@ -85,9 +96,19 @@ class Front(Resource):
         self._ledger = house.ledger
         self._receiver = receiver
         self._certificate = certificate
+        self._tokens = self._fetches = 0
+        self._fetched: deque[dict[str, Any]] = deque(maxlen=MAX_FETCHES)
 
-    def render_POST(self, request: LimitedRequest) -> bytes:
-        """A report, whatever the path."""
+    def render_POST(self, request: LimitedRequest) -> Any:
+        """A call for a token, for an attachment, or, on any other path, a report."""
+        body = request.content.read()
+        if request.path == TOKENS:
+            return self.token(request)
+        name = _wanted(body)
+        return self.report(request, body) if name is None else self.attachment(request, name)
+
+    def report(self, request: Any, body: bytes) -> Any:
+        """Take a report, whatever the path."""
         receiver = self._receiver
         if not receiver.credentials.admit(request.getHeader("authorization") or ""):
             receiver.unauthorised += 1
@@ -95,14 +116,51 @@ class Front(Resource):
             return _answer(request, {"ok": False, "error": "who are you?"}, 401)
         path = request.path.decode("utf-8", "replace")
         try:
-            return _answer(request, receiver.take(path, request.content.read()))
+            return _answer(request, receiver.take(path, body))
         except NotAReport as error:
             return _answer(request, {"ok": False, "error": f"not a report: {error}"}, 400)
         except OSError as error:
             _log.error("a report could not be written down: {error}", error=error)
             return _answer(request, {"ok": False, "error": "cannot keep the report"}, 503)
 
-    def render_GET(self, request: Request) -> bytes:
+    def attachment(self, request: Any, name: str) -> Any:
+        """Give the file *name* out: any there may be, each with contents of its own."""
+        self.note_fetch(request, name, "200")
+        return self.file(name)
+
+    def token(self, request: Any) -> Any:
+        """Give a token out (RFC 6749, section 5.1), a new one each time."""
+        request.setHeader("content-type", "application/json")
+        return self.new_token()
+
+    def file(self, name: str) -> bytes:
+        """The contents of the file *name*."""
+        return f"The file {name}.\n".encode()
+
+    def new_token(self) -> bytes:
+        self._tokens += 1
+        token = f"token-{self._tokens}"
+        return msgspec.json.encode(
+            {"access_token": token, "token_type": "Bearer", "expires_in": 3600}
+        )
+
+    def note_fetch(self, request: Any, name: str, told: str) -> None:
+        """Write down that the file *name* was asked for, and what was answered."""
+        self._fetches += 1
+        scheme = (request.getHeader("authorization") or "").partition(" ")[0]
+        self._fetched.append(
+            {
+                "n": self._fetches,
+                "time": self._house.clock.now(),
+                "method": request.method.decode("ascii", "replace"),
+                "path": request.path.decode("utf-8", "replace"),
+                "file": name,
+                "authorization": scheme,
+                "answer": told,
+            }
+        )
+
+    def render_GET(self, request: Request) -> Any:
         match request.path.decode("utf-8", "replace").strip("/").split("/"):
             case ["messages"]:
                 return self._messages(request)
@@ -112,13 +170,24 @@ class Front(Resource):
                 return self._copies(request)
             case ["reports"]:
                 calls = self._receiver.kept(_query(request, b"id"))
-                return _answer(request, {**self._receiver.counts(), "reports": calls})
+                counts, repeats = self._receiver.counts(), self._receiver.repeats()
+                return _answer(request, {**counts, "repeats": repeats, "reports": calls})
+            case ["files", *words] if words:
+                return self.attachment(request, "/".join(words))
+            case ["fetches"]:
+                fetches = [
+                    each for each in self._fetched if _query(request, b"file") in each["file"]
+                ]
+                return _answer(request, {"fetches": self._fetches, "kept": fetches})
             case ["stats"]:
                 return _answer(request, self._stats())
             case ["certificate"] if self._certificate:
                 request.setHeader("content-type", "application/x-pem-file")
                 return self._certificate.encode()
         return _answer(request, {"ok": False, "error": "Not Found"}, 404)
+
+    def close_all(self) -> None:
+        """Break off every answer that is still to come; none is, as things are."""
 
     def render_DELETE(self, request: Request) -> bytes:
         acts = {
@@ -195,6 +264,18 @@ def summary(copy: Copy, body: bytes) -> dict[str, Any]:
     with suppress(ValueError, LookupError):  # not RFC 2047: shown as it came
         subject = str(make_header(decode_header(subject)))
     return {**msgspec.structs.asdict(copy), "subject": subject}
+
+
+def _wanted(body: bytes) -> str | None:
+    """The file that a call for an attachment is about; None: it is no such call."""
+    if len(body) > MAX_CALL or b'"storage_path"' not in body:
+        return None
+    try:
+        found = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return None
+    name = found.get("storage_path") if isinstance(found, dict) else None
+    return name if isinstance(name, str) and "delivery_report" not in found else None
 
 
 def _query(request: Request, name: bytes) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +20,9 @@ import msgspec
 from mailproxy.crypto import same
 from mailproxy.errors import MailProxyError
 from mailproxy.proving.ledger import JsonLines
+
+#: Event ids that are remembered; beyond this the oldest are forgotten.
+MAX_EVENTS = 1_000_000
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +106,8 @@ class Receiver:
         self.credentials = credentials
         self.calls = self.items = self.empty = self.unauthorised = self.malformed = 0
         self.verdicts: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self._events: OrderedDict[str, int] = OrderedDict()
         self._now = now
         self._say = say
         self._keep = keep
@@ -131,11 +136,23 @@ class Receiver:
             self.empty += 1
             self._say(f"report: nothing new ({printable(path)})")
         for item in items:
+            self._count(item)
             verdict, line = describe(item)
             self.verdicts[verdict] += 1
             self._say(f"report: {line}")
         self._remember(call)
         return {"ok": True, "queued": 0}
+
+    def _count(self, item: dict[str, Any]) -> None:
+        event = item.get("event_id")
+        if isinstance(event, str):
+            self._events[event] = self._events.get(event, 0) + 1
+            if len(self._events) > MAX_EVENTS:
+                self._events.popitem(last=False)
+
+    def repeats(self) -> dict[str, int]:
+        """The events that were told of more than once, with how often."""
+        return {event: count for event, count in self._events.items() if count > 1}
 
     def _remember(self, call: Call) -> None:
         self._kept.append(call)
@@ -151,6 +168,8 @@ class Receiver:
             "unauthorised": self.unauthorised,
             "malformed": self.malformed,
             "verdicts": dict(self.verdicts),
+            "events": len(self._events),
+            "answers": dict(self.answered),
         }
 
     def kept(self, mail_id: str = "") -> list[Call]:

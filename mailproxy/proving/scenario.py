@@ -79,6 +79,7 @@ class Scenario:
     :param rules: of the SMTP server.
     :param reports: of the report receiver.
     :param attachments: of the attachment endpoint.
+    :param tokens: of the endpoint that gives tokens out.
     """
 
     title: str
@@ -89,6 +90,7 @@ class Scenario:
     rules: tuple[Rule[Act], ...] = ()
     reports: tuple[Rule[HttpAct], ...] = ()
     attachments: tuple[Rule[HttpAct], ...] = ()
+    tokens: tuple[Rule[HttpAct], ...] = ()
 
     @classmethod
     def parse(cls, text: str, name: str = "scenario") -> Scenario:
@@ -159,6 +161,7 @@ def _scenario(fields: Mapping[str, Any], source: Source) -> Scenario:
         rules=tuple(smtp_rule(each) for each in _tables(table, "rule", source)),
         reports=tuple(http_rule(each) for each in _tables(table, "report", source)),
         attachments=tuple(http_rule(each) for each in _tables(table, "attachment", source)),
+        tokens=tuple(http_rule(each) for each in _tables(table, "token", source)),
     )
     table.done()
     if not made.title:

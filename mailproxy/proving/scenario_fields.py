@@ -68,7 +68,7 @@ class Source:
 
 
 #: The tables of which there may be several.
-LISTS = ("rule", "report", "attachment")
+LISTS = ("rule", "report", "attachment", "token")
 
 
 class Table:

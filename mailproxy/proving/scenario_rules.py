@@ -55,12 +55,12 @@ def smtp_rule(table: Table) -> Rule[Act]:
 
 def http_rule(table: Table) -> Rule[HttpAct]:
     """
-    One ``[[report]]`` or ``[[attachment]]``.
+    One ``[[report]]``, ``[[attachment]]`` or ``[[token]]``.
 
     :raises BadScenario: with the key that is wrong.
     """
-    words = _words(table, ("path", "method", "token", "contains"))
-    when = _when(table, frozenset(), words, _spans(table, ("call", "attempt", "open")))
+    words = _words(table, ("path", "method", "token", "id"))
+    when = _when(table, frozenset(), words, _spans(table, ("call", "attempt", "items")))
     acts = _acts(table, _http_act)
     table.done()
     return Rule(when, acts)

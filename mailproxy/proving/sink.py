@@ -21,6 +21,7 @@ from twisted.internet.protocol import ServerFactory
 from mailproxy.clock import SystemClock
 from mailproxy.proving import certificate
 from mailproxy.proving.answers import Script
+from mailproxy.proving.endpoints import ScriptedFront
 from mailproxy.proving.house import House, Terms
 from mailproxy.proving.http import Front, site
 from mailproxy.proving.ledger import JsonLines, Ledger
@@ -126,6 +127,7 @@ class Sink(Service):
         """Stop listening and close every connection; fires when the ports are free."""
         super().stopService()
         self.house.close_all()
+        self._front.close_all()
         stopped = [maybeDeferred(port.stopListening) for port in self._ports]
         self._ports.clear()
 
@@ -173,7 +175,7 @@ class Sink(Service):
 
     def _listen(self) -> None:
         options = self._options
-        front = Front(self.house, self.receiver, self.identity.certificate)
+        front = self._front = self._made_front()
         smtp = self._smtp()
         listen = self._reactor.listenTCP
         refused = options.scenario.server.refuse_for if options.scenario is not None else 0.0
@@ -186,6 +188,17 @@ class Sink(Service):
             self.tls_port = self._add(self._reactor.listenSSL, options.tls_port, smtp, self._tls)
         if options.report_port is not None:
             self.report_port = self._add(listen, options.report_port, site(front, self._reactor))
+
+    def _made_front(self) -> Front:
+        scenario, certificate = self._options.scenario, self.identity.certificate
+        if scenario is None:
+            return Front(self.house, self.receiver, certificate)
+        rules = {
+            "report": scenario.reports,
+            "attachment": scenario.attachments,
+            "token": scenario.tokens,
+        }
+        return ScriptedFront(self.house, self.receiver, certificate, rules, self.seed)
 
     def _smtp(self) -> ServerFactory:
         """Makes the SMTP connections; without a scenario, those that are quickest."""

@@ -44,8 +44,7 @@ class HttpCase(SynchronousTestCase):
         return self.raw(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
 
     def raw(self, request: bytes) -> Response:
-        front = Front(self.talk.house, self.receiver, "PEM")
-        protocol = site(front, self.talk.clock, MAX_BODY).buildProtocol(None)
+        protocol = site(self.front, self.talk.clock, MAX_BODY).buildProtocol(None)
         transport = StringTransportWithDisconnection()
         transport.protocol = protocol
         protocol.makeConnection(transport)
@@ -56,6 +55,15 @@ class HttpCase(SynchronousTestCase):
         return Response(
             int(status.split()[1]), {name.lower(): value for name, value in pairs}, answer
         )
+
+    @property
+    def front(self) -> Front:
+        if not hasattr(self, "_front"):
+            self._front = self.make_front()
+        return self._front
+
+    def make_front(self) -> Front:
+        return Front(self.talk.house, self.receiver, "PEM")
 
     @property
     def receiver(self) -> Receiver:

@@ -75,6 +75,8 @@ class ReceiverTests(SynchronousTestCase):
                 "unauthorised": 0,
                 "malformed": 0,
                 "verdicts": {"sent": 2},
+                "events": 0,
+                "answers": {},
             },
             self.receiver.counts(),
         )
