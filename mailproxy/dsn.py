@@ -8,6 +8,7 @@ it. Pure.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -75,6 +76,31 @@ def read(notify: Any, ret: Any, envid: Any) -> Dsn:
     :raises ValueError: names what is wrong, without its value.
     """
     return Dsn(_notify(notify), _ret(ret), _envid(envid))
+
+
+def originals(addresses: Sequence[str], given: Sequence[str]) -> tuple[OfRecipient, ...]:
+    """
+    Original recipients of *addresses*, in their order, as ``type;address``; "" for the address.
+
+    :raises ValueError: likewise; also where these are not as many.
+    """
+    if not given:
+        return ()
+    if len(given) != len(addresses):
+        raise ValueError("orcpt: expected as many as recipients, in their order")
+    pairs = zip(addresses, map(_original, given), strict=True)
+    return tuple(OfRecipient(address, orcpt=orcpt) for address, orcpt in pairs if orcpt)
+
+
+def _original(value: str) -> str:
+    kind, _, address = value.partition(";")
+    if not value:
+        return ""
+    if not _kind(kind) or not _printable(address):
+        raise ValueError("orcpt: expected type;address in printable ASCII characters")
+    if len(kind) + 1 + len(xtext(address)) > MOST_ORCPT:
+        raise ValueError(f"orcpt: longer than {MOST_ORCPT} octets")
+    return value
 
 
 def _notify(value: Any) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ What cannot be composed is refused here, so that nothing accepted fails for its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
@@ -69,13 +69,14 @@ class Judge:
         element = read_element(source)
         return self._guarded(element, self._accept)
 
-    def judge_raw(self, element: Element, data: bytes) -> NewMessage:
+    def judge_raw(self, element: Element, data: bytes, orcpt: Sequence[str] = ()) -> NewMessage:
         """
         The same for RFC 5322 bytes; *element* is the envelope.
 
+        :param orcpt: original recipients, in the order of the recipients; none: the same.
         :raises Rejected: likewise.
         """
-        return self._guarded(element, partial(self._accept_raw, data))
+        return self._guarded(element, partial(self._accept_raw, data, orcpt))
 
     def _guarded(
         self, element: Element, accept: Callable[[Element, str], NewMessage]
@@ -127,10 +128,16 @@ class Judge:
             notes=notes,
         )
 
-    def _accept_raw(self, data: bytes, element: Element, id: str) -> NewMessage:
+    def _accept_raw(
+        self, data: bytes, orcpt: Sequence[str], element: Element, id: str
+    ) -> NewMessage:
         tenant_id = self._tenant(element.tenant_id)
         sender = fields.bare(element.sender)
         (to, *_), recipients = self._recipients(element)
+        dsn = None
+        if element.dsn is not None:
+            addresses = [each.address for each in recipients]
+            dsn = fields.dsn(element.dsn, addresses, orcpt, where="")
         if len(data) > self.max_bytes:
             raise Rejected(f"invalid message: larger than {self.max_bytes} bytes")
         read = raw.read(data)
@@ -142,7 +149,15 @@ class Judge:
         return self._message(
             element,
             id,
-            Content(shown, to, subject=read.subject, plain=text, return_path=sender, raw=True),
+            Content(
+                shown,
+                to,
+                subject=read.subject,
+                plain=text,
+                return_path=sender,
+                raw=True,
+                dsn=dsn,
+            ),
             tenant_id=tenant_id,
             envelope_from=sender,
             recipients=tuple(recipients),

@@ -5,11 +5,14 @@ The fields of an element that need more than a type: each is taken, or refused b
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
+
+import attrs
 
 from mailproxy.address import envelope_address, parse_mailbox, parse_mailboxes
 from mailproxy.api.wire import DsnObject, Element, Rejected
-from mailproxy.dsn import Dsn
+from mailproxy.dsn import Dsn, originals
 from mailproxy.dsn import read as read_dsn
 from mailproxy.errors import BadAddress
 from mailproxy.headers import check_header, is_reserved_header
@@ -42,13 +45,21 @@ def priority(value: int | str) -> int | None:
     return max(0, min(3, value))
 
 
-def dsn(value: DsnObject) -> Dsn | None:
-    """The notifications that are asked for; None for none."""
+def dsn(
+    value: DsnObject, addresses: Sequence[str] = (), orcpt: Sequence[str] = (), where: str = "dsn."
+) -> Dsn | None:
+    """
+    The notifications that are asked for; None for none.
+
+    :param addresses: of the recipients, to whom *orcpt* belongs in that order, if it is given.
+    :param where: what stands before the names of the fields.
+    """
     try:
         asked = read_dsn(value.notify, value.ret, value.envid)
+        asked = attrs.evolve(asked, recipients=originals(addresses, orcpt))
         return None if asked == Dsn() else asked
     except ValueError as error:
-        raise Rejected(f"invalid dsn.{error}") from None
+        raise Rejected(f"invalid {where}{error}") from None
 
 
 def bad_id(id: object) -> str:

@@ -6,7 +6,7 @@ It is stored and sent as it came; what is cut and put in front is told in :mod:`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 from msgspec import Meta
@@ -19,7 +19,7 @@ from mailproxy.api.elements import Judge
 from mailproxy.api.messages import Intake
 from mailproxy.api.shapes_messages import AddedOne
 from mailproxy.api.verdicts import Refusal, told_one
-from mailproxy.api.wire import Element, Rejected
+from mailproxy.api.wire import DsnObject, Element, Rejected
 from mailproxy.model import NewMessage
 
 #: Values of ``to`` in one query.
@@ -40,6 +40,15 @@ _DOC = Doc(
         Param("batch_code", Annotated[str, Meta(max_length=64)], "The campaign."),
         Param("deferred_ts", int, "Not before this Unix time."),
         Param("expires_at", int, "Nothing of it is begun from this Unix time on."),
+        Param("notify", list[str], "`never`, or some of `success`, `failure`, `delay` (RFC 3461)."),
+        Param("ret", str, "What such notifications bring back: `full` or `hdrs`."),
+        Param("envid", str, "By which they name the message: up to 100 characters."),
+        Param(
+            "orcpt",
+            list[str],
+            "Whom they name in place of each recipient, in the order of `to`: "
+            "`rfc822;a@example.org`, or nothing where that is the recipient.",
+        ),
         Param("test", bool, "Take it and report it, but do not send it."),
     ),
     headers=(once.HEADER,),
@@ -59,9 +68,10 @@ class RawIntake:
     async def add(self, call: Call) -> Answer:
         judge = self._intake.judge(call)
         element = _envelope(call)
+        orcpt = _values(call, "orcpt")
 
         def read(body: bytes) -> Iterator[NewMessage | Refusal]:
-            yield _judged(judge, element, body)
+            yield _judged(judge, element, body, orcpt)
 
         return await self._intake.take(call, read, once.key_of(call, query=True), told_one)
 
@@ -78,22 +88,29 @@ def _envelope(call: Call) -> Element:
         expires_at=call.query("expires_at"),
         batch_code=call.query("batch_code"),
         test=call.flag("test"),
+        dsn=DsnObject(_all(call, "notify"), call.query("ret"), call.query("envid")),
     )
 
 
 def _all(call: Call, name: str) -> str | None:
     """All values of a parameter as one list with commas; None if there is none."""
+    return ",".join(value for value in _values(call, name) if value) or None
+
+
+def _values(call: Call, name: str) -> list[str]:
     values = (call.request.args or {}).get(name.encode(), [])
     if len(values) > MAX_VALUES:
         raise invalid([Problem(("query", name), f"more than {MAX_VALUES} values")])
     try:
-        return ",".join(value.decode("utf-8") for value in values if value) or None
+        return [value.decode("utf-8") for value in values]
     except UnicodeDecodeError:
         raise invalid([Problem(("query", name), "not UTF-8")]) from None
 
 
-def _judged(judge: Judge, element: Element, body: bytes) -> NewMessage | Refusal:
+def _judged(
+    judge: Judge, element: Element, body: bytes, orcpt: Sequence[str]
+) -> NewMessage | Refusal:
     try:
-        return judge.judge_raw(element, body)
+        return judge.judge_raw(element, body, orcpt)
     except Rejected as rejected:
         return Refusal(rejected.id, rejected.reason)

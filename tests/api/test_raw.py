@@ -61,6 +61,51 @@ class RawTests(SynchronousTestCase):
         self.assertEqual({}, self.door.store.states())
         return str(reply.json["error"])
 
+    def test_notifications(self) -> None:
+        """What the query asks of the next servers is kept, for each recipient in its order."""
+        self.post(
+            notify=["success", "Delay"],
+            ret="hdrs",
+            envid="QQ+314",
+            orcpt=["rfc822;Old+x@example.org", ""],
+        )
+        stored = self.stored().payload
+        assert stored is not None
+        dsn = payload.load(stored).dsn
+        assert dsn is not None
+        self.assertEqual(b" RET=HDRS ENVID=QQ+2B314", dsn.of_mail())
+        self.assertEqual(
+            b" NOTIFY=SUCCESS,DELAY ORCPT=rfc822;Old+2Bx@example.org", dsn.of_rcpt("a@example.org")
+        )
+        self.assertEqual(
+            b" NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b@example.org", dsn.of_rcpt("b@example.org")
+        )
+
+    def test_nothing_asked(self) -> None:
+        """Without them, and with empty ones, nothing is asked."""
+        empty: dict[str, Any] = {"notify": "", "envid": "", "orcpt": ["", ""]}
+        for id, query in (("m1", {}), ("m2", empty)):
+            self.post(id=id, **query)
+            stored = self.stored(id).payload
+            assert stored is not None
+            self.assertIsNone(payload.load(stored).dsn)
+
+    def test_bad_notifications(self) -> None:
+        """Each parameter that cannot be said to a server is named, and nothing is stored."""
+        for query, field in (
+            ({"notify": "never,success"}, "notify"),
+            ({"notify": "perhaps"}, "notify"),
+            ({"ret": "all"}, "ret"),
+            ({"envid": "a b"}, "envid"),
+            ({"envid": "x" * 101}, "envid"),
+            ({"orcpt": "rfc822;a@example.org"}, "orcpt"),
+            ({"orcpt": ["a@example.org", ""]}, "orcpt"),
+            ({"orcpt": ["rfc822;", ""]}, "orcpt"),
+            ({"orcpt": ["rfc822;a\r\nRSET", ""]}, "orcpt"),
+            ({"orcpt": ["rfc822;" + "+" * 170, ""]}, "orcpt"),
+        ):
+            self.assertIn(f"invalid {field}: ", self.reason(**query), query)
+
     def test_accepted(self) -> None:
         """A message is stored as it came, for the envelope in the query."""
         reply = self.post()
