@@ -2,6 +2,7 @@
 #
 #   make run     the service on :8000, SQLite in ./data
 #   make test    linters, types, all tests
+#   make test-long  the same, and a torture run for each of SEEDS, MINUTES long
 #   make bench   the benchmarks (needs Postfix's smtp-sink for the relay figures)
 #   make docs    whether the generated pages are up to date, and the next release's notes
 #
@@ -15,7 +16,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := mailproxy twisted/plugins/mailproxy_plugin.py tests benchmarks docs/generate.py
 
-.PHONY: run test lint types format venv lock bench docs clean
+# How long each torture run of `make test-long` is, and from which seeds they are.
+MINUTES ?= 10
+SEEDS ?= 1 2 3
+
+.PHONY: run test test-long torture lint types format venv lock bench docs clean
 
 run: venv
 	$(BIN)/mailproxy serve
@@ -24,6 +29,15 @@ run: venv
 # more than a hundred times: where Python is told to keep no compiled files, it keeps them here.
 test: lint types
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal tests
+
+test-long: test
+	$(MAKE) torture
+
+# Mail under kill -9: what was accepted, arrived and was reported must agree.
+torture: venv
+	for seed in $(SEEDS); do \
+	    PYTHONDONTWRITEBYTECODE= $(BIN)/mailproxy torture --minutes $(MINUTES) --seed $$seed || exit 1; \
+	done
 
 lint: venv
 	$(BIN)/ruff format --check $(SOURCES)

@@ -18,6 +18,10 @@ COMMANDS = {
         "mailproxy.proving.command:sink",
         "A mail server and report receiver to try things against.",
     ),
+    "torture": (
+        "mailproxy.proving.torture_command:torture",
+        "Kill the service again and again, and prove that nothing was lost.",
+    ),
 }
 
 

@@ -20,6 +20,7 @@ from twisted.python import usage
 from mailproxy import __version__
 from mailproxy.config import VARIABLES, Settings, load
 from mailproxy.config_sources import Variable
+from mailproxy.crash import arm
 from mailproxy.errors import ConfigurationError
 from mailproxy.log import LEVELS, basic_credentials, hide, screen
 
@@ -112,6 +113,7 @@ def makeService(options: Options) -> IService:
 
     try:
         settings = read()
+        arm(options.environ)
     except ConfigurationError as error:
         raise SystemExit(f"mailproxy: {error}") from None
     _set_up_log(settings, options)

@@ -1,32 +1,28 @@
 """
-The service that kills itself at a named place: ``python -m tests.scenarios.crasher NAME N serve``.
+The service that kills itself before the COMMIT of a submission: ``python -m
+tests.scenarios.crasher N serve``.
 
-At the N-th passing of the crash point NAME the process sends itself SIGKILL: nothing is flushed,
-closed or told. ``enqueue`` is a place of its own: everything of a submission has been written, only
-its COMMIT has not been.
+Everything of the N-th submission has been written then, only its COMMIT has not been. For the
+places behind a commit there are crash points, see :mod:`mailproxy.crash`.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from mailproxy.__main__ import main
-from mailproxy.interfaces import CRASHPOINTS, observe_crashpoints
-
-ENQUEUE = "enqueue"
+from mailproxy.crash import die
 
 
-def before_commit(pass_by: Callable[[], None]) -> None:
-    """Call *pass_by* before the COMMIT of every transaction that has a submission in it."""
+def die_before_commit(count: int) -> None:
+    """Die before the COMMIT of the *count*-th transaction that has a submission in it."""
     from mailproxy.store.works import Work
     from mailproxy.store.writer import Writer
 
     commit, end = Writer._commit, Writer._end
+    left = count
     marks: set[str] = set()
 
     def watched_commit(self: Writer, cursor: sqlite3.Cursor, works: list[Work]) -> Any:
@@ -35,8 +31,11 @@ def before_commit(pass_by: Callable[[], None]) -> None:
         return commit(self, cursor, works)
 
     def watched_end(self: Writer, cursor: sqlite3.Cursor, changed: bool) -> None:
+        nonlocal left
         if "enqueue-commit" in marks:
-            pass_by()
+            left -= 1
+            if left == 0:
+                die()
         end(self, cursor, changed)
 
     Writer._commit = watched_commit  # type: ignore[method-assign]
@@ -44,22 +43,8 @@ def before_commit(pass_by: Callable[[], None]) -> None:
 
 
 def run(arguments: list[str]) -> None:
-    name, count, *rest = arguments
-    if name not in (ENQUEUE, *CRASHPOINTS):
-        raise SystemExit(f"{name} is no crash point")
-    left = int(count)
-
-    def passed(point: str) -> None:
-        nonlocal left
-        if point == name:
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    if name == ENQUEUE:
-        before_commit(lambda: passed(ENQUEUE))
-    else:
-        observe_crashpoints(passed)
+    count, *rest = arguments
+    die_before_commit(int(count))
     sys.argv = ["mailproxy", *rest]
     main()
 

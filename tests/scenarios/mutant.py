@@ -70,10 +70,59 @@ def intent_after_body() -> None:
     Stream.begin = mutated  # type: ignore[method-assign]
 
 
+def acknowledge_before_post() -> None:
+    """Events count as reported before the receiver has seen them."""
+    from mailproxy.report.calls import event_pks
+    from mailproxy.report.stream import Stream
+
+    offer = Stream._offer
+
+    async def mutated(self: Stream, sink: Any, items: Any, *, empty: bool) -> bool:
+        if items:
+            await self._parts.store.acked(event_pks(items), self._clock.now())
+        return await offer(self, sink, items, empty=empty)
+
+    Stream._offer = mutated  # type: ignore[method-assign]
+
+
+def new_event_id() -> None:
+    """An event has another id each time it is told."""
+    import uuid
+
+    from mailproxy.items import WireItem, wire_item
+    from mailproxy.records import ReportItem
+    from mailproxy.report import encoding
+
+    def mutated(item: ReportItem) -> WireItem:
+        made = wire_item(item)
+        made.event_id = str(uuid.uuid4())
+        return made
+
+    encoding.wire_item = mutated  # type: ignore[attr-defined]
+
+
+def forget_token() -> None:
+    """An attempt is begun whoever has the lease by now."""
+    from mailproxy.store import queue
+    from mailproxy.store.transaction import Transaction
+
+    begin = queue.BEGIN.run
+
+    def mutated(tx: Transaction, calls: Any) -> Any:
+        pairs = [(token, pk) for call in calls for pk, token in call.pairs]
+        tx.cursor.executemany("UPDATE messages SET lease_token=? WHERE pk=? AND intent=0", pairs)
+        return begin(tx, calls)
+
+    object.__setattr__(queue.BEGIN, "run", mutated)
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     "answer-before-commit": answer_before_commit,
     "no-sync": no_sync,
     "intent-after-body": intent_after_body,
+    "acknowledge-before-post": acknowledge_before_post,
+    "new-event-id": new_event_id,
+    "forget-token": forget_token,
 }
 
 #: How a scenario runs one: in the place of ``python -m mailproxy``.

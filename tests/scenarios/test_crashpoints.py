@@ -15,9 +15,13 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from mailproxy.crash import VARIABLE
 from tests.scenarios.gate import Gate
 from tests.scenarios.mutant import ROOT
 from tests.scenarios.processes import Service, SinkProcess, account, message, wait_until
+
+#: Before the commit of a submission; all other places are crash points.
+ENQUEUE = "enqueue"
 
 
 class Crasher(Service):
@@ -27,14 +31,16 @@ class Crasher(Service):
     count = 1
 
     def command(self) -> list[str]:
-        if not self.point:
+        if self.point != ENQUEUE:
             return super().command()
-        crasher = ["-m", "tests.scenarios.crasher", self.point, str(self.count), "serve"]
-        return [sys.executable, *crasher]
+        return [sys.executable, "-m", "tests.scenarios.crasher", str(self.count), "serve"]
 
     def environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        return super().environment() | {"PYTHONPATH": path}
+        made = super().environment() | {"PYTHONPATH": path}
+        if self.point not in ("", ENQUEUE):
+            made |= {VARIABLE: f"{self.point}:{self.count}"}
+        return made
 
 
 class CrashPointTests(SynchronousTestCase):
@@ -90,7 +96,7 @@ class CrashPointTests(SynchronousTestCase):
 
     def test_f1_before_the_commit_of_the_submission(self) -> None:
         """F1: all is written but not committed: nothing is there, and submitting again works."""
-        self.crash("enqueue")
+        self.crash(ENQUEUE)
         self.assertFalse(self.answered)
         self.assertEqual([], self.service.messages())
         answer = self.service.call(

@@ -1,0 +1,263 @@
+"""``mailproxy torture``: the command line of :class:`mailproxy.proving.torture.Torture`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import re
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import attrs
+import click
+
+from mailproxy.proving.answers import parse_delay
+
+if TYPE_CHECKING:
+    from mailproxy.proving.torture_certificate import Certificate
+
+#: Minutes of a run: from a few seconds to a week.
+MINUTES = click.FloatRange(0.05, 10080)
+
+_SQLITE = re.compile(r"sqlite(\+\w+)?:///")
+
+
+@attrs.frozen
+class Every:
+    """Least and most seconds between two kills, and how that was written."""
+
+    text: str
+    least: float
+    most: float
+
+
+def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # which no range refuses
+        raise click.BadParameter("not a number")
+    return value
+
+
+def _every(ctx: click.Context, param: click.Parameter, text: str) -> Every:
+    try:
+        least, most = parse_delay(text)
+    except ValueError:
+        raise click.BadParameter("give it as 200ms, 100-500ms, 1s or 0.5 (seconds)") from None
+    if not most:
+        raise click.BadParameter("the service has to live at all")
+    return Every(text, least, most) if least < most else Every(text, least / 2, most * 1.5)
+
+
+def _json_file(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and not path.resolve().parent.is_dir():
+        raise click.BadParameter(f"there is no directory {path.resolve().parent}")
+    return path
+
+
+def _keep(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    if path.exists() and any(path.iterdir()):
+        raise click.BadParameter(f"{path} is not empty")
+    return path.resolve()
+
+
+def _database(ctx: click.Context, param: click.Parameter, text: str | None) -> Path | None:
+    if text is None:
+        return None
+    path = _SQLITE.sub("", text)
+    if "://" in path:
+        scheme = path.partition(":")[0]
+        raise click.BadParameter(f"{scheme} is not served: it is the path of a new SQLite file")
+    if not path:
+        raise click.BadParameter("names no file")
+    made = Path(path).resolve()
+    if made.exists():
+        raise click.BadParameter(f"{path} is there already; a run begins with none")
+    if not made.parent.is_dir():
+        raise click.BadParameter(f"there is no directory {made.parent}")
+    return made
+
+
+def _nodes(ctx: click.Context, param: click.Parameter, count: int) -> int:
+    if count != 1:
+        raise click.BadParameter(f"{count} processes cannot share an SQLite file: only 1 is served")
+    return count
+
+
+@click.command(
+    help=(
+        "Kill the service again and again while it works, and prove that nothing was lost.\n\n"
+        "Starts the service on the loopback, an upstream and a receiver of reports; submits by "
+        "REST and SMTP; kills -9 at random and at every crash point. Then, once everything has "
+        "come to its end, what was accepted, what arrived and what was reported must agree; the "
+        "certificate says so, or what does not.\n\n"
+        "The exit status is 0 if all was kept, 1 if not or if it could not be tried to the end, "
+        "and 2 for wrong use."
+    )
+)
+@click.option(
+    "--minutes",
+    type=MINUTES,
+    default=1.0,
+    show_default=True,
+    callback=_number,
+    help="How long it is killed.",
+)
+@click.option(
+    "--kill-every",
+    metavar="TIME",
+    default="200ms",
+    show_default=True,
+    callback=_every,
+    help="About how long it serves between two kills at random; or a range, 50-500ms.",
+)
+@click.option("--seed", metavar="N", type=click.IntRange(0), help="Of the plan; else one is drawn.")
+@click.option(
+    "--rate",
+    metavar="N",
+    type=click.FloatRange(0.1, 10000),
+    callback=_number,
+    default=30.0,
+    show_default=True,
+    help="Messages submitted in a second.",
+)
+@click.option(
+    "--db",
+    metavar="FILE",
+    callback=_database,
+    help="The SQLite file, on the disk to be tried; it must not exist.",
+)
+@click.option(
+    "--nodes", metavar="N", type=click.IntRange(1), default=1, callback=_nodes, show_default=True,
+    help="Processes of the service; only 1 so far.",
+)  # fmt: skip
+@click.option(
+    "--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+    callback=_json_file, help="Write the certificate there as JSON.",
+)  # fmt: skip
+@click.option(
+    "--keep", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), callback=_keep,
+    help="Keep ledgers, database and logs in this directory, new or empty.",
+)  # fmt: skip
+def torture(
+    minutes: float,
+    kill_every: Every,
+    seed: int | None,
+    rate: float,
+    db: Path | None,
+    nodes: int,
+    json_file: Path | None,
+    keep: Path | None,
+) -> None:
+    """Have it run in a directory, and say what came of it."""
+    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    again = f"mailproxy torture --minutes {minutes:g} --kill-every {kill_every.text} --seed {seed}"
+    with _directory(keep) as directory, _terminated():
+        click.echo(f"seed {seed}, in {directory.path}", err=True)
+        certificate = _run(directory.path, seed, again, minutes, kill_every, rate, db, nodes)
+        if json_file is not None:
+            _write(json_file, certificate)
+        click.echo(certificate.text(), nl=False)
+        directory.wanted = not certificate.passed
+        if certificate.passed and db is not None and keep is None:
+            _remove(db)
+    if not certificate.passed:
+        click.echo(f"what shows it is in {directory.path}", err=True)
+        raise SystemExit(1)
+
+
+def _run(
+    directory: Path,
+    seed: int,
+    again: str,
+    minutes: float,
+    every: Every,
+    rate: float,
+    db: Path | None,
+    nodes: int,
+) -> Certificate:
+    """:raises click.ClickException: it could not be tried to its end."""
+    from mailproxy.proving.children import NotProven
+    from mailproxy.proving.torture import Settings, Torture
+    from mailproxy.proving.torture_certificate import Certificate
+    from mailproxy.proving.torture_place import look
+    from mailproxy.proving.torture_plan import make_plan
+
+    place = look(directory if db is None else db.parent, nodes)
+    settings = Settings(directory=directory, seconds=minutes * 60, db=db)
+    plan = make_plan(seed, (every.least, every.most), rate)
+    try:
+        result = Torture(settings, plan, lambda line: click.echo(line, err=True)).run()
+    except (NotProven, OSError) as error:
+        raise click.ClickException(f"not proven: {error}") from None
+    return Certificate(
+        seed=seed,
+        command=again,
+        place=place.lines(),
+        seconds=result.seconds,
+        quiet=result.quiet,
+        kills=result.kills.at,
+        on_work=result.kills.on_work,
+        lost=result.lost,
+        findings=result.findings,
+    )
+
+
+def _write(path: Path, certificate: Certificate) -> None:
+    import msgspec
+
+    text = msgspec.json.format(msgspec.json.encode(certificate.data())) + b"\n"
+    try:
+        path.write_bytes(text)
+    except OSError as error:
+        raise click.ClickException(f"--json: {error}") from None
+
+
+def _remove(db: Path) -> None:
+    """Remove the database that the run has made."""
+    for suffix in ("", "-wal", "-shm", ".lock"):
+        Path(f"{db}{suffix}").unlink(missing_ok=True)
+
+
+@attrs.define
+class _Directory:
+    """Where a run writes; *wanted*, it stays."""
+
+    path: Path
+    wanted: bool = True
+
+
+@contextlib.contextmanager
+def _directory(keep: Path | None) -> Iterator[_Directory]:
+    """*keep*, or a new one that is removed unless it shows what went wrong."""
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+    made = _Directory(keep or Path(tempfile.mkdtemp(prefix="mailproxy-torture-")))
+    try:
+        yield made
+    except (KeyboardInterrupt, SystemExit):
+        made.wanted = False
+        raise
+    finally:
+        if keep is None and not made.wanted:
+            shutil.rmtree(made.path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM ends the run as SIGINT does: with its processes."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

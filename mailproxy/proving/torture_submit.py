@@ -1,0 +1,184 @@
+"""Those who submit: each does its steps, one after the other, until each has a positive answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from mailproxy.proving.children import Pause, Stopped
+from mailproxy.proving.torture_client import (
+    Api,
+    NoAnswer,
+    Unexpected,
+    bad_elements,
+    element,
+    submit,
+)
+from mailproxy.proving.torture_ledger import Accepted, Claims, TakenBack
+from mailproxy.proving.torture_plan import Await, Letter, Mail, Post, Step, TakeBack
+
+ADD = "/commands/add-messages?verbose=1"
+DELETE = "/commands/delete-messages"
+
+#: Seconds after an answer that did not come.
+AGAIN = 0.05
+
+
+@attrs.define
+class Desk:
+    """
+    What the submitters share: where the service is, and what it has answered.
+
+    :param answered: called after each positive answer with how many there have been.
+    :ivar lost: requests whose answer did not come.
+    """
+
+    api: Api
+    smtp_port: int
+    answered: Callable[[int], None]
+    arrived: Callable[[str], bool]
+    pause: Pause
+    claims: Claims = attrs.Factory(Claims)
+    lost: int = 0
+    hung_up: int = 0
+    _answers: int = 0
+    _lock: threading.Lock = attrs.Factory(threading.Lock)
+
+    def accept(self, mails: Sequence[tuple[Mail, str]], via: str, sure: bool) -> None:
+        """Write down that these were accepted, with their verdicts."""
+        with self._lock:
+            self.claims.accepted += (
+                Accepted(mail.id, mail.version, mail.recipients, verdict, via, sure)
+                for mail, verdict in mails
+            )
+            self._answers += 1
+            count = self._answers
+        self.answered(count)
+
+    def accepted_ids(self) -> Collection[str]:
+        with self._lock:
+            return {each.id for each in self.claims.accepted} - {
+                each.id for each in self.claims.taken_back
+            }
+
+    def lose(self) -> None:
+        with self._lock:
+            self.lost += 1
+
+
+class Submitter(threading.Thread):
+    """
+    :param rate: messages a second, as long as the service keeps up.
+    :param enough: asked before each step whether the rest is left out.
+    :ivar failure: why it ended before its time, if it did.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        desk: Desk,
+        steps: Iterable[Step],
+        rate: float,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__(daemon=True, name=name)
+        self._desk = desk
+        self._steps = steps
+        self._rate = rate
+        self._enough = enough
+        self.failure: Exception | None = None
+
+    def run(self) -> None:
+        start, done = time.monotonic(), 0
+        try:
+            for step in self._steps:
+                if self._enough():
+                    break
+                done += self._do(step)
+                self._desk.pause.pause(start + done / self._rate - time.monotonic())
+        except Stopped:
+            pass
+        except Exception as error:
+            self.failure = error
+
+    def _do(self, step: Step) -> int:
+        """Do one step. :return: how many messages that were."""
+        match step:
+            case Post():
+                self._post(step)
+                return len(step.mails)
+            case Letter():
+                self._until_answered(
+                    lambda: submit(self._desk.smtp_port, step.mail), self._letter(step)
+                )
+                return 1
+            case TakeBack():
+                self._until_answered(
+                    self._removal(step), lambda answer, sure: self._taken(step, answer, sure)
+                )
+            case Await():
+                while not self._desk.arrived(step.id):
+                    self._desk.pause.pause(AGAIN / 5)
+        return 0
+
+    def _until_answered(
+        self, ask: Callable[[], Any], then: Callable[[Any, bool], None], sure: bool = True
+    ) -> None:
+        """Ask until an answer comes; *then* is told it, and whether no earlier one was lost."""
+        while True:
+            try:
+                answer = ask()
+            except NoAnswer as error:
+                if not error.refused:
+                    sure = False
+                    self._desk.lose()
+                self._desk.pause.pause(AGAIN)
+            else:
+                then(answer, sure)
+                return
+
+    def _post(self, step: Post) -> None:
+        body = {"messages": [*map(element, step.mails), *bad_elements(step.bad)]}
+        if step.hang_up:
+            self._desk.hung_up += 1
+            self._desk.api.hang_up(ADD, body)
+        self._until_answered(
+            lambda: self._desk.api.call("POST", ADD, body),
+            lambda answer, sure: self._posted(step, answer, sure),
+            not step.hang_up,
+        )
+
+    def _posted(self, step: Post, answer: Any, sure: bool) -> None:
+        states = {each["id"]: each["state"] for each in answer["items"]}
+        if set(states) != {each.id for each in step.mails} | set(step.bad):
+            raise Unexpected(f"not one verdict for each message: {answer}")
+        for id in step.bad:
+            if states[id] != "rejected":
+                raise Unexpected(f"{id} has no sender, and was {states[id]}")
+        wrong = {each.id for each in step.mails if states[each.id] == "rejected"}
+        if wrong:
+            raise Unexpected(f"refused though right: {answer}")
+        self._desk.claims.refused.update(step.bad)
+        self._desk.accept([(each, states[each.id]) for each in step.mails], "rest", sure)
+
+    def _letter(self, step: Letter) -> Callable[[Any, bool], None]:
+        return lambda _, sure: self._desk.accept([(step.mail, "accepted")], "smtp", sure)
+
+    def _removal(self, step: TakeBack) -> Callable[[], Any]:
+        return lambda: self._desk.api.call("POST", DELETE, {"ids": list(step.ids)})
+
+    def _taken(self, step: TakeBack, answer: Any, sure: bool) -> None:
+        now = time.time()
+        stay = {each["id"] for each in answer.get("detail", ())}
+        gone = set(step.ids) - stay
+        if sure and gone & set(answer["not_found"]):
+            raise Unexpected(f"accepted, and not found when it was to be removed: {answer}")
+        for id in sorted(gone):
+            # Where nobody knows it any more, the answer that told of its removal was lost.
+            self._desk.claims.taken_back.append(
+                TakenBack(id, sure=id not in answer["not_found"], at=now)
+            )

@@ -1,0 +1,120 @@
+"""
+The torture run: sound, the service keeps every promise; broken on purpose, it is found out.
+
+The seed is printed; ``MAILPROXY_SEED`` replays it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Sequence
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailproxy.interfaces import CRASHPOINTS
+from mailproxy.proving.torture import Result, Settings, Torture
+from mailproxy.proving.torture_plan import (
+    Answered,
+    Await,
+    End,
+    Passed,
+    Plan,
+    Post,
+    Step,
+    mail,
+    make_plan,
+    revised,
+)
+from tests.scenarios.mutant import ROOT
+from tests.scratch import scratch
+
+#: Seconds of service between two kills, the fewest and the most.
+EVERY = (0.1, 0.3)
+
+#: Lives of the smoke run: each crash point ends one, every other has another end.
+LIVES = 20
+
+#: Seconds after which the smoke run has had its lives, or has not.
+SECONDS = 400.0
+
+
+class TortureTests(SynchronousTestCase):
+    def test_smoke(self) -> None:
+        """F10: after many kills, all accepted mail arrived, repeats are admitted, all reported."""
+        seed = int(os.environ.get("MAILPROXY_SEED") or random.SystemRandom().randrange(2**32))
+        print(f"torture: MAILPROXY_SEED={seed}")
+        plan = make_plan(seed, EVERY, rate=30.0, lives=LIVES)
+        result = Torture(Settings(directory=scratch(self), seconds=SECONDS), plan).run()
+        found, kills = result.findings, result.kills
+        figures = f"seed={seed} {kills} {found}"
+        print(figures)
+        self.assertEqual((), found.breaches, figures)
+        self.assertEqual(LIVES, kills.total, figures)
+        self.assertGreaterEqual(kills.on_work, 15, figures)
+        self.assertEqual(set(), set(CRASHPOINTS) - set(kills.at), figures)
+        self.assertGreaterEqual(found.uncertain, 3, figures)
+        self.assertGreaterEqual(found.again, 1, figures)
+        self.assertEqual(set(), set(found.ends) - {"sent", "failed"}, figures)
+        self.assertGreater(found.accepted["rest"], 0, figures)
+        self.assertGreater(found.accepted["smtp"], 0, figures)
+
+
+class MutationTests(SynchronousTestCase):
+    """The proof fails for a service with one promise broken on purpose."""
+
+    def tried(self, mutation: str, steps: Sequence[Step], *ends: End) -> Result:
+        """What becomes of *steps* with that mutation, where lives end with *ends*."""
+        settings = Settings(
+            directory=scratch(self),
+            seconds=60.0,
+            service=(sys.executable, "-m", "tests.scenarios.mutant", mutation, "serve"),
+            environment={
+                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+            },
+        )
+        return Torture(settings, Plan(1, (steps,), ends, patience=20.0)).run()
+
+    def found(self, mutation: str, steps: Sequence[Step], *ends: End) -> set[tuple[str, str]]:
+        """The promises that are seen to be broken, and of which messages."""
+        result = self.tried(mutation, steps, *ends)
+        self.assertEqual(len(ends), result.kills.total)
+        print(mutation, result.findings.breaches)
+        return {(each.promise, each.id) for each in result.findings.breaches}
+
+    def test_an_answer_before_the_commit(self) -> None:
+        """Killed right after an answer, it has lost what it accepted."""
+        steps = [Post((mail("m1"),))]
+        self.assertEqual({("I1", "m1")}, self.found("answer-before-commit", steps, Answered(1)))
+
+    def test_a_body_before_the_intent(self) -> None:
+        """Killed after the reply, it sends again, and nothing admits the second copy."""
+        steps = [Post((mail("m1"),))]
+        self.assertEqual(
+            {("I2", "m1")}, self.found("intent-after-body", steps, Passed("reply-read"))
+        )
+
+    def test_an_acknowledgement_before_the_report(self) -> None:
+        """Killed after the acknowledgement, it never reports."""
+        steps = [Post((mail("m1"),))]
+        found = self.found("acknowledge-before-post", steps, Passed("ack-commit"))
+        self.assertEqual({("I1", "m1")}, found)
+
+    def test_a_new_event_id_for_a_repeat(self) -> None:
+        """Killed after the report, it tells the same end as another event."""
+        steps = [Post((mail("m1"),))]
+        found = self.found("new-event-id", steps, Passed("report-post", 2))
+        self.assertEqual({("I2", "m1")}, found)
+
+    def test_a_forgotten_lease(self) -> None:
+        """What was replaced while it waited for a session is sent as it was before."""
+        slow, *others = (mail(f"m{n}", "narrow", ["slow" if n == 0 else ""]) for n in range(5))
+        changed = others[-2:]
+        steps: list[Step] = [
+            Post((slow, *others)),
+            Await(slow.id),
+            Post(tuple(revised(each) for each in changed)),
+        ]
+        found = self.found("forget-token", steps)
+        self.assertLessEqual({("I3", each.id) for each in changed}, found)
