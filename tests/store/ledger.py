@@ -34,6 +34,10 @@ class Mail:
     :param held: an operator holds it; *wish*: is to be held, or cancelled, after its attempt.
     :param doubted: addresses that failed because nobody knows whether they accepted.
     :param fetched: it waits because an attachment could not be fetched.
+    :param tellings: how many events it had that are reported; *replayed*: the serial of the last
+        replay, and how many there were that are offered again with it.
+    :param ended: how it had ended when it was removed; *risen*: it was posted again since by those
+        who have it, and is back as it ended, for the addresses named.
     """
 
     id: str
@@ -59,6 +63,10 @@ class Mail:
     held: bool = False
     wish: str = ""
     doubted: set[str] = attrs.Factory(set)
+    tellings: int = 0
+    replayed: tuple[int, int] = (0, 0)
+    ended: MessageState = MessageState.CANCELLED
+    risen: tuple[str, ...] = ()
 
     @property
     def state(self) -> MessageState:
@@ -92,8 +100,15 @@ class Ledger:
         """Something is to be reported of *mail*."""
         self.serial += 1
         mail.news.append(self.serial)
+        mail.tellings += 1
         if final:
             mail.final_news, mail.final_event = self.serial, ""
+
+    def replay(self, mail: Mail) -> None:
+        """All its events are offered again; what is told is how it ended."""
+        before = mail.tellings
+        self.tell_again(mail)
+        mail.replayed = (self.serial, before)
 
     # Posting.
 
@@ -138,9 +153,13 @@ class Ledger:
         mail.final_event = event
 
     def _post_ended(self, mail: Mail, message: NewMessage, text: str, now: float) -> set[Verdict]:
-        sent = not mail.removed and mail.state is MessageState.SENT
+        there = mail.risen or not mail.removed
+        state = mail.ended if mail.removed else mail.state
+        sent = there and state is MessageState.SENT
         if sent or (mail.accepted | mail.doubted).issuperset(CONTENTS[text]):
             self.tell_again(mail)
+            if mail.removed and not mail.risen:
+                mail.risen = CONTENTS[text]
             return {Verdict.DUPLICATE} if sent else {Verdict.DUPLICATE, Verdict.QUEUED}
         return self._new_generation(mail, message, text, now)
 
@@ -148,7 +167,9 @@ class Ledger:
         self, mail: Mail, message: NewMessage, text: str, now: float
     ) -> set[Verdict]:
         mail.generation += 1
-        kept = set() if mail.removed else mail.doubted - set(CONTENTS[text])
+        there = set(mail.risen) if mail.removed else mail.doubted
+        kept = (mail.doubted & there) - set(CONTENTS[text])
+        mail.risen = ()
         mail.attempts, mail.reason, mail.doomed, mail.removed = 0, "", False, False
         self._refill(mail, message, text, now, kept)
         return {Verdict.QUEUED}
@@ -236,10 +257,13 @@ class Ledger:
         mail.accepted |= {a for a, s in mail.states.items() if s is RecipientState.SENT}
         mail.due = due if RecipientState.DEFERRED in states.values() else now
         mail.fetched = False
+        news = bool(reason) and reason != mail.reason
+        if mail.doomed and mail.open and news:  # told, before it is found to have no account
+            self.tell(mail)
         self._as_wished(mail, unsure=unsure)
         if mail.state.final:
             self.tell(mail, final=True)
-        elif reason and reason != mail.reason:
+        elif news:
             mail.reason = reason
             self.tell(mail)
 
@@ -281,12 +305,16 @@ class Ledger:
     def remove(self, mail: Mail) -> str:
         """It is to be taken back; the state in which it is kept, "" if it is not."""
         told = mail.final_news not in mail.news
+        if mail.risen:
+            mail.risen = mail.risen if not told else ()
+            return "" if told else mail.ended.value
         if mail.begun or RecipientState.UNCERTAIN in mail.states.values():
             return mail.state.value
         if mail.state.final and not told:
             return mail.state.value
         if not mail.state.final:
             mail.final_event = ""
+        mail.ended = mail.state if mail.state.final else MessageState.CANCELLED
         mail.removed, mail.doomed, mail.claim, mail.held = True, False, None, False
         mail.states, mail.news = {}, []
         return ""
@@ -296,14 +324,17 @@ class Ledger:
             mail = self.mails[message_id]
             if mail.final_news in covered and mail.final_news in mail.news:
                 mail.reported_at = now
+            if mail.replayed[0] in covered:
+                mail.replayed = (0, 0)
             mail.news = [serial for serial in mail.news if serial not in covered]
 
     def upkeep(self, now: float) -> None:
         for mail in self.mails.values():
             self.fail_if_doomed(mail)
-            ended = not mail.removed and mail.state.final
-            if ended and not mail.news and mail.reported_at + RETENTION <= now:
-                mail.removed = True
+            state = mail.ended if mail.removed else mail.state
+            there = bool(mail.risen) if mail.removed else state.final
+            if there and not mail.news and mail.reported_at + RETENTION <= now:
+                mail.removed, mail.ended, mail.risen = True, state, ()
                 mail.states = {}
 
 

@@ -290,8 +290,11 @@ class StoreMachine(RuleBasedStateMachine):
         assert len(found) == len(listed)
         known = {mail.id: mail for mail in self.ledger.mails.values()}
         for name, mail in known.items():
-            if not mail.removed:
-                assert found.get(name) == mail.state, (name, found.get(name), mail)
+            if mail.risen or not mail.removed:
+                right = mail.ended if mail.risen else mail.state
+                assert found.get(name) == right, (name, found.get(name), mail)
+            else:
+                assert name not in found, (name, found[name], mail)
         assert set(found) <= set(known)
 
     @invariant()
@@ -317,7 +320,7 @@ class StoreMachine(RuleBasedStateMachine):
             mail = owed[item.id]
             ended = item.sent_ts is not None or item.error is not None
             assert ended == (mail.news[-1] == mail.final_news)
-            assert 1 <= len(item.event_pks) <= len(mail.news)
+            assert 1 <= len(item.event_pks) <= len(mail.news) + mail.replayed[1]
             if ended:
                 mail.final_event = mail.final_event or item.event_id
                 assert item.event_id == mail.final_event

@@ -31,7 +31,7 @@ class FullMachine(StoreMachine):
         kept, missing = [], []
         for name in dict.fromkeys(ids):
             mail = self.ledger.mails.get(name)
-            if mail is None or mail.removed:
+            if mail is None or (mail.removed and not mail.risen):
                 missing.append(name)
             elif state := self.ledger.remove(mail):
                 kept.append((name, state))
@@ -117,7 +117,7 @@ class FullMachine(StoreMachine):
         told = [mail for mail in kept if mail.final_news and mail.state.final]
         result(self.store.replay("default", None, [mail.id for mail in told], self.now))
         for mail in told:
-            self.ledger.tell_again(mail)
+            self.ledger.replay(mail)
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
