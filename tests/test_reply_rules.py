@@ -72,7 +72,7 @@ class ShippedTests(SynchronousTestCase):
                 claimed(), account(host), Outcome(Phase.MAIL, Reply(code, text)), NOW, rules
             )
             (change,) = judged.record.changes
-            self.assertEqual((rule,), judged.rules)
+            self.assertEqual({rule: Reply(code, text)}, judged.rules)
             if rule.action is Action.PAUSE:
                 self.assertEqual((Standing.STRIKE, rule.seconds), (judged.standing, judged.pause))
                 self.assertIs(RecipientState.DEFERRED, change.state)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 
 import attrs
 from prometheus_client import Counter
 from twisted.logger import Logger
 
+from mailproxy.dispatch.alarms import Alarms
 from mailproxy.metrics import Metrics
-from mailproxy.model import Account, Claimed, Outcome, Record
+from mailproxy.model import Account, Claimed, Outcome, Record, Reply
 from mailproxy.reply_rules import Action, Rule
 from mailproxy.states import EventKind, RecipientState
 
@@ -19,11 +20,14 @@ _log = Logger()
 @attrs.define
 class Activity:
     """
+    :param seconds: a clock that grows: an alarm is not told each time.
     :param log: one INFO line per attempt (``GMP_LOG_DELIVERY_ACTIVITY``).
     """
 
     metrics: Metrics
+    seconds: Callable[[], float]
     log: bool = False
+    _alarms: Alarms = attrs.field(init=False, factory=Alarms)
     _recipients: dict[RecipientState, Counter] = attrs.field(init=False, factory=dict)
 
     def attempt(self, account: Account, message: Claimed, outcome: Outcome, record: Record) -> None:
@@ -60,19 +64,27 @@ class Activity:
                 wait="-" if record.next_at is None else f"{record.next_at - record.at:.1f} s",
             )
 
-    def ruled(self, account: Account, rules: Sequence[Rule], reply: str) -> None:
-        """A reply of *account* was one that *rules* know."""
-        for rule in rules:
+    def ruled(self, account: Account, rules: Mapping[Rule, Reply]) -> None:
+        """Replies of *account* were such as *rules* know."""
+        for rule, reply in rules.items():
             counted = self.metrics.reply_rules.labels(account.tenant_id, account.id, rule.name)
             counted.inc()
             if rule.action is Action.ALARM:
-                _log.error(
-                    "account {tenant}/{id} needs a person, {rule}: {reply}",
-                    tenant=account.tenant_id,
-                    id=account.id,
-                    rule=rule.name,
-                    reply=reply,
-                )
+                self._alarm(account, rule, reply)
+
+    def _alarm(self, account: Account, rule: Rule, reply: Reply) -> None:
+        about = (account.tenant_id, account.id, rule.name)
+        kept = self._alarms.raised(*about, now=self.seconds())
+        if kept is None:
+            return
+        _log.error(
+            "account {tenant}/{id} needs a person, {rule}: {reply}{more}",
+            tenant=account.tenant_id,
+            id=account.id,
+            rule=rule.name,
+            reply=str(reply).replace("\n", " "),
+            more=f" ({kept} more since this was last told)" if kept else "",
+        )
 
     def _counter(self, state: RecipientState) -> Counter:
         """Looking a label up costs more than counting."""

@@ -88,7 +88,7 @@ class Dispatcher(Service):
         self._options = options
         self.replies = options.replies
         self.recorder = Recorder(store, clock, at_end)
-        self.activity = Activity(metrics, options.log_activity)
+        self.activity = Activity(metrics, clock.seconds, options.log_activity)
         self._shared = Shared(
             store,
             courier,

@@ -8,7 +8,7 @@ every recipient that was accepted until then; a recipient's own refusal holds fo
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -43,14 +43,14 @@ class Judgement:
     :param standing: what the attempt says about the account.
     :param reason: the reply, or the error, that says so; "" while the account works.
     :param pause: seconds for which the server, or a rule, wants the account to be left alone.
-    :param rules: the rules that fitted a reply.
+    :param rules: the rules that fitted a reply, each with the first one it fitted.
     """
 
     record: Record
     standing: Standing = Standing.WORKS
     reason: str = ""
     pause: float | None = None
-    rules: tuple[Rule, ...] = ()
+    rules: Mapping[Rule, Reply] = attrs.Factory(dict)
 
 
 @attrs.frozen
@@ -205,14 +205,17 @@ class _Mixed:
         """What the worst that was said means for the account."""
         worst = max(self.told, key=lambda each: each.fault.standing)
         standing = worst.fault.standing
-        rules = tuple(dict.fromkeys(each.rule for each in self.told if each.rule is not None))
+        rules: dict[Rule, Reply] = {}
+        for each in self.told:
+            if each.rule is not None and each.reply is not None:
+                rules.setdefault(each.rule, each.reply)
         if standing <= Standing.WORKS:
             return Judgement(record, standing, rules=rules)
         reason = str(worst.reply) if worst.reply is not None else worst.error
         hint = None
         if worst.reply is not None and worst.fault.blame is Blame.ACCOUNT:
             hint = hint_in(worst.reply.text)
-        pauses = [each.seconds for each in rules if each.action is Action.PAUSE]
+        pauses = [rule.seconds for rule in rules if rule.action is Action.PAUSE]
         if hint is not None:
             pauses.append(min(hint, LONGEST_HINT))
         return Judgement(record, standing, reason, max(pauses, default=None), rules)

@@ -253,7 +253,7 @@ class Stream(Sharing):
         stored = shared.recorder.add(record)
         shared.activity.attempt(account, message, outcome, record)
         if judged.rules:
-            shared.activity.ruled(carrier, judged.rules, judged.reason or record.reason)
+            shared.activity.ruled(carrier, judged.rules)
         host.learn(carrier, outcome, judged)
         return stored.addCallback(self._onward) if onward else stored
 
