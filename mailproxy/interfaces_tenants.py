@@ -243,7 +243,8 @@ class IBounces(Interface):
         Settle a note: in one transaction it goes, and *message* is taken into the queue.
 
         Of what becomes of *message* nobody is told; it is listed as any other. If the tenant has no
-        account of the name it says, it goes through the tenant's default one.
+        account of the name it says, it goes through the tenant's default one. The timeline of the
+        message that failed says what was done.
 
         :param message: with an id that nobody else can know; None: there is nothing to be told.
         :return: None where the note was settled before, or is without *message*; rejected where

@@ -95,8 +95,8 @@ class Metrics:
         )
         self.bounces = Counter(
             "mailproxy_bounces",
-            "Messages by SMTP that failed, by what their sender got: a bounce, nothing, or none "
-            "could be made.",
+            "Failed messages of tenants that want bounces: a bounce was made, nothing was to be "
+            "told, or none could be sent.",
             ("outcome",),
             registry=registry,
         )

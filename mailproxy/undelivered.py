@@ -15,6 +15,9 @@ from mailproxy.tenancy import Bounces
 #: Bytes of a message that are read for its bounce: a larger one is not returned whole.
 MOST_RETURNED = 1024 * 1024
 
+#: Why a bounce is not taken yet.
+INACTIVE = "tenant inactive"
+
 
 @attrs.frozen
 class Unreached:

@@ -148,6 +148,8 @@ class BouncesContract(BounceCase):
         self.assertEqual(Enqueued(Verdict.QUEUED), await self.settle(found))
         await self.killed()
         self.assertEqual([], await self.notes())
+        (*_, last) = await self.store.timeline("default", "m1")
+        self.assertEqual(("note", ["bounce: bounce-1"]), (last["kind"], last["data"]["notes"]))
         again = new_message(id="bounce-2", envelope_from="")
         self.assertIsNone(await self.store.bounce(found.pk, again, self.now))
         self.assertEqual(1, len(await self.claim()))
@@ -177,6 +179,12 @@ class BouncesContract(BounceCase):
         await self.store.cleanup("default", self.now, self.now)
         self.assertIsNone((await self.note()).content)
 
+    async def test_damaged(self) -> None:
+        """Of a message whose content is damaged there is nothing to tell; others are told of."""
+        await self.deliver(refused(), payload=b"damaged")
+        await self.deliver(refused(), id="m2")
+        self.assertEqual([True, False], [each.content is None for each in await self.notes()])
+
     async def test_account(self) -> None:
         """A bounce goes through the account it says, or the tenant's default, or not at all."""
         bulk = await self.put(id="bulk")
@@ -201,6 +209,8 @@ class BouncesContract(BounceCase):
         answer = await self.settle(await self.note())
         self.assertEqual(Enqueued(Verdict.REJECTED, "suppressed"), answer)
         self.assertEqual(([], []), (await self.notes(), await self.claim()))
+        (*_, last) = await self.store.timeline("default", "m1")
+        self.assertEqual(["no bounce: suppressed"], last["data"]["notes"])
 
     async def test_inactive_tenant(self) -> None:
         """While the tenant is inactive the note waits, and keeps no other back."""

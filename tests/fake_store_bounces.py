@@ -6,8 +6,8 @@ import attrs
 
 from mailproxy import payload as payloads
 from mailproxy.model import Enqueued, NewMessage
-from mailproxy.states import MessageState, Verdict
-from mailproxy.undelivered import MOST_RETURNED, Undelivered, Unreached
+from mailproxy.states import EventKind, MessageState, Verdict
+from mailproxy.undelivered import INACTIVE, MOST_RETURNED, Undelivered, Unreached
 from tests import fake_store_intake as intake
 from tests.fake_store_base import FakePart
 from tests.fake_store_intake import Change
@@ -63,7 +63,10 @@ def _told(disk: Disk, pk: int, event: str, message: int, generation: int, of: st
     ended = row is not None and row.generation == generation and row.finished_at is not None
     if row is None or not ended or row.payload is None:
         return found
-    content = payloads.load(row.payload)
+    try:
+        content = payloads.load(row.payload)
+    except ValueError:
+        return found
     data = row.parts.get(1, (content.plain or "").encode("latin-1")) if content.by_smtp else b""
     account = disk.live_account(row.account_pk)
     return attrs.evolve(
@@ -94,12 +97,27 @@ def _peer(row: MessageRow) -> str:
 def _settle(change: Change, pk: int, message: NewMessage | None) -> Enqueued | None:
     if pk not in change.disk.notes:
         return None
-    tenant = change.disk.tenant(change.disk.notes[pk][3])
+    _, failed, generation, tenant_id = change.disk.notes[pk]
+    tenant = change.disk.tenant(tenant_id)
     if message is not None and tenant is not None and not tenant.active:
-        return Enqueued(Verdict.REJECTED, "tenant inactive")
+        return Enqueued(Verdict.REJECTED, INACTIVE)
     del change.disk.notes[pk]
     if message is None:
         return None
+    verdict = _take(change, message)
+    row = change.disk.messages.get(failed)
+    if row is not None:
+        refused = verdict.verdict is Verdict.REJECTED
+        said = f"no bounce: {verdict.reason}" if refused else f"bounce: {message.id}"
+        updated_at = row.updated_at
+        row.tell(
+            change.names, EventKind.NOTE, change.now, {"notes": [said]}
+        ).generation = generation
+        row.updated_at = updated_at
+    return verdict
+
+
+def _take(change: Change, message: NewMessage) -> Enqueued:
     if any((message.tenant_id, to.address) in change.disk.suppressed for to in message.recipients):
         return Enqueued(Verdict.REJECTED, "suppressed")
     live = {(each.tenant_id, each.id) for each in change.disk.live_accounts()}

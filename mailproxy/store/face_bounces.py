@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from sqlalchemy import delete, select, update
 
 from mailproxy import payload
 from mailproxy.model import Content, Enqueued, NewMessage
-from mailproxy.states import RecipientState, Verdict
+from mailproxy.states import EventKind, RecipientState, Verdict
 from mailproxy.store import intake, suppressions
 from mailproxy.store.bounces import read
 from mailproxy.store.compiling import LIMIT, compiled, const, p
@@ -29,9 +30,9 @@ from mailproxy.store.schema import (
 )
 from mailproxy.store.schema_tenants import bounces, tenants
 from mailproxy.store.texts import joined
-from mailproxy.store.transaction import Transaction
+from mailproxy.store.transaction import NewEvent, Transaction
 from mailproxy.store.works import alone
-from mailproxy.undelivered import MOST_RETURNED, Undelivered, Unreached
+from mailproxy.undelivered import INACTIVE, MOST_RETURNED, Undelivered, Unreached
 
 _b, _t, _m, _a = bounces.c, tenants.c, messages.c, accounts.c
 
@@ -92,7 +93,12 @@ _PIECES = compiled(
     .order_by(chunks.c.n),
     "body",
 )
-_TENANT_OF = compiled(select(_b.tenant_id).where(_b.pk == p("note")), "note")
+_FIND = compiled(
+    select(_b.tenant_id, _b.message_pk, _b.generation, _m.pk)
+    .select_from(bounces.outerjoin(messages, _m.pk == _b.message_pk))
+    .where(_b.pk == p("note")),
+    "note",
+)
 _DROP = compiled(delete(bounces).where(_b.pk == p("note")), "note")
 _HUSH = compiled(
     update(messages)
@@ -123,14 +129,22 @@ def _told(
     cursor: Any, pk: int, event: bytes, message: int, generation: int, tenant: str, said: str | None
 ) -> Undelivered:
     found = Undelivered(pk, UUID(bytes=event, version=4).hex, tenant, read(said))
+    try:
+        return _read(cursor, found, message, generation)
+    except (ValueError, sqlite3.DatabaseError) as error:
+        # One damaged page costs one bounce, as it costs one message.
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        return found
+
+
+def _read(cursor: Any, found: Undelivered, message: int, generation: int) -> Undelivered:
+    """:raises ValueError: its payload is damaged."""
     row = cursor.execute(_MESSAGE.sql, (message, generation)).fetchone()
     if row is None:
         return found
     id, account, deleted_at, message_id, sender, accepted_at, ended_at, body, head, text = row
-    try:
-        content = payload.load(joined(head, text))
-    except ValueError:
-        return found
+    content = payload.load(joined(head, text))
     data, whole = _data(cursor, body, content)
     told = cursor.execute(_RECIPIENTS.sql, (message,)).fetchall()
     return attrs.evolve(
@@ -186,23 +200,34 @@ class Settling:
 
 def settle(tx: Transaction, call: Settling) -> Enqueued | None:
     """The note goes and the bounce comes, or neither."""
-    row, message = tx.one(_TENANT_OF, call.pk), call.message
+    row, message = tx.one(_FIND, call.pk), call.message
     if row is None:
         return None
+    tenant_id, pk, generation, stored = row
     directory = Directory(tx, call.now)
-    objection = directory.objection(row[0])
-    if message is not None and objection == "tenant inactive":
-        return Enqueued(Verdict.REJECTED, objection)
+    if message is not None and directory.objection(tenant_id) == INACTIVE:
+        return Enqueued(Verdict.REJECTED, INACTIVE)
     tx.do(_DROP, call.pk)
     if message is None:
         return None
-    if suppressions.among(tx, [(row[0], each.address) for each in message.recipients]):
+    verdict = _take(tx, directory, message, call.now)
+    if stored is not None:
+        refused = verdict.verdict is Verdict.REJECTED
+        said = f"no bounce: {verdict.reason}" if refused else f"bounce: {message.id}"
+        data = msgspec.json.encode({"notes": [said]})
+        tx.append([NewEvent(pk, generation, EventKind.NOTE, call.now, data=data)])
+    return verdict
+
+
+def _take(tx: Transaction, directory: Directory, message: NewMessage, now: float) -> Enqueued:
+    tenant_id = message.tenant_id
+    if suppressions.among(tx, [(tenant_id, each.address) for each in message.recipients]):
         return Enqueued(Verdict.REJECTED, "suppressed")
-    if directory.owner(message.tenant_id, message.account_id) is None:
+    if directory.owner(tenant_id, message.account_id) is None:
         message = attrs.evolve(message, account_id=None)
-    (verdict,) = intake.take(tx, [Element(message, call.now, 0)])
+    (verdict,) = intake.take(tx, [Element(message, now, 0)])
     if verdict.verdict is Verdict.QUEUED:
-        tx.do(_HUSH, message.tenant_id, message.id)
+        tx.do(_HUSH, tenant_id, message.id)
     return verdict
 
 

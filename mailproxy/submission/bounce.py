@@ -165,9 +165,10 @@ def _text(found: Undelivered, lost: Sequence[Unreached]) -> str:
     lines = ["Your message could not be delivered to these recipients:", ""]
     for each in lost:
         lines.append(f"<{_plain(each.address)}>")
-        doubt = in_doubt(each.state, each.code, each.reply)
-        if doubt:
+        if in_doubt(each.state, each.code, each.reply):
             lines.append("    Nobody knows whether it arrived: no answer came to its end.")
+        elif each.state is RecipientState.EXPIRED:
+            lines.append("    It was tried for as long as it was to be tried.")
         said = _ascii(_said(each)) or "No reason was given."
         lines += textwrap.wrap(said, WIDTH, initial_indent="    ", subsequent_indent="    ")
     lines += ["", "It is not tried again. What was told of it is in the parts that follow."]

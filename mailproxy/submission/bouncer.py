@@ -17,7 +17,7 @@ from mailproxy.model import NewMessage
 from mailproxy.rounds import Rounds
 from mailproxy.states import Verdict
 from mailproxy.submission.bounce import bounce
-from mailproxy.undelivered import Undelivered
+from mailproxy.undelivered import INACTIVE, Undelivered
 
 #: Seconds between two looks, and notes that are read at once.
 INTERVAL, STEP = 1.0, 10
@@ -73,7 +73,7 @@ class Bouncer(Rounds):
             self._metrics.bounces.labels("nothing").inc()
         elif answer is not None and answer.verdict is Verdict.REJECTED:
             self._tell(found, answer.reason)
-            return answer.reason != "tenant inactive"
+            return answer.reason != INACTIVE
         elif answer is not None:
             self._metrics.bounces.labels("bounce").inc()
         return True
