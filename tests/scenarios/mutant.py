@@ -33,6 +33,8 @@ def answer_before_commit() -> None:
     def mutated_end(self: Writer, cursor: sqlite3.Cursor, changed: bool) -> None:
         for work in early:
             self._deliver(work.fire)
+        if self._lending is not None:  # else the reactor, which has to answer, waits for us
+            self._lending.enough()
         time.sleep(0.2)
         end(self, cursor, changed)
 
