@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mailproxy.doors import described
 from mailproxy.errors import ConfigurationError
+from mailproxy.submitters import too_wide
 
 if TYPE_CHECKING:
     from mailproxy.config import Settings
@@ -66,8 +67,8 @@ def _check_door(settings: Settings, warnings: list[str]) -> None:
         ("GMP_SMTP_ALLOW", settings.smtp_allow),
         ("GMP_SMTP_PLAINTEXT_AUTH", settings.smtp_plaintext_auth),
     ):
-        if any(each.endswith("/0") for each in networks):
-            raise ConfigurationError(name, "would let in the whole world")
+        if too_wide(networks):
+            raise ConfigurationError(name, "would let in the world: a network is /8 or narrower")
     doors = [described(each) for each in settings.smtp_listen]
     if certificate is None and any(door.implicit for door in doors):
         raise ConfigurationError("GMP_SMTP_TLS_CERT", "missing, but a door is tls:")

@@ -69,6 +69,17 @@ class Submitter:
         return address in self.senders or domain in self.senders
 
 
+#: Bits that a network must fix at least before it may do without a password, by IP version: what is
+#: wider (10.0.0.0/8 and fc00::/7 are the widest of private use) is no network but the world.
+LEAST_BITS = {4: 8, 6: 7}
+
+
+def too_wide(networks: Iterable[str]) -> bool:
+    """Whether one of the CIDR blocks lets in more than any network of one's own."""
+    blocks = (_network(each) for each in networks if each != UNIX)
+    return any(block.prefixlen < LEAST_BITS[block.version] for block in blocks)
+
+
 #: Stands for programs on networks that the configuration trusts.
 TRUSTED = Submitter("", DEFAULT_TENANT)
 

@@ -53,10 +53,17 @@ class DoorSettingsTests(ConfigCase):
             self.assertEqual("GMP_SMTP_LISTEN", found.variable, text)
 
     def test_s18_the_whole_world_is_not_let_in(self) -> None:
-        """S18: no setting makes an open relay: a network of all addresses is refused."""
+        """S18: no setting makes an open relay: a network of all addresses, or half, is refused."""
         for name in ("GMP_SMTP_ALLOW", "GMP_SMTP_PLAINTEXT_AUTH"):
-            for networks in ("0.0.0.0/0", "10.0.0.0/8, ::/0", "unix,0.0.0.0/0"):
+            for networks in (
+                "0.0.0.0/0",
+                "10.0.0.0/8, ::/0",
+                "unix,0.0.0.0/0",
+                "2000::/3",
+                "0.0.0.0/1",
+            ):
                 self.assertEqual(name, self.refused({name: networks}).variable)
+            self.load({name: "10.0.0.0/8, fc00::/7, unix"})
 
     def test_a_door_at_which_nobody_can_log_in(self) -> None:
         """A door in clear without a certificate is a warning, unless a network may log in so."""

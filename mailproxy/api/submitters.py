@@ -22,7 +22,7 @@ from mailproxy.errors import BadAddress
 from mailproxy.interfaces import IClock, InThread
 from mailproxy.interfaces_tenants import ISubmitters
 from mailproxy.submitter_book import SubmitterBook
-from mailproxy.submitters import Submitter, TooManySubmitters, UserTaken
+from mailproxy.submitters import Submitter, TooManySubmitters, UserTaken, too_wide
 
 #: Characters of a password at least, and at most.
 SHORTEST, LONGEST = 8, 4096
@@ -232,8 +232,8 @@ def _check(wanted: Submitter) -> None:
     if wanted.hash is None:
         if not wanted.networks:
             fields.wrong(("body", "password"), "required, where there are no networks", "missing")
-        elif any(ip_network(each).prefixlen == 0 for each in wanted.networks):
-            fields.wrong(("body", "networks"), "would let in the whole world without a password")
+        elif too_wide(wanted.networks):
+            fields.wrong(("body", "networks"), "would let in the world without a password")
     fields.check()
 
 

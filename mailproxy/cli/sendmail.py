@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from email import policy
 from email.parser import BytesHeaderParser
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,23 @@ def connect(server: str) -> smtplib.SMTP:
     return smtplib.SMTP(host.strip("[]"), int(port), timeout=PATIENCE)
 
 
+def stays_here(family: int, peer: Any) -> bool:
+    """Whether what is said to the socket address *peer* stays on this machine."""
+    if family == socket.AF_UNIX:
+        return True
+    return ip_address(peer[0].partition("%")[0]).is_loopback
+
+
+def _log_in(client: smtplib.SMTP, server: str, user: str) -> None:
+    """:raises Failed: the password would leave this machine in clear."""
+    assert client.sock is not None
+    if client.has_extn("starttls"):
+        client.starttls(context=ssl.create_default_context())
+    elif not stays_here(client.sock.family, client.sock.getpeername()):
+        raise Failed(NOPERM, f"{server} offers no TLS: the password is not sent")
+    client.login(user, os.environ.get("MAILPROXY_SMTP_PASSWORD", ""))
+
+
 def deliver(
     server: str, user: str | None, sender: str, recipients: Sequence[str], data: bytes
 ) -> str:
@@ -147,10 +165,8 @@ def deliver(
     try:
         with connect(server) as client:
             client.ehlo()
-            if client.has_extn("starttls") and user:
-                client.starttls(context=ssl.create_default_context())
             if user:
-                client.login(user, os.environ.get("MAILPROXY_SMTP_PASSWORD", ""))
+                _log_in(client, server, user)
             return hand_in(client, sender, recipients, data)
     except smtplib.SMTPAuthenticationError as error:
         _check(error.smtp_code, error.smtp_error, NOPERM, "the login")

@@ -159,6 +159,7 @@ class Gate:
             raise _WRONG
         self._patience.succeeded(where)
         self._homes[user, where] = None
+        self._homes.move_to_end((user, where))
         while len(self._homes) > REMEMBERED:
             self._homes.popitem(last=False)
         return found
@@ -166,18 +167,26 @@ class Gate:
     async def _judged(self, user: str, password: str, peer: str) -> Submitter | None:
         if not self._book.loaded:
             raise _BUSY
-        digest = hmac.digest(self._key, f"{user}\0{password}".encode("utf-8", "replace"), "sha256")
+        # From elsewhere the work is done again: how long it takes must not tell strangers that a
+        # password is right.
+        said = f"{neighbourhood(peer)}\0{user}\0{password}".encode("utf-8", "replace")
+        digest = hmac.digest(self._key, said, "sha256")
         known = self._remembered(digest, user)
-        if known is None:
-            submitter = self._book.user(user)
-            stored = submitter.hash if submitter is not None else None
-            right = await self._hashed(password, stored or NO_PASSWORD)
-            known = submitter if right and stored is not None else None
-            if known is not None:
-                self._remember(digest, known)
-        if known is None or not known.active or not known.admits(peer):
+        if known is not None:
+            return known if self._admits(known, peer) else None
+        submitter = self._book.user(user)
+        stored = submitter.hash if submitter is not None else None
+        right = await self._hashed(password, stored or NO_PASSWORD)
+        if not right or submitter is None or stored is None or not self._admits(submitter, peer):
             return None
-        return known if self._tenant_exists(known.tenant_id) else None
+        self._remember(digest, submitter)
+        return submitter
+
+    def _admits(self, submitter: Submitter, peer: str) -> bool:
+        """Whether the right password lets in from there, now."""
+        return (
+            submitter.active and submitter.admits(peer) and self._tenant_exists(submitter.tenant_id)
+        )
 
     async def _hashed(self, password: str, stored: str) -> bool:
         if self._hashing >= MOST_HASHES:

@@ -100,8 +100,8 @@ class CredentialTests(SynchronousTestCase):
     def test_open_doors(self) -> None:
         """What would let in anybody without a password is refused."""
         self.assertEqual(["password"], self.problems())
-        self.assertEqual(["networks"], self.problems(password=None, networks=["0.0.0.0/0"]))
-        self.assertEqual(["networks"], self.problems(password=None, networks=["::/0"]))
+        for wide in (["0.0.0.0/0"], ["::/0"], ["0.0.0.0/1", "128.0.0.0/1"], ["2000::/3"]):
+            self.assertEqual(["networks"], self.problems(password=None, networks=wide))
         self.assertEqual(200, self.put(password=PASSWORD, networks=["0.0.0.0/0"]).status)
 
     def test_tenants(self) -> None:

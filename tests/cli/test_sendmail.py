@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.cli.sendmail import Failed, complete, named_in, read_message, with_from
+from mailproxy.cli.sendmail import (
+    Failed,
+    complete,
+    named_in,
+    read_message,
+    stays_here,
+    with_from,
+)
 from tests.scenarios.processes import Service, SinkProcess, account, free_port, http, wait_until
 from tests.scratch import scratch
 
@@ -47,6 +55,17 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual("root@host.example", complete("root", "host.example"))
         with self.assertRaises(Failed):
             complete("a b@c", "host.example")
+
+    def test_s5_a_password_in_clear(self) -> None:
+        """S5: without TLS a password is said to a socket of this machine only."""
+        for family, peer, stays in (
+            (socket.AF_UNIX, "/run/smtp.sock", True),
+            (socket.AF_INET, ("127.0.0.9", 25), True),
+            (socket.AF_INET6, ("::1", 25, 0, 0), True),
+            (socket.AF_INET, ("192.0.2.1", 25), False),
+            (socket.AF_INET6, ("fe80::1%eth0", 25, 0, 2), False),
+        ):
+            self.assertEqual(stays, stays_here(family, peer), peer)
 
 
 class HandingInTests(SynchronousTestCase):

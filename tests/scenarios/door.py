@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tests.delivery.certificates import Authority
 from tests.scenarios.processes import Service, SinkProcess, account, free_port, http, wait_until
@@ -98,7 +99,7 @@ class OpenDoor:
 
     def copies(self, recipient: str = "") -> list[dict[str, Any]]:
         """The copies at the sink, or those for *recipient*."""
-        query = f"?recipient={recipient}" if recipient else ""
+        query = f"?recipient={quote(recipient)}" if recipient else ""
         return list(self.sink.get(f"/messages{query}")["messages"])
 
     def reports(self) -> list[dict[str, Any]]:

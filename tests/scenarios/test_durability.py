@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import smtplib
 import sys
 import tempfile
 from pathlib import Path
@@ -11,8 +12,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.need import need_program
 from tests.scenarios.mutant import ROOT
-from tests.scenarios.processes import Service, SinkProcess, account, message, wait_until
-from tests.scenarios.trace import STRACE, unsynced_answers, unsynced_bodies
+from tests.scenarios.processes import (
+    Service,
+    SinkProcess,
+    account,
+    free_port,
+    message,
+    wait_until,
+)
+from tests.scenarios.trace import BY_HTTP, BY_SMTP, STRACE, unsynced_answers, unsynced_bodies
 
 MESSAGES = 5
 
@@ -43,14 +51,28 @@ class DurabilityTests(SynchronousTestCase):
         directory = Path(tempfile.mkdtemp(prefix="mailproxy-trace-"))
         sink = SinkProcess(directory).start()
         self.addCleanup(sink.end)
-        service = TracedService(directory, mutation)
+        door = free_port()
+        service = TracedService(
+            directory,
+            mutation,
+            GMP_SMTP_LISTEN=f"tcp:{door}:interface=127.0.0.1",
+            GMP_SMTP_ALLOW="127.0.0.1",
+        )
         service.start()
         self.addCleanup(service.end)
         service.call("POST", "/account", account(sink.smtp_port, tls_mode="plain"))
         for n in range(MESSAGES):
             self.send(service, f"m{n}")
+            self.hand_in(service, door, f"s{n}")
         service.terminate()
         return service.trace
+
+    def hand_in(self, service: Service, door: int, id: str) -> None:
+        """The same by SMTP."""
+        with smtplib.SMTP("127.0.0.1", door, timeout=20) as client:
+            fields = f"From: a@example.test\nX-Mailproxy-Id: {id}\nX-Traced: yes\n\nHello\n"
+            client.sendmail("a@example.test", ["b@example.test"], fields)
+        wait_until(lambda: service.states().get(id) == "sent", what="the outcome")
 
     def send(self, service: Service, id: str) -> None:
         """Submit one message and wait until its outcome is stored."""
@@ -58,24 +80,28 @@ class DurabilityTests(SynchronousTestCase):
         wait_until(lambda: service.states().get(id) == "sent", what="the outcome")
 
     def test_every_answer_follows_a_sync(self) -> None:
-        """Before each 200 of add-messages the disk was told to keep what was accepted."""
+        """Before each 200 of add-messages, and each 250 by SMTP, the disk had what was accepted."""
         trace = self.traced()
         self.assertEqual((MESSAGES, 0), unsynced_answers(trace))
-        self.assertEqual((MESSAGES, 0), unsynced_bodies(trace))
+        self.assertEqual((MESSAGES, 0), unsynced_answers(trace, BY_SMTP))
+        self.assertEqual((2 * MESSAGES, 0), unsynced_bodies(trace))
 
     def test_an_answer_before_the_commit_is_seen(self) -> None:
         """The proof fails for a service that answers first and commits then."""
-        answers, bad = unsynced_answers(self.traced("answer-before-commit"))
-        self.assertEqual(MESSAGES, answers)
-        self.assertGreater(bad, 0)
+        trace = self.traced("answer-before-commit")
+        for by in (BY_HTTP, BY_SMTP):
+            answers, bad = unsynced_answers(trace, by)
+            self.assertEqual(MESSAGES, answers)
+            self.assertGreater(bad, 0)
 
     def test_a_commit_without_a_sync_is_seen(self) -> None:
         """The proof fails for a service whose commits are not synced."""
-        answers, bad = unsynced_answers(self.traced("no-sync"))
-        self.assertEqual((MESSAGES, MESSAGES), (answers, bad))
+        trace = self.traced("no-sync")
+        for by in (BY_HTTP, BY_SMTP):
+            self.assertEqual((MESSAGES, MESSAGES), unsynced_answers(trace, by))
 
     def test_an_intent_after_the_body_is_seen(self) -> None:
         """The proof fails for a service that sends first and notes it then."""
         bodies, bad = unsynced_bodies(self.traced("intent-after-body"))
-        self.assertEqual(MESSAGES, bodies)
+        self.assertEqual(2 * MESSAGES, bodies)
         self.assertGreater(bad, 0)

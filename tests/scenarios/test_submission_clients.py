@@ -291,6 +291,39 @@ class ClientTests(SynchronousTestCase):
         )
         self.assertEqual(3, refused[0], refused)
 
+    # -- our own -------------------------------------------------------------------------
+
+    def test_sendmail_logs_in(self) -> None:
+        """``mailproxy sendmail`` logs in over TLS with a certificate that it verifies."""
+        to = "own@example.test"
+        sent = text(to)
+        command = (sys.executable, "-m", "mailproxy", "sendmail", "-i", "-v", "-f", SENDER, to)
+        login = {
+            "MAILPROXY_SMTP": f"localhost:{self.door.port}",
+            "MAILPROXY_SMTP_USER": USER,
+            "MAILPROXY_SMTP_PASSWORD": PASSWORD,
+        }
+        trusting = {**login, "SSL_CERT_FILE": str(self.door.ca)}
+        status, said = self.run_it(*command, data=sent, env=trusting)
+        self.assertEqual(0, status, said)
+        self.assertEqual(queue_id(said), self.unchanged(to, sent))
+        self.assertEqual(75, self.run_it(*command, data=sent, env=login)[0])
+        wrong = {**trusting, "MAILPROXY_SMTP_PASSWORD": "wrong"}
+        self.assertEqual(77, self.run_it(*command, data=sent, env=wrong)[0])
+        self.assertEqual(1, len(self.door.copies(to)))
+
+    def test_smtputf8(self) -> None:
+        """Addresses and header fields in UTF-8 go all the way, where MAIL says SMTPUTF8."""
+        to = "käthe@example.test"
+        sent = f"Date: x\r\nMessage-ID: <u8>\r\nFrom: Jürgen <{SENDER}>\r\n\r\nGrüße\r\n".encode()
+        with self.door.client(TRUSTED) as client:
+            client.ehlo()
+            client.command_encoding = "utf-8"
+            client.mail(SENDER, ["SMTPUTF8", "BODY=8BITMIME"])
+            self.assertEqual(250, client.rcpt(to)[0])
+            self.assertEqual(250, client.data(sent)[0])
+        self.unchanged(to, sent, way="UTF8SMTP")
+
     # -- msmtp -----------------------------------------------------------------------------
 
     def test_msmtp(self) -> None:

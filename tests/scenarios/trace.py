@@ -49,19 +49,26 @@ def calls(trace: Path) -> Iterator[Call]:
                 yield Call(found["name"], found["rest"])
 
 
-def unsynced_answers(trace: Path) -> tuple[int, int]:
+#: What is read of a submission, and what is answered to it: by HTTP, and by SMTP where the message
+#: has the field ``X-Traced``.
+BY_HTTP = ("POST /commands/add-messages", "HTTP/1.1 200 ")
+BY_SMTP = ("X-Traced:", "250 2.0.0 queued as")
+
+
+def unsynced_answers(trace: Path, by: tuple[str, str] = BY_HTTP) -> tuple[int, int]:
     """
-    Of the 200 answers to add-messages: how many there were, and before how many nothing was
-    synced since the request was read.
+    Of the answers to submissions: how many there were, and before how many nothing was synced
+    since the submission was read.
     """
+    asked, answered = by
     answers = bad = 0
     synced_since: bool | None = None
     for call in calls(trace):
-        if call.name == "recvfrom" and "POST /commands/add-messages" in call.text:
+        if call.name == "recvfrom" and asked in call.text:
             synced_since = False
         elif call.sync and synced_since is not None:
             synced_since = True
-        elif synced_since is not None and "HTTP/1.1 200 " in call.text and _sends(call):
+        elif synced_since is not None and answered in call.text and _sends(call):
             answers += 1
             bad += not synced_since
             synced_since = None
@@ -80,7 +87,7 @@ def unsynced_bodies(trace: Path) -> tuple[int, int]:
     """
     bodies = bad = syncs = 0
     for call in calls(trace):
-        if call.name == "recvfrom" and "POST /commands/add-messages" in call.text:
+        if call.name == "recvfrom" and (BY_HTTP[0] in call.text or BY_SMTP[0] in call.text):
             syncs = 0
         elif call.sync:
             syncs += 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,6 +18,23 @@ from tests.submission.talk import MAIL, PASSWORD, House, Talk
 CLEAR = GateRules(plaintext=("192.0.2.0/24", "198.51.100.0/24"))
 
 WRONG = "535 5.7.8 Wrong user or password"
+
+
+@contextmanager
+def counted_hashes(house: House) -> Iterator[list[object]]:
+    """What is handed to the thread that hashes, one entry for each hash."""
+    found: list[object] = []
+    in_thread = house.gate._in_thread
+
+    def counting(function, *args):  # type: ignore[no-untyped-def]
+        found.append(function)
+        return in_thread(function, *args)
+
+    house.gate._in_thread = counting
+    try:
+        yield found
+    finally:
+        house.gate._in_thread = in_thread
 
 
 class LoginTests(SynchronousTestCase):
@@ -56,10 +75,27 @@ class LoginTests(SynchronousTestCase):
             *(("erp", "wrong"), ("nobody", PASSWORD), ("off", PASSWORD), ("away", PASSWORD)),
             *(("bare", PASSWORD), ("bare", ""), ("erp", "x" * 5000), ("\ufffd", "")),
         ):
-            talk = self.house.connect()
+            # The second time as the first: nothing may be remembered of a login that fails.
+            for _ in range(2):
+                talk = self.house.connect()
+                talk.hello()
+                with counted_hashes(self.house) as hashes:
+                    self.assertEqual([WRONG], talk.login(user, password), user)
+                self.assertEqual(1, len(hashes), user)
+                self.house.clock.advance(LONGEST)
+
+    def test_s19_a_login_that_is_good_elsewhere(self) -> None:
+        """S19: a right password from a network it is not good for takes the work of a wrong one."""
+        self.house.credential("office", networks=("192.0.2.0/24",))
+        for peer, code, work in (
+            *(("192.0.2.7", "235", 1), ("192.0.2.7", "235", 0)),
+            *(("198.51.100.1", "535", 1), ("198.51.100.1", "535", 1)),
+        ):
+            talk = self.house.connect(peer)
             talk.hello()
-            self.assertEqual([WRONG], talk.login(user, password), user)
-            self.house.clock.advance(LONGEST)
+            with counted_hashes(self.house) as hashes:
+                self.assertEqual(code, talk.login("office")[0][:3])
+            self.assertEqual(work, len(hashes), peer)
 
     def test_s19_malformed_exchanges(self) -> None:
         """S19: what is no exchange is refused, and the session goes on."""
@@ -141,19 +177,12 @@ class GuessingTests(SynchronousTestCase):
 
     def test_a_good_login_is_remembered(self) -> None:
         """The work of a hash is done once for a login, until the credential is changed."""
-        counted = []
-        in_thread = self.house.gate._in_thread
-
-        def counting(function, *args):  # type: ignore[no-untyped-def]
-            counted.append(function)
-            return in_thread(function, *args)
-
-        self.house.gate._in_thread = counting
-        self.assertEqual(["235"] * 3, [self.try_(PASSWORD) for _ in range(3)])
-        self.assertEqual(1, len(counted))
-        self.house.credential("erp", label="changed")
-        self.assertEqual("235", self.try_(PASSWORD))
-        self.assertEqual(2, len(counted))
+        with counted_hashes(self.house) as hashes:
+            self.assertEqual(["235"] * 3, [self.try_(PASSWORD) for _ in range(3)])
+            self.assertEqual(1, len(hashes))
+            self.house.credential("erp", label="changed")
+            self.assertEqual("235", self.try_(PASSWORD))
+            self.assertEqual(2, len(hashes))
 
 
 class NetworkTests(SynchronousTestCase):

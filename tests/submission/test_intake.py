@@ -125,6 +125,8 @@ class StoredTests(IntakeCase):
         assert account is not None
         self.assertEqual("bulk", account.id)
         self.assertNotIn(b"mailproxy", self.leaves(message).lower())
+        (row,) = self.house.store.disk.messages.values()
+        self.assertEqual(("june", 1000.0), (row.batch, row.not_before))
 
     def test_wrong_fields(self) -> None:
         """A field of ours with a wrong value refuses the message, and names the field."""

@@ -199,6 +199,49 @@ class LimitTests(SynchronousTestCase):
         self.assertTrue(slow.closed)
         self.assertLess(seconds, house.terms.transaction + house.terms.max_size / 16384 + 61)
 
+    def test_f52_silence_in_a_transaction(self) -> None:
+        """F52: who falls silent in the middle of something is shown out after ``idle`` seconds."""
+        for said in (b"", b"DATA\r\n", b"BDAT 10\r\nabc", b"DATA\r\nFrom: a@x.org\r\n"):
+            house = House(idle=300.0, opening=120.0)
+            talk = house.connect()
+            talk.hello()
+            talk.envelope()
+            talk.send(said)
+            house.clock.advance(299)
+            self.assertEqual([], talk.replies(), said)
+            house.clock.advance(1)
+            self.assertEqual(["421 4.4.2 Nothing heard for too long"], talk.replies(), said)
+            self.assertTrue(talk.closed)
+
+    def test_f52_time_of_a_transaction(self) -> None:
+        """F52: a transaction has the time of its size, however much is said; the next its own."""
+        house = House(transaction=600.0, slowest=1000.0, max_size=10_000, idle=300.0)
+        talk = house.connect()
+        talk.hello()
+        for size, seconds in ((b" SIZE=5000", 605), (b"", 610)):
+            talk.send(b"MAIL FROM:<a@x.org>%b\r\nRCPT TO:<b@y.org>\r\n" % size)
+            for _ in range(seconds - 1):
+                house.clock.advance(1)
+                self.assertEqual(["250"], talk.codes(b"NOOP\r\n") or ["closed"])
+                talk.protocol.idling = 0
+            talk.send(b"DATA\r\n")
+            if size:
+                self.assertEqual(["250"], talk.codes(MAIL + b".\r\n"))
+        house.clock.advance(1)
+        self.assertEqual(["421 4.4.2 That took too long"], talk.replies())
+
+    def test_f52_no_time_is_set_for_the_store(self) -> None:
+        """F52: a client that waits for us is not shown out, however long the store takes."""
+        house = House()
+        stored: Deferred[Reply] = Deferred()
+        house.intake.answers.append(stored)
+        talk = house.connect()
+        talk.hello()
+        talk.mail()
+        house.clock.advance(10_000)
+        stored.callback(Reply(250, b"2.0.0 queued"))
+        self.assertEqual(["250 2.0.0 queued"], talk.replies())
+
     def test_connections(self) -> None:
         """Beyond the limits, in total and from one address, a connection hears 421."""
         house = House(GateRules(max_connections=3, per_peer=2, trusted=("0.0.0.0/1",)))
@@ -341,6 +384,10 @@ _PIECES = st.sampled_from(
 )
 
 
+#: A reply: with an enhanced status of its own class (RFC 2034), but for a greeting's and the 3yz.
+_REPLY = r"^(?:([245])\d\d \1\.\d{1,3}\.\d{1,3} [ -~]+|250[- ][!-~ ]+|354 [ -~]+|334 [!-~]*)$"
+
+
 class AnyBytesTests(SynchronousTestCase):
     @settings(max_examples=300, deadline=None)
     @given(
@@ -363,6 +410,8 @@ class AnyBytesTests(SynchronousTestCase):
             [each.data for each in whole.intake.handed], [each.data for each in cut.intake.handed]
         )
         self.assertLessEqual(len(other.protocol.held), 64 * 1024 + 100)
+        for line in expected:
+            self.assertRegex(line, _REPLY)
 
     @settings(max_examples=200, deadline=None)
     @given(st.binary(max_size=300), st.lists(st.integers(1, 50), max_size=20))
