@@ -97,7 +97,7 @@ class Metrics:
             "mailproxy_bounces",
             "Failed messages of tenants that want bounces: a bounce was made, nothing was to be "
             "told, or none could be sent.",
-            ("outcome",),
+            ("result",),
             registry=registry,
         )
         self.recipients = Counter(
