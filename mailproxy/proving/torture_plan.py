@@ -40,6 +40,12 @@ PASSINGS = {
     "ack-commit": 3,
 }
 
+#: Seconds after which a life is killed that has not come to its crash point.
+PATIENCE = 3.0
+
+#: Every so many posts the first one comes again, which was sent long ago.
+LONG_AGO = 12
+
 #: Seconds after its birth in which a life that is not to reach its prime ends.
 CHILDHOOD = 0.8
 
@@ -135,19 +141,26 @@ class Plan:
     ends: Iterable[End] = ()
     endless: bool = False
     rate: float = 30.0
-    patience: float = 3.0
+    patience: float = PATIENCE
 
 
-def make_plan(seed: int, every: tuple[float, float], rate: float, lives: int | None = None) -> Plan:
+def make_plan(
+    seed: int,
+    every: tuple[float, float],
+    rate: float,
+    lives: int | None = None,
+    patience: float = PATIENCE,
+) -> Plan:
     """
     The plan of a whole run, which goes on until its time is over.
 
     :param every: least and most seconds of service between two kills.
     :param lives: after which it ends as well.
+    :param patience: see :class:`Plan`.
     """
     steps = _posts(random.Random(f"{seed} rest")), _letters(random.Random(f"{seed} smtp"))
     ends = itertools.islice(_ends(random.Random(f"{seed} lives"), every), lives)
-    return Plan(seed, steps, ends, endless=True, rate=rate)
+    return Plan(seed, steps, ends, endless=True, rate=rate, patience=patience)
 
 
 def _ends(rng: random.Random, every: tuple[float, float]) -> Iterator[End]:
@@ -173,6 +186,8 @@ def _posts(rng: random.Random) -> Iterator[Step]:
         draw = rng.random()
         if draw < 0.04:
             yield from _second_thoughts(rng, number)
+        elif number % LONG_AGO == 0 and earlier:
+            yield earlier[0]
         elif draw < 0.12 and earlier:
             yield rng.choice(earlier)
         else:
