@@ -35,6 +35,7 @@ ROWS = {
     "F29": "421 in the greeting, in the middle of a session, after DATA",
     "F30": "421 from one provider for hours",
     "F31": "recipients of one message that are answered differently",
+    "F32": "recipients that are all refused, and a 354 all the same",
     "F33": "a message that is too large for the server",
     "F34": "a login that is refused",
     "F35": "a login that is not offered",
