@@ -63,7 +63,7 @@ _ABOUT: dict[Act, tuple[MessageState, ...]] = {
 
 def _within(statement: Select[Any]) -> Select[Any]:
     """Of one tenant, and of the batch or the account that is given."""
-    batch, account = p("batch"), p("account")
+    batch, account = p("batch", _m.batch), p("account", _m.account_pk)
     return statement.where(
         _m.tenant_id == p("tenant"),
         batch.is_(None) | (_m.batch == batch),
@@ -81,7 +81,7 @@ _OPEN_OF_GROUP = indexed(
                 _m.priority == p("priority"),
                 _m.pk > p("after"),
                 _m.state.in_(listed("states")),
-                p("waits").is_(None) | (_m.claim_at > p("waits")),
+                p("waits", _m.claim_at).is_(None) | (_m.claim_at > p("waits")),
             )
         )
         .order_by(_m.pk)

@@ -25,6 +25,18 @@ class Statement:
     names: tuple[str, ...]
 
 
+@attrs.frozen
+class Source:
+    """What a text was made from; *names* as in :class:`Statement`."""
+
+    statement: ClauseElement
+    names: tuple[str, ...]
+
+
+#: By the text, for a database that says it in other words.
+SOURCES: dict[str, Source] = {}
+
+
 def compiled(statement: ClauseElement, *names: str) -> Statement:
     """
     Compile once.
@@ -35,6 +47,7 @@ def compiled(statement: ClauseElement, *names: str) -> Statement:
     found = tuple(made.positiontup or ())  # type: ignore[attr-defined]
     if found != names:
         raise AssertionError(f"parameters are {found}, not {names}: {made}")
+    SOURCES[str(made)] = Source(statement, found)
     return Statement(str(made), found)
 
 
@@ -49,11 +62,14 @@ def indexed(statement: Statement, table: Table, index: str) -> Statement:
     if statement.sql.count(before) != 1:
         raise AssertionError(f"{table.name} is not read exactly once: {statement.sql}")
     after = f"FROM {table.name} INDEXED BY {index} \n"
-    return Statement(statement.sql.replace(before, after), statement.names)
+    tied = Statement(statement.sql.replace(before, after), statement.names)
+    SOURCES[tied.sql] = SOURCES[statement.sql]
+    return tied
 
 
-def p(name: str) -> Any:
-    return bindparam(name)
+def p(name: str, like: Any = None) -> Any:
+    """A parameter. :param like: a column of its type, where no column stands beside it."""
+    return bindparam(name, type_=None if like is None else like.type)
 
 
 def listed(name: str = "pks") -> Select[Any]:

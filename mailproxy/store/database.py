@@ -47,7 +47,7 @@ def connect(path: str) -> sqlite3.Connection:
     )
 
 
-def available(error: sqlite3.Error) -> StoreUnavailable:
+def available(error: Exception) -> StoreUnavailable:
     """What callers are told of a database error: one line, nothing of the data."""
     return StoreUnavailable(f"the database refused: {error}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from operator import itemgetter
+from operator import eq, ge, itemgetter
 from typing import Any
 
 import attrs
@@ -61,14 +61,14 @@ _JOINED = (
 def _filtered(statement: Select[Any]) -> Select[Any]:
     """The filters of a query; a parameter that is NULL does not filter."""
     pairs = (
-        (p("tenant"), _m.tenant_id == p("tenant")),
-        (p("state"), _m.state == p("state")),
-        (p("account"), accounts.c.id == p("account")),
-        (p("batch"), _m.batch == p("batch")),
-        (p("since"), _m.updated_at >= p("since")),
+        ("tenant", _m.tenant_id, eq),
+        ("state", _m.state, eq),
+        ("account", accounts.c.id, eq),
+        ("batch", _m.batch, eq),
+        ("since", _m.updated_at, ge),
     )
-    for value, condition in pairs:
-        statement = statement.where(value.is_(None) | condition)
+    for name, column, holds in pairs:
+        statement = statement.where(p(name, column).is_(None) | holds(column, p(name)))
     return statement
 
 

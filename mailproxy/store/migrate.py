@@ -7,6 +7,7 @@ The steps are in ``migrations/versions``; each ships with the program and never 
 from __future__ import annotations
 
 import sqlite3
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from mailproxy.errors import StoreRefused
+from mailproxy.store.refusals import DATABASE_ERRORS
 
 
 def migrate(connection: sqlite3.Connection, location: Path | None = None) -> str:
@@ -32,28 +34,50 @@ def migrate(connection: sqlite3.Connection, location: Path | None = None) -> str
         changed.
     """
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+    # The driver would begin only before the first INSERT, and leave the tables outside.
+    return bring(engine, "BEGIN IMMEDIATE", location)
+
+
+def bring(engine: Engine, first: str, location: Path | None = None) -> str:
+    """
+    Bring the database of *engine* to the newest schema, as :func:`migrate` does.
+
+    :param first: what the transaction begins with, so that nobody else changes the database.
+    """
 
     @event.listens_for(engine, "begin")
     def _begin(opened: Connection) -> None:
-        # The driver would begin only before the first INSERT, and leave the tables outside.
-        opened.exec_driver_sql("BEGIN IMMEDIATE")
+        opened.exec_driver_sql(first)
 
-    config = Config()
-    config.set_main_option(
-        "script_location", str(location or Path(__file__).with_name("migrations"))
-    )
+    config = _config(location)
     directory = ScriptDirectory.from_config(config)
     try:
         with engine.begin() as opened:
             config.attributes["connection"] = opened
             _refuse_newer(directory, opened)
             _upgrade(config, directory)
-    except (SQLAlchemyError, sqlite3.Error) as error:
+    except (SQLAlchemyError, *DATABASE_ERRORS) as error:
         cause = getattr(error, "orig", None) or error
         raise StoreRefused(
             f"the database could not be migrated and is unchanged: {cause}"
         ) from None
     head = directory.get_current_head()
+    assert head is not None, "there is a first migration"
+    return head
+
+
+def _config(location: Path | None) -> Config:
+    config = Config()
+    config.set_main_option(
+        "script_location", str(location or Path(__file__).with_name("migrations"))
+    )
+    return config
+
+
+@cache
+def newest() -> str:
+    """The revision of the program's own schema."""
+    head = ScriptDirectory.from_config(_config(None)).get_current_head()
     assert head is not None, "there is a first migration"
     return head
 

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 
 from mailproxy.errors import StoreUnavailable
 from mailproxy.store.database import Database, available
+from mailproxy.store.refusals import DATABASE_ERRORS
 from mailproxy.threads import Threads, inline
 
 T = TypeVar("T")
@@ -86,7 +87,7 @@ class Readers:
         try:
             with snapshot(self._connection()) as cursor:
                 return function(cursor, *args)
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             raise available(error) from error
 
     def _connection(self) -> sqlite3.Connection:

@@ -347,6 +347,8 @@ nodes = Table(
     Column("id", Text, primary_key=True),
     Column("started_at", Float, nullable=False),
     Column("alive_until", Float, nullable=False),
+    Column("version", Text, nullable=False, server_default=""),
+    Column("host", Text, nullable=False, server_default=""),
 )
 
 # Acts on many messages: the flag that makes them hold is set elsewhere, in the same transaction.

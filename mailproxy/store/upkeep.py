@@ -198,8 +198,8 @@ def _drop_nodes(tx: Transaction, found: Found) -> int:
     return len(found.pks)
 
 
-#: What upkeep does, the most urgent first.
-STEPS = (
+#: What upkeep does, the most urgent first; where there are many nodes they see to their own.
+SHARED = (
     Step(deletion.doomed, alone(deletion.end)),
     Step(acts_walk.due, acts_walk.DO),
     Step(destinations.waiting, destinations.BRING_BACK),
@@ -208,10 +208,10 @@ STEPS = (
     Step(_forgettable, alone(_forget)),
     Step(_loose, alone(_remove)),
     Step(_empty, alone(_drop_lanes)),
-    Step(_dead, alone(_drop_nodes)),
     Step(purge.due, alone(purge.step), after=CHANCE),
     Step(keys.expired, keys.DROP),
     Step(commands_log.old, commands_log.DROP),
     Step(rates.old, rates.FORGET),
     answers.FORGET,
 )
+STEPS = (*SHARED, Step(_dead, alone(_drop_nodes)))

@@ -30,6 +30,7 @@ from mailproxy.errors import MailProxyError, StoreBusy, StoreError, StoreUnavail
 from mailproxy.interfaces import crashpoint
 from mailproxy.store.database import available
 from mailproxy.store.lending import Lending
+from mailproxy.store.refusals import DATABASE_ERRORS, OBJECTIONS
 from mailproxy.store.transaction import Finished, Limited, Transaction
 from mailproxy.store.works import Committed, Kind, Work
 from mailproxy.turns import AtEnd
@@ -180,7 +181,7 @@ class Writer:
         assert self._connection is not None
         cursor = self._connection.cursor()
         try:
-            error = self._enter(cursor)
+            error: MailProxyError | None = self._enter(cursor)
         except Exception as bug:
             error = self._lost(cursor, bug)
         works = self._take()
@@ -204,7 +205,7 @@ class Writer:
         while True:
             try:
                 cursor.execute("BEGIN IMMEDIATE")
-            except sqlite3.Error as error:
+            except DATABASE_ERRORS as error:
                 if not _busy(error) or self._inline or self._waited() > self._busy_seconds:
                     self._failed("cannot begin a transaction: {error}", error)
                     return available(error)
@@ -245,7 +246,7 @@ class Writer:
             return self._commit(cursor, works)
         except Exception as error:  # a bug as well: the thread has to live, callers need an answer
             refusal = self._lost(cursor, error)
-            if len(works) == 1 or not isinstance(error, sqlite3.Error):
+            if len(works) == 1 or not isinstance(error, DATABASE_ERRORS):
                 return self._refuse(works, refusal)
         # A small outcome may still fit where a large submission did not.
         done = [self._single(cursor, work) for work in works]
@@ -264,9 +265,9 @@ class Writer:
         except Exception as error:  # what its neighbours have committed stays
             return self._refuse([work], self._lost(cursor, error))
 
-    def _lost(self, cursor: sqlite3.Cursor, error: Exception) -> StoreError:
+    def _lost(self, cursor: sqlite3.Cursor, error: Exception) -> MailProxyError:
         """The transaction is rolled back. :return: what its callers are told."""
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, DATABASE_ERRORS):
             self._rollback(cursor)
             self._failed("a transaction failed: {error}", error)
             return available(error)
@@ -337,9 +338,7 @@ class Writer:
             for work, result in zip(group, results, strict=True):
                 work.result = result
         except Exception as error:
-            if isinstance(error, sqlite3.Error) and not isinstance(
-                error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)
-            ):
+            if isinstance(error, DATABASE_ERRORS) and not isinstance(error, OBJECTIONS):
                 raise
             failure = Failure()
             if not isinstance(error, (MailProxyError, ValueError)):
@@ -355,22 +354,27 @@ class Writer:
     def _end(self, cursor: sqlite3.Cursor, changed: bool) -> None:
         """COMMIT; when that raises, look whether it took place all the same."""
         if changed:
-            self._serial += 1
-            cursor.execute("UPDATE settings SET value=? WHERE name='serial'", (self._serial,))
+            self._serial = self._numbered(cursor)
         if self._lending is not None:
             self._lending.enough()
         try:
             cursor.execute("COMMIT")
-        except sqlite3.Error:
+        except DATABASE_ERRORS:
             self._rollback(cursor)
             if not self._committed(self._serial):
                 raise
+
+    def _numbered(self, cursor: sqlite3.Cursor) -> int:
+        """Give the transaction a number, and store that with it."""
+        serial = self._serial + 1
+        cursor.execute("UPDATE settings SET value=? WHERE name='serial'", (serial,))
+        return serial
 
     def _rollback(self, cursor: sqlite3.Cursor) -> None:
         if cursor.connection.in_transaction:
             try:
                 cursor.execute("ROLLBACK")
-            except sqlite3.Error as error:
+            except DATABASE_ERRORS as error:
                 self._failed("cannot roll back: {error}", error)
 
     def _failed(self, template: str, error: Exception) -> None:
@@ -378,7 +382,7 @@ class Writer:
             _log.error(template, error=str(error))
         self.healthy = False
 
-    def _refuse(self, works: list[Work], error: StoreError) -> Committed:
+    def _refuse(self, works: list[Work], error: MailProxyError) -> Committed:
         for work in works:
             work.result = Failure(error)
         return Committed(works)
@@ -389,5 +393,5 @@ class Writer:
         self._told(committed)
 
 
-def _busy(error: sqlite3.Error) -> bool:
+def _busy(error: Exception) -> bool:
     return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))

@@ -1,0 +1,253 @@
+"""
+The durable queue on a PostgreSQL server, for any number of processes: its nodes.
+
+A node is one process from start to end. What it claims carries its name and a token; every later
+write names the token, so that what was taken from a node that seemed dead cannot be written by it.
+Which nodes live is told by the server's clock alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from mailproxy.clock import Names
+from mailproxy.crypto import Sealer
+from mailproxy.errors import PartlyStored, StoreRefused
+from mailproxy.interfaces import IClock, IStore, IStoreObserver
+from mailproxy.metrics import Metrics
+from mailproxy.model import Claimed
+from mailproxy.store import postgres_nodes as nodes
+from mailproxy.store import upkeep
+from mailproxy.store.boot import check_key, greatest_pk
+from mailproxy.store.migrate import newest
+from mailproxy.store.options import StoreOptions
+from mailproxy.store.overdue import Expiry
+from mailproxy.store.postgres_driver import Connection
+from mailproxy.store.postgres_migrate import migrate, revision
+from mailproxy.store.postgres_readers import ServerReaders
+from mailproxy.store.postgres_server import Server
+from mailproxy.store.postgres_writer import (
+    GREATEST,
+    ServerTransaction,
+    ServerWriter,
+    came_through,
+)
+from mailproxy.store.refusals import ServerError
+from mailproxy.store.reseal import Resealing
+from mailproxy.store.transaction import Transaction
+from mailproxy.store.whole import WholeStore
+from mailproxy.turns import AtEnd
+
+#: Of the time for which a lease stays good, the part after which a node that could not renew it
+#: begins nothing any more.
+CAUTION = 0.75
+
+#: Seconds between two questions for what became of a transaction.
+ASK_AGAIN = 0.25
+
+#: Seconds for which a store that is to close still asks.
+LAST_QUESTION = 10.0
+
+_log = Logger()
+
+
+@implementer(IStore)
+class PostgresStore(WholeStore):
+    """
+    :param url: ``postgresql://user:password@host/database``.
+    :param names: new pks, uuids and tokens; this store's own from now on.
+    :param reactor: where answers are delivered; None runs every work at once in the caller's
+        thread, as a simulation wants it.
+    :param at_end: see :class:`mailproxy.store.writer.Writer`.
+    """
+
+    _writer: ServerWriter
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: IClock,
+        names: Names,
+        sealer: Sealer,
+        reactor: IReactorFromThreads | None,
+        metrics: Metrics | None = None,
+        options: StoreOptions = StoreOptions(),  # noqa: B008 - frozen
+        at_end: AtEnd | None = None,
+    ) -> None:
+        self.setName("store")
+        self.node_id = names.uuid().replace("-", "")
+        self._clock = clock
+        self._names = names
+        self._sealer = sealer
+        self._metrics = metrics or Metrics()
+        self._options = options
+        self._steps = (Expiry().step, *nodes.STEPS, *upkeep.SHARED, Resealing(sealer).step)
+        self._server = Server(
+            url, 0.0 if reactor is None else options.busy_seconds, self.node_id[:8]
+        )
+        self._connection: Connection | None = None
+        self._observers: list[IStoreObserver] = []
+        self._opened_at = 0.0
+        self._renewed = 0.0
+        self._deciding = False
+        self._stopped = threading.Event()
+        self._account_ids: dict[int, str] = {}
+        self._keys: dict[tuple[str, str], DeferredLock] = {}
+        self._readers = ServerReaders(cast("Any", self._server), reactor, options.reader_threads)
+        self._writer = ServerWriter(
+            clock,
+            _at_once if reactor is None else reactor.callFromThread,
+            self._told,
+            self._transaction,
+            self._committed,
+            busy_seconds=options.busy_seconds,
+            inline=reactor is None,
+            at_end=at_end,
+        )
+
+    # --- service ---------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """:raises StoreRefused: see :meth:`open`."""
+        self.open()
+        super().startService()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return self.close()
+
+    def open(self) -> None:
+        """
+        Bring the schema up to date, check the key, register this node, start to work.
+
+        :raises StoreRefused: the server cannot be reached or will not do, its schema is newer than
+            this program, or the key is not the one its secrets were sealed with.
+        """
+        if self._connection is not None:
+            return
+        connection = self._server.open()
+        try:
+            if revision(connection) != newest():
+                migrate(self._server)
+            check_key(cast("Any", connection), self._sealer)
+            connection.execute(
+                "INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (GREATEST, str(greatest_pk(cast("Any", connection)))),
+            )
+            nodes.register(connection, self.node_id, self._options.lease_seconds)
+        except ServerError as error:
+            connection.close()
+            raise StoreRefused(f"cannot open the database: {error}") from None
+        except BaseException:
+            connection.close()
+            raise
+        connection.began = self._began
+        self._connection = connection
+        self._stopped.clear()
+        self._opened_at = self._renewed = self._clock.seconds()
+        self._readers.start()
+        self._writer.start(cast("Any", connection), 0)
+
+    def close(self) -> Deferred[None]:
+        """Do what waits, then leave."""
+        self._stopped.set()
+        return self._writer.stop().addBoth(self._closed)
+
+    def _closed(self, result: Any) -> Any:
+        self._server.close()
+        self._readers.stop()
+        if self._connection is not None:
+            nodes.leave(self._connection, self.node_id)
+            self._connection.close()
+            self._connection = None
+        return result
+
+    def healthy(self) -> bool:
+        return self._connection is not None and self._writer.healthy and not self._deciding
+
+    @property
+    def closing(self) -> bool:
+        return self._connection is None or self._writer.closing
+
+    # --- transactions ----------------------------------------------------------------------------
+
+    def _began(self, greatest: int) -> None:
+        self._writer.made = []
+        self._names.after(greatest)
+
+    def _transaction(self, cursor: Any) -> Transaction:
+        made = ServerTransaction(
+            cursor, self._names, self.node_id, self._options, self._account_ids
+        )
+        self._writer.made.append(made)
+        return made
+
+    def _committed(self, number: int) -> bool:
+        """
+        Ask until it is known: what may be stored is not said to be refused.
+
+        :raises PartlyStored: the store is to close, and the server still does not say.
+        """
+        if not number:
+            return True
+        self._deciding = True
+        left = LAST_QUESTION
+        try:
+            while (verdict := self._asked(number)) is None:
+                if self._stopped.wait(ASK_AGAIN):
+                    left -= ASK_AGAIN
+                    threading.Event().wait(ASK_AGAIN)
+                    if left <= 0.0:
+                        raise PartlyStored("the database did not say whether it was stored")
+            return verdict
+        finally:
+            self._deciding = False
+
+    def _asked(self, number: int) -> bool | None:
+        try:
+            connection = self._server.open_reader()
+            try:
+                return came_through(connection, number)
+            finally:
+                connection.close()
+        except ServerError:
+            return None
+
+    # --- leases ----------------------------------------------------------------------------------
+
+    async def heartbeat(self, now: float) -> None:
+        asked = self._clock.seconds()
+        if not await self._write(nodes.RENEW, self._options.lease_seconds):
+            _log.warn("this node was taken for dead: its leases are void")
+        self._renewed = asked
+
+    async def begin(
+        self,
+        intents: Sequence[tuple[int, int]],
+        account: str,
+        now: float,
+        *,
+        through: tuple[int, int] | None = None,
+    ) -> list[bool]:
+        if self._clock.seconds() - self._renewed > CAUTION * self._options.lease_seconds:
+            return [False] * len(intents)  # somebody else may be at it
+        return await super().begin(intents, account, now, through=through)
+
+    async def abandoned(self, now: float) -> list[Claimed]:
+        """What nodes had leases on whose time is over, by the server's clock."""
+        claimed: list[Claimed] = []
+        while (found := await self._write(nodes.TAKE_OVER, now)) is not None:
+            claimed += found
+        return claimed
+
+
+def _at_once(function: Any, *args: Any) -> None:
+    function(*args)

@@ -1,0 +1,273 @@
+"""
+A connection to a PostgreSQL server with the face of SQLite's, which is what the store speaks to.
+
+Statements come as SQLite is given them and are translated; transactions begin and end when they
+are told to. A connection that was lost is made again when the next transaction begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import Connection as Raw
+from psycopg import RawCursor
+from psycopg.pq import TransactionStatus
+from psycopg.types.numeric import Int8Dumper
+from psycopg.types.string import StrDumper
+
+from mailproxy.store.compiling import Bulk
+from mailproxy.store.postgres_sql import Translated, translated, translated_bulk
+from mailproxy.store.refusals import ServerError, ServerObjection
+
+#: Held by a transaction that writes: see :data:`BEGIN_WRITING`.
+WRITERS = 0x6D61696C70726F78
+
+#: One transaction writes at a time, whichever node it is of, as on SQLite: what it read stays true
+#: until it ends. The lock ends with it, or with its connection.
+BEGIN_WRITING = (
+    f"BEGIN; SELECT pg_advisory_xact_lock({WRITERS}); "
+    "SELECT value FROM settings WHERE name = 'greatest_pk'; SAVEPOINT work"
+)
+
+BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+_COMMIT, _RELEASE_AND_SAVEPOINT = "COMMIT", "RELEASE work; SAVEPOINT work"
+
+_keys = msgspec.json.Decoder(list[int | str]).decode
+
+
+class _Text(StrDumper):
+    """The server keeps no NUL in a text; whatever brought one, the rest of it is kept."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\ufffd") if "\0" in obj else obj)
+
+
+class _Integer(Int8Dumper):
+    """All integers, and flags, have one type, so that one prepared statement does for them all."""
+
+    def dump(self, obj: Any) -> Any:
+        return super().dump(int(obj))
+
+
+def adapt(raw: Raw[Any]) -> None:
+    """Tell *raw* how this program's values are given to the server."""
+    raw.adapters.register_dumper(int, _Integer)
+    raw.adapters.register_dumper(bool, _Integer)
+    raw.adapters.register_dumper(str, _Text)
+
+
+def _integers(values: Sequence[Any]) -> list[int | None]:
+    return [None if value is None else int(value) for value in values]
+
+
+def _floats(values: Sequence[Any]) -> list[float | None]:
+    return [None if value is None else float(value) for value in values]
+
+
+def _texts(values: Sequence[Any]) -> list[str | None]:
+    return [None if value is None else str(value) for value in values]
+
+
+#: How the values of a column become an array, by its SQL type.
+_ARRAYS: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
+    "BIGINT": _integers,
+    "INTEGER": _integers,
+    "SMALLINT": _integers,
+    "FLOAT": _floats,
+    "VARCHAR": _texts,
+    "BYTEA": list,
+}
+
+
+class Connection:
+    """
+    :param connect: makes the server's connection.
+    :param reconnect: makes another, when that was lost.
+
+    :raises ServerError: whatever it is asked for.
+    """
+
+    def __init__(self, connect: Callable[[], Raw[Any]], reconnect: Callable[[], Raw[Any]]) -> None:
+        self._reconnect = reconnect
+        self._raw: Raw[Any] | None = connect()
+        #: Rows changed so far.
+        self.total_changes = 0
+        #: Whether the transaction has a savepoint that is to be used, and one that was.
+        self.unused = self.used = False
+        #: Called when a transaction that writes has begun, with the greatest primary key so far.
+        self.began: Callable[[int], None] = lambda _greatest: None
+
+    def cursor(self) -> Cursor:
+        return Cursor(self)
+
+    def execute(self, text: str, values: Sequence[Any] = ()) -> Cursor:
+        return self.cursor().execute(text, values)
+
+    def raw(self) -> Raw[Any]:
+        """:raises ServerError: it is lost."""
+        if self._raw is None or self._raw.closed:
+            raise ServerError("the connection to the database was lost", lost=True)
+        return self._raw
+
+    def again(self) -> Raw[Any]:
+        """Connected, anew if it was lost."""
+        if self._raw is None or self._raw.closed:
+            self._raw = self._reconnect()
+        return self._raw
+
+    @property
+    def in_transaction(self) -> bool:
+        raw = self._raw
+        return (
+            raw is not None
+            and not raw.closed
+            and raw.info.transaction_status is not TransactionStatus.IDLE
+        )
+
+    def refused(self, error: psycopg.Error) -> ServerError:
+        """What is raised in place of *error*; nothing of the data is in it."""
+        lost = self._raw is None or self._raw.closed
+        said = error.diag.message_primary or str(error).strip().split("\n")[0]
+        if not lost and isinstance(
+            error, (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError)
+        ):
+            return ServerObjection(f"{type(error).__name__} ({error.sqlstate})")
+        return ServerError(said, lost=lost)
+
+    def close(self) -> None:
+        if self._raw is not None:
+            self._raw.close()
+            self._raw = None
+
+
+class Cursor:
+    """What the store uses of a cursor."""
+
+    __slots__ = ("_cursor", "connection")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._cursor: RawCursor[Any] | None = None
+
+    def execute(self, text: str, values: Sequence[Any] = ()) -> Cursor:
+        control = _CONTROL.get(text)
+        if control is not None:
+            control(self)
+            return self
+        statement = translated(text)
+        cursor = self._run(statement.sql, _given(statement, values))
+        if statement.writes:
+            self.connection.total_changes += cursor.rowcount
+        return self
+
+    def executemany(self, text: str, rows: Sequence[Sequence[Any]]) -> Cursor:
+        statement = translated(text)
+        cursor = self._new()
+        try:
+            cursor.executemany(statement.sql, [_given(statement, row) for row in rows])
+        except psycopg.Error as error:
+            raise self.connection.refused(error) from error
+        self.connection.total_changes += max(0, cursor.rowcount)
+        return self
+
+    def add(self, statement: Bulk, rows: Sequence[Sequence[Any]]) -> None:
+        """Do *statement* for all *rows* in one step."""
+        made = translated_bulk(statement)
+        arrays = [
+            _ARRAYS[type_](values)
+            for type_, values in zip(made.types, zip(*rows, strict=True), strict=True)
+        ]
+        self.connection.total_changes += self._run(made.sql, arrays).rowcount
+
+    def fetchone(self) -> Any:
+        assert self._cursor is not None
+        return self._cursor.fetchone()
+
+    def fetchall(self) -> list[Any]:
+        assert self._cursor is not None
+        return self._cursor.fetchall()
+
+    def __iter__(self) -> Iterator[Any]:
+        assert self._cursor is not None
+        return iter(self._cursor.fetchall())
+
+    @property
+    def rowcount(self) -> int:
+        assert self._cursor is not None
+        return self._cursor.rowcount
+
+    def _begin_writing(self) -> None:
+        self.connection.again()
+        cursor = self._run(BEGIN_WRITING, None, prepare=False)
+        for _ in range(2):
+            cursor.nextset()
+        row: Any = cursor.fetchone()
+        if row is None:
+            raise ServerError("the database is no store")
+        self.connection.unused, self.connection.used = True, False
+        self.connection.began(int(row[0]))
+
+    def _begin_reading(self) -> None:
+        self._run(BEGIN_READING, None, prepare=False)
+
+    # A step to the server for each of these would cost as much as a statement: the first savepoint
+    # comes with the transaction, the others with the release of the one before; and the last is
+    # released by the commit.
+
+    def _savepoint(self) -> None:
+        if self.connection.unused:
+            self.connection.unused = False
+        elif self.connection.used:
+            self.connection.used = False
+            self._run(_RELEASE_AND_SAVEPOINT, None, prepare=False)
+
+    def _release(self) -> None:
+        self.connection.used = True
+
+    def _back(self) -> None:
+        self._run("ROLLBACK TO work", None, prepare=False)
+
+    def _commit(self) -> None:
+        if self._run(_COMMIT, None, prepare=False).statusmessage != _COMMIT:
+            raise ServerError("the transaction was rolled back")
+
+    def _rollback(self) -> None:
+        self._run("ROLLBACK", None, prepare=False)
+
+    def _new(self) -> RawCursor[Any]:
+        self._cursor = RawCursor(self.connection.raw())
+        return self._cursor
+
+    def _run(
+        self, sql: str, values: Sequence[Any] | None, *, prepare: bool | None = None
+    ) -> RawCursor[Any]:
+        cursor = self._new()
+        try:
+            cursor.execute(sql, values or None, prepare=prepare)
+        except psycopg.Error as error:
+            raise self.connection.refused(error) from error
+        return cursor
+
+
+def _given(statement: Translated, values: Sequence[Any]) -> list[Any]:
+    """*values* in the order of the server's parameters."""
+    given = [values[place] for place in statement.places]
+    for n in statement.lists:
+        given[n] = _keys(given[n])
+    return given
+
+
+#: What the store says of its transactions, in SQLite's words.
+_CONTROL: dict[str, Callable[[Cursor], None]] = {
+    "BEGIN IMMEDIATE": Cursor._begin_writing,
+    "BEGIN": Cursor._begin_reading,
+    "SAVEPOINT work": Cursor._savepoint,
+    "RELEASE work": Cursor._release,
+    "ROLLBACK TO work": Cursor._back,
+    "COMMIT": Cursor._commit,
+    "ROLLBACK": Cursor._rollback,
+}

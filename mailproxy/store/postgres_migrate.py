@@ -1,0 +1,45 @@
+"""Brings a database on a PostgreSQL server to the schema of this program, or refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from sqlalchemy import create_engine
+from sqlalchemy.dialects import registry
+from sqlalchemy.pool import NullPool
+
+from mailproxy.store.migrate import bring
+from mailproxy.store.postgres_driver import WRITERS, Connection
+from mailproxy.store.postgres_server import Server
+
+registry.register("mailproxy.server", f"{__package__}.postgres_sql", "ServerDialect")
+
+
+def migrate(server: Server, location: Path | None = None) -> str:
+    """
+    See :func:`mailproxy.store.migrate.migrate`. Of nodes that start together one does it.
+
+    :raises StoreRefused: also where the server cannot be reached.
+    """
+
+    def connect() -> psycopg.Connection[Any]:
+        raw = server.connect()
+        raw.autocommit = False
+        return raw
+
+    engine = create_engine("mailproxy+server://", creator=connect, poolclass=NullPool)
+    try:
+        return bring(engine, f"SELECT pg_advisory_xact_lock({WRITERS})", location)
+    finally:
+        engine.dispose()
+
+
+def revision(connection: Connection) -> str | None:
+    """What the database is at; None for one that is empty, or in the middle of its migrations."""
+    (table,) = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
+    if table is None:
+        return None
+    found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    return str(found[0][0]) if len(found) == 1 else None
