@@ -62,6 +62,7 @@ def _seconds(name: str, **settings: Any) -> Callable[[_Command], _Command]:
 @_port("--tls-port", help="For SMTP in implicit TLS as well.")
 @_port("--http-port", default=8025, show_default=True, help="Shows mail, takes reports.")
 @_port("--report-port", help="Takes reports as well.")
+@_port("--https-port", help="As the HTTP port, in TLS.")
 @click.option("--user", help="Offer AUTH and demand it: this user ...")
 @click.option("--password", help="... with this password.")
 @click.option("--starttls/--no-starttls", default=True, show_default=True, help="Offer STARTTLS.")
@@ -135,7 +136,8 @@ def _options(given: dict[str, Any]) -> Any:
     from mailproxy.proving.sink import SinkOptions
 
     same = (
-        *("host", "smtp_port", "tls_port", "http_port", "report_port", "starttls", "seed"),
+        *("host", "smtp_port", "tls_port", "http_port", "report_port", "https_port"),
+        *("starttls", "seed"),
         *("delay", "drop_rate", "slow", "keep", "ledger", "report_ledger", "certificate"),
         "scenario",
     )

@@ -44,6 +44,7 @@ class SinkOptions:
     :param host: the address to listen on.
     :param tls_port: for implicit TLS.
     :param report_port: for reports, besides the HTTP port, which takes them too.
+    :param https_port: as the HTTP port, in TLS.
     :param terms: of the SMTP server; its ``tls`` is filled in.
     :param starttls: whether STARTTLS is offered.
     :param seed: of delays, lost replies and dice; None: the scenario's, or one that is drawn.
@@ -65,6 +66,7 @@ class SinkOptions:
     tls_port: int | None = None
     http_port: int = 8025
     report_port: int | None = None
+    https_port: int | None = None
     terms: Terms = attrs.field(factory=Terms)
     starttls: bool = True
     seed: int | None = None
@@ -83,7 +85,8 @@ class SinkOptions:
 class Sink(Service):
     """
     The whole sink. Between ``startService`` and ``stopService`` it listens, and the ports are in
-    ``smtp_port``, ``tls_port``, ``http_port`` and ``report_port`` (None: not asked for).
+    ``smtp_port``, ``tls_port``, ``http_port``, ``report_port`` and ``https_port`` (None: not asked
+    for).
 
     :param reactor: listens and keeps time.
     :param say: is given each line meant for a person.
@@ -93,6 +96,7 @@ class Sink(Service):
     tls_port: int | None = None
     http_port: int | None = None
     report_port: int | None = None
+    https_port: int | None = None
 
     def __init__(
         self,
@@ -146,7 +150,7 @@ class Sink(Service):
             name: context(identity, server.tls)
             for name, identity in identities(self.identity, self._clock.now()).items()
         }
-        self._tls = contexts[server.certificate]
+        self._tls, self._good = contexts[server.certificate], contexts["good"]
         rng = random.Random(self.seed)
         script = Script(rng.random, options.delay, options.drop_rate, options.slow)
         self.ledger = Ledger(options.keep, options.keep_bytes, self._lines(options.ledger))
@@ -188,6 +192,10 @@ class Sink(Service):
             self.tls_port = self._add(self._reactor.listenSSL, options.tls_port, smtp, self._tls)
         if options.report_port is not None:
             self.report_port = self._add(listen, options.report_port, site(front, self._reactor))
+        if options.https_port is not None:
+            listen = self._reactor.listenSSL
+            web = site(front, self._reactor)
+            self.https_port = self._add(listen, options.https_port, web, self._good)
 
     def _made_front(self) -> Front:
         scenario, certificate = self._options.scenario, self.identity.certificate
@@ -236,6 +244,7 @@ class Sink(Service):
             "smtps": self.tls_port,
             "http": self.http_port,
             "reports": self.report_port,
+            "https": self.https_port,
         }
         words = [f"{name}={host}:{port}" for name, port in ports.items() if port is not None]
         if self._options.drop_rate or self._options.delay[1]:
