@@ -7,6 +7,7 @@ command: where it comes late, in drops, or not at all, the commands behind it wa
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
@@ -32,6 +33,9 @@ FLIGHT = 0.02
 
 #: Seconds between two pieces of a body that is read slowly, or two drops of a reply, at least.
 PULSE = 0.05
+
+#: Octets that the system takes in for a connection that is narrow.
+NARROW = 16384
 
 _NOBODY = Answer(b"554 5.5.1 No valid recipients")
 
@@ -59,12 +63,15 @@ class Play:
     :param seed: of the dice.
     :param mechanisms: of AUTH; empty: what the sink has.
     :param contexts: make the server side of TLS, by the name of the certificate.
+    :param narrow: whether the system takes in little that was not read yet, so that a client
+        notices where the reading stops.
     """
 
     rules: Rules[Act]
     seed: int = 0
     mechanisms: tuple[bytes, ...] = ()
     contexts: Mapping[str, Any] = attrs.field(factory=dict)
+    narrow: bool = False
 
 
 class ScriptedProtocol(SinkProtocol):
@@ -87,6 +94,12 @@ class ScriptedProtocol(SinkProtocol):
         self._lingering: IDelayedCall | None = None
 
     # -- the moment and its act --------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        handle = self.transport.getHandle() if hasattr(self.transport, "getHandle") else None
+        if self._play.narrow and isinstance(handle, socket.socket):
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
+        super().connectionMade()
 
     def greeting(self) -> bytes:
         self._dice = Random(f"{self._play.seed}/{self._number}")

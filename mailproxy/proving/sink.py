@@ -162,6 +162,7 @@ class Sink(Service):
             self.seed,
             tuple(each.encode() for each in server.auth),
             contexts,
+            narrow=any("body" in rule.when.at for rule in scenario.rules),
         )
         self.receiver = Receiver(
             self._clock.now,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.proving.acts import Act, HttpAct
+from mailproxy.proving.acts import STAGES, Act, HttpAct
+from mailproxy.proving.answers import WORDS
 from mailproxy.proving.rules import Rule, Span, When
-from mailproxy.proving.scenario import Scenario, find, shipped_names
+from mailproxy.proving.scenario import Scenario, Server, find, shipped_names
 from mailproxy.proving.scenario_fields import BadScenario
 from tests.scratch import scratch
+from tests.test_architecture import ROOT
 
 WHOLE = r"""
 title = "everything"
@@ -171,3 +174,16 @@ class ScenarioTests(SynchronousTestCase):
         path.write_text("title = 'here'")
         self.assertEqual("here", find(str(path)).title)
         self.assertEqual("plain", Path(path).name)
+
+    def test_the_page_names_all(self) -> None:
+        """The page about the sink names every scenario that comes along, every word and key."""
+        page = (ROOT / "docs" / "sink.md").read_text(encoding="utf-8")
+        for name in shipped_names():
+            self.assertIn(f"| `{name}` | {find(name).title} |", page)
+        for word, does in WORDS.items():
+            self.assertIn(f"| `{word}@` | {does} |", page)
+        for field in (*attrs.fields(Act), *attrs.fields(Server), *attrs.fields(When)):
+            if field.name not in ("lines", "words", "numbers"):
+                self.assertIn(f"`{field.name}`", page)
+        for stage in STAGES:
+            self.assertIn(f"`{stage}`", page)
