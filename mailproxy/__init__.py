@@ -16,7 +16,8 @@ What they all speak of is in :mod:`~mailproxy.model`, :mod:`~mailproxy.states`,
 :mod:`mailproxy.service` puts them together and is the only module that knows them all.
 
 Beside the way of a message stand :mod:`mailproxy.cli`, the command line, and
-:mod:`mailproxy.proving`, an upstream and report receiver to try the service against.
+:mod:`mailproxy.proving`, an upstream and report receiver to try the service against, and what kills
+it to see whether it loses anything.
 """
 
 __version__ = "0.1.0"

@@ -317,7 +317,8 @@ class Torture:
         self._up()
         self._begin()
         self._wait(lambda: not self._submitting() or not self._service.alive, QUIET)
-        self._submitting()
+        if self._submitting():
+            raise NotProven(f"not all was accepted: {self._service.tail()}")
         self._wait(self._settled, QUIET, LOOK)
         records = [self._known(record) for record in self._api.records()]
         status = self._service.terminate()

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Minutes of a run: from a few seconds to a week.
 MINUTES = click.FloatRange(0.05, 10080)
 
+#: Messages a second, unless another rate is asked for.
+RATE = 30.0
+
 _SQLITE = re.compile(r"sqlite(\+\w+)?:///")
 
 
@@ -123,7 +126,7 @@ def _nodes(ctx: click.Context, param: click.Parameter, count: int) -> int:
     metavar="N",
     type=click.FloatRange(0.1, 10000),
     callback=_number,
-    default=30.0,
+    default=RATE,
     show_default=True,
     help="Messages submitted in a second.",
 )
@@ -158,6 +161,8 @@ def torture(
     """Have it run in a directory, and say what came of it."""
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     again = f"mailproxy torture --minutes {minutes:g} --kill-every {kill_every.text} --seed {seed}"
+    if rate != RATE:
+        again += f" --rate {rate:g}"
     with _directory(keep) as directory, _terminated():
         click.echo(f"seed {seed}, in {directory.path}", err=True)
         certificate = _run(directory.path, seed, again, minutes, kill_every, rate, db, nodes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -18,30 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mailproxy.proving.children import free_port as free_port
+
 TOKEN = "scenario-token-0123456789abcdef0123456789"
 
 #: Seconds a process may take to come up or to end.
 PATIENCE = 30.0
-
-#: Ports that :func:`free_port` draws from; clients get theirs from 32768 on.
-PORTS = (12000, 32000)
-_ports = random.SystemRandom()
-
-
-def free_port() -> int:
-    """
-    A TCP port of the loopback that nobody listened on a moment ago.
-
-    It stays free while its service is restarted: it lies below the ports that the system gives
-    to clients and to port 0, and is drawn, so that tests beside this one get others.
-    """
-    while True:
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", _ports.randrange(*PORTS)))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
 
 
 def wait_until(
