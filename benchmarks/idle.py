@@ -95,8 +95,18 @@ def main() -> None:
         stayed = crowd.silent()
         print(f"one more: {crowd.refused}; still there: {stayed}")
         if given.out:
-            wait_until(lambda: crowd.silent() == 0, 150.0, "their end", step=1.0)
-            print(f"all shown out {time.monotonic() - came:.0f} s after they came")
+            slowest = 0.0
+
+            def gone() -> bool:
+                nonlocal slowest
+                start = time.perf_counter()
+                api.status()
+                slowest = max(slowest, time.perf_counter() - start)
+                return crowd.silent() == 0
+
+            wait_until(gone, 150.0, "their end", step=0.05)
+            print(f"all shown out {time.monotonic() - came:.0f} s after they came, ", end="")
+            print(f"the slowest status meanwhile {slowest * 1000:.0f} ms")
         sys.exit(not reached == stayed == given.connections or len(crowd.refused) != 1)
     finally:
         crowd.close()

@@ -105,6 +105,8 @@ class Conversation(ESMTP):
         self.held.clear()
         self._out.append(last)
         self.flush()
+        # Not moved to an earlier time, for which the reactor looks through all timers there are.
+        self.setTimeout(None)
         self.setTimeout(LINGER)
         self.transport.loseConnection()
 

@@ -83,6 +83,14 @@ class ConversationTests(SynchronousTestCase):
             self.echo.dataReceived(b"now 1\r\n")
         self.assertEqual([end], cut)
 
+    def test_f52_closing_searches_no_timers(self) -> None:
+        """F52: closing sets a new timer, since a reactor looks for one that is to come sooner."""
+        self.transport.loseConnection = lambda: None  # type: ignore[method-assign]
+        (before,) = self.echo.clock.getDelayedCalls()
+        self.echo.close(b"bye\r\n")
+        (after,) = self.echo.clock.getDelayedCalls()
+        self.assertIsNot(before, after)
+
     def test_waiting_client_is_made_to_wait(self) -> None:
         """What is held while a reply is late is bounded: the transport is paused, and resumed."""
         self.echo.dataReceived(b"late 1\r\n")
