@@ -7,9 +7,7 @@ or started before ``startService``, which comes after a daemon's fork and change
 
 from __future__ import annotations
 
-import gc
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,24 +20,17 @@ from zope.interface import implementer
 from mailproxy import __version__
 from mailproxy.clock import SystemClock
 from mailproxy.config import Settings
-from mailproxy.config_secrets import obtain
 from mailproxy.dkim_keys import NOT_INSTALLED, installed
 from mailproxy.errors import ConfigurationError, StoreRefused
 from mailproxy.interfaces import IClock, IControl
 from mailproxy.records import AccountSpec
 from mailproxy.reload import Reload
 from mailproxy.reply_rules import Rule
+from mailproxy.service_machine import THIS_MACHINE, Machine
 from mailproxy.service_parts import Builder, Parts
-from mailproxy.signals import Signals
 from mailproxy.tenancy import SyncState, SyncTest
 
 _log = Logger()
-
-#: New objects, net, after which the collector looks at the youngest.
-COLLECT_AFTER = 20_000
-
-#: Seconds a thread may keep the interpreter while another waits for it.
-SWITCH_SECONDS = 0.0005
 
 #: Seconds that requests under way have to be answered once nobody listens any more.
 LAST_ANSWERS = 2.0
@@ -61,17 +52,25 @@ class MailProxy(Service):
     :param reactor: Twisted's reactor.
     :param settings: as loaded; files are made and read at the start.
     :param read: reads the settings again.
+    :param machine: what it runs on.
     """
 
     name = "mailproxy"
 
-    def __init__(self, reactor: Any, settings: Settings, read: Callable[[], Settings]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        read: Callable[[], Settings],
+        machine: Machine = THIS_MACHINE,
+    ) -> None:
         self._reactor = reactor
         self._settings = settings
-        self._clock: IClock = SystemClock(reactor)
+        self._machine = machine
+        self._clock: IClock = SystemClock(reactor, machine.wall)
         self._parts: Parts | None = None
         self._draining = False
-        self._signals = Signals(reactor)
+        self._signals = machine.signals(reactor)
         self._reload = Reload(settings, read, self._log_activity, self._declare, self._know_replies)
 
     # -- start -----------------------------------------------------------------------------
@@ -85,8 +84,8 @@ class MailProxy(Service):
         super().startService()
         self._draining = False
         try:
-            secrets = obtain(self._settings)
-            builder = Builder(self._reactor, self._settings, secrets, self._clock)
+            secrets = self._machine.secrets(self._settings)
+            builder = Builder(self._reactor, self._settings, secrets, self._clock, self._machine)
             self._parts = parts = builder.build(self)
             parts.helpers.startService()
             parts.attachments.threads.startService()
@@ -97,7 +96,7 @@ class MailProxy(Service):
             _log.critical("cannot start: {error}", error=error)
             raise SystemExit(f"mailproxy: {error}") from None
         self._listen(parts)
-        _tune_interpreter()
+        self._machine.tune()
         self._signals.on(signal.SIGHUP, self._reload)
         Deferred.fromCoroutine(self._go(parts)).addErrback(self._stumbled)
 
@@ -229,19 +228,6 @@ class MailProxy(Service):
         if self._parts is not None:
             self._parts.dispatcher.activity.log = wanted
             self._parts.reporter.log_calls(wanted)
-
-
-def _tune_interpreter() -> None:
-    """
-    What was made for the start stays for ever: the collector need not look at it again, nor wake
-    for every few hundred of the short-lived values that a busy minute makes by the million. The
-    store's thread and the reactor's hand the interpreter to each other many times a message, so
-    neither may keep it for long.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER, 20, 100)
-    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 async def _nothing() -> None:

@@ -6,6 +6,7 @@ With :mod:`mailproxy.service` and :mod:`mailproxy.service_parts` it knows all st
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -70,13 +71,18 @@ def attachments(
     store: IStore,
     book: TenantBook,
     metrics: Metrics,
+    pool: Callable[[Any, str, int], Threads] = Threads,
 ) -> Attachments:
-    """Everything, nothing of it started."""
+    """
+    Everything, nothing of it started.
+
+    :param pool: makes a pool of threads.
+    """
     threads = MultiService()
     reading, caching, putting = (
-        Threads(reactor, name, THREADS) for name in ("files", "cache", "large files")
+        pool(reactor, name, THREADS) for name in ("files", "cache", "large files")
     )
-    asking = Threads(reactor, "names", NAMES)
+    asking = pool(reactor, "names", NAMES)
     for each in (reading, caching, putting, asking):
         each.setServiceParent(threads)
     tls = TlsClients(settings.ca_file.read_text() if settings.ca_file else None)

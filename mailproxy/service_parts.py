@@ -18,7 +18,7 @@ from mailproxy.api.messages import IntakeRules
 from mailproxy.api.root import Api, ApiOptions
 from mailproxy.api.site import ApiSite, SiteLimits
 from mailproxy.book import TenantBook
-from mailproxy.clock import Names, seeded
+from mailproxy.clock import Names
 from mailproxy.composed import Composed
 from mailproxy.config import Settings
 from mailproxy.config_secrets import Secrets
@@ -41,9 +41,9 @@ from mailproxy.report.agent import make_agent
 from mailproxy.report.reporter import Reporter
 from mailproxy.report.tenants import TenantSinks, usual_address
 from mailproxy.service_attachments import Attachments, attachments
+from mailproxy.service_machine import THIS_MACHINE, Machine
 from mailproxy.service_submission import Submission, submission
 from mailproxy.store.embedded import EmbeddedStore
-from mailproxy.store.options import StoreOptions
 from mailproxy.threads import Threads
 from mailproxy.turns import Turns
 
@@ -81,13 +81,22 @@ class Builder:
     """
     :param settings: as loaded.
     :param secrets: those that the settings name, or that lie in the data directory.
+    :param machine: what it runs on.
     """
 
-    def __init__(self, reactor: Any, settings: Settings, secrets: Secrets, clock: IClock) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        secrets: Secrets,
+        clock: IClock,
+        machine: Machine = THIS_MACHINE,
+    ) -> None:
         self._reactor = reactor
         self._settings = settings
         self._secrets = secrets
         self._clock = clock
+        self._machine = machine
         self._composed = Composed()
 
     def build(self, control: IControl) -> Parts:
@@ -98,31 +107,19 @@ class Builder:
         :raises ConfigurationError: a setting is wrong.
         """
         settings, clock, metrics = self._settings, self._clock, Metrics()
-        helpers = Threads(self._reactor, "helpers", HELPERS)
+        machine, names = self._machine, Names(self._machine.rng())
+        helpers = machine.threads(self._reactor, "helpers", HELPERS)
         turns = Turns(self._reactor)
         sealer = Sealer(self._secrets.keys)
-        store = EmbeddedStore(
-            settings.db_path,
-            clock=clock,
-            names=Names(),
-            sealer=sealer,
-            metrics=metrics,
-            reactor=self._reactor,
-            options=StoreOptions(
-                max_age_seconds=settings.max_age_seconds,
-                fault_max_age_seconds=settings.account_fault_max_age_seconds,
-                retention_seconds=settings.delivery_report_retention_seconds,
-                idempotency_seconds=settings.idempotency_seconds,
-                report_max_age_seconds=settings.report_max_age_seconds,
-            ),
-            at_end=turns.send,
-        )
+        store = machine.store(self._reactor, settings, clock, names, sealer, metrics, turns.send)
         book = TenantBook(store, clock)
         links = FileLinks([key.encode() for key in self._secrets.keys])
-        fetching = attachments(self._reactor, settings, sealer, links, clock, store, book, metrics)
+        fetching = attachments(
+            self._reactor, settings, sealer, links, clock, store, book, metrics, machine.threads
+        )
         courier = self._courier(store, metrics, helpers, fetching, book)
         dispatcher = Dispatcher(
-            store, courier, clock, seeded(), metrics, self._dispatch_options(), turns.gather
+            store, courier, clock, machine.rng(), metrics, self._dispatch_options(), turns.gather
         )
         sinks = self._sinks(book)
         reporter = Reporter(
@@ -131,14 +128,17 @@ class Builder:
             clock,
             metrics,
             tenants=sinks.tenants,
-            rng=seeded(),
+            rng=machine.rng(),
             interval=settings.client_sync_interval,
             log_activity=settings.log_delivery_activity,
         )
         sinks.follow(reporter)
         options = self._api_options(fetching)
-        door = submission(self._reactor, settings, clock, store, control, book, helpers, metrics)
-        api = Api(store, control, clock, Names(), metrics, helpers, options, book, door.book)
+        names = Names(machine.rng())
+        door = submission(
+            self._reactor, settings, clock, names, store, control, book, helpers, metrics, machine
+        )
+        api = Api(store, control, clock, names, metrics, helpers, options, book, door.book)
         endpoint = serverFromString(self._reactor, settings.listen)
         site = api.site()
         return Parts(
@@ -165,10 +165,12 @@ class Builder:
     ) -> Courier:
         settings = self._settings
         guard = Guard(settings.oauth_allow)
-        asking = Threads(self._reactor, "names of upstreams", NAMES)
+        asking = self._machine.threads(self._reactor, "names of upstreams", NAMES)
         asking.setServiceParent(fetching.threads)
         pool = Pool(
-            Connector(self._reactor, UpstreamNames(asking, self._clock)),
+            Connector(
+                self._reactor, UpstreamNames(asking, self._clock, lookup=self._machine.lookup)
+            ),
             self._clock,
             settings.helo_name,
             metrics,
@@ -235,4 +237,5 @@ class Builder:
             trusted_proxies=settings.trusted_proxies,
             sync_interval=settings.client_sync_interval,
             retention=settings.delivery_report_retention_seconds,
+            serves=self._machine.serves,
         )

@@ -18,6 +18,7 @@ from mailproxy.config import Settings
 from mailproxy.descriptors import make_room
 from mailproxy.interfaces import IClock, IControl, InThread, IStore
 from mailproxy.metrics import Metrics
+from mailproxy.service_machine import Machine
 from mailproxy.submission.bouncer import Bouncer
 from mailproxy.submission.desk import Desk, Terms
 from mailproxy.submission.gate import Gate, GateRules
@@ -25,7 +26,6 @@ from mailproxy.submission.intake import Rules, StoreIntake
 from mailproxy.submission.listener import Door
 from mailproxy.submission.tls import ServerTls
 from mailproxy.submitter_book import SubmitterBook
-from mailproxy.threads import Threads
 
 _log = Logger()
 
@@ -50,19 +50,23 @@ def submission(
     reactor: Any,
     settings: Settings,
     clock: IClock,
+    names: Names,
     store: IStore,
     control: IControl,
     tenants: TenantBook,
     helpers: InThread,
     metrics: Metrics,
+    machine: Machine,
 ) -> Submission:
     """
     Everything, nothing of it started.
 
+    :param names: of what the front doors make.
+    :param machine: what it runs on.
     :raises ConfigurationError: the certificate cannot be used.
     """
     book = SubmitterBook(store, clock)
-    threads = Threads(reactor, "logins", LOGINS)
+    threads = machine.threads(reactor, "logins", LOGINS)
     background = MultiService()
     threads.setServiceParent(background)
     book.setServiceParent(background)
@@ -90,7 +94,7 @@ def submission(
         store,
         control,
         clock,
-        Names(),
+        names,
         metrics,
         helpers,
         Rules(settings.helo_name, settings.max_message_bytes, settings.default_priority),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -31,11 +32,21 @@ class Description:
     """
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        own = list(self.routes())
-        self.document = document([*routes, *own], mailproxy.__version__)
-        self._json = Answer(200, msgspec.json.encode(self.document))
+        self._routes = routes
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The description; made when first asked for, since a start need not wait for it."""
+        return document([*self._routes, *self.routes()], mailproxy.__version__)
+
+    @cached_property
+    def _json(self) -> Answer:
+        return Answer(200, msgspec.json.encode(self.document))
+
+    @cached_property
+    def _page(self) -> Answer:
         html = page(self.document).encode()
-        self._page = Answer(200, html, _HTML.encode(), _PAGE_HEADERS)
+        return Answer(200, html, _HTML.encode(), _PAGE_HEADERS)
 
     def routes(self) -> Iterable[Route]:
         yield Route(

@@ -72,6 +72,7 @@ class ApiOptions:
     :param sync_interval: seconds after which a tenant is called though there is nothing to report.
     :param retention: seconds for which ended messages are kept where a tenant says nothing else.
     :param can_sign: whether what signs mail is installed.
+    :param serves: whether an endpoint is there at all.
     """
 
     admin_token: str | None = attrs.field(default=None, repr=False)
@@ -84,6 +85,7 @@ class ApiOptions:
     sync_interval: float = 300.0
     retention: float = 7 * 86_400.0
     can_sign: Callable[[], bool] = installed
+    serves: Callable[[Route], bool] = lambda route: True
 
 
 class Api:
@@ -130,7 +132,7 @@ class Api:
             *Files(store, options.links, clock, in_thread).routes(),
         )
         #: Every endpoint there is.
-        self.routes = (*routes, *Description(routes).routes())
+        self.routes = tuple(filter(options.serves, (*routes, *Description(routes).routes())))
         self._proxies = Proxies(options.trusted_proxies)
         gate = Gate(options.admin_token, options.metrics_token, options.allow_no_token, book)
         audit = Audit(store, clock)

@@ -83,8 +83,8 @@ class Pool:
         self._idle_timeout = idle_timeout
         self._shelves: dict[int, Shelf] = {}
         self._homes: dict[Session, Shelf] = {}
-        self._attempts: set[Deferred[Any]] = set()
-        self._farewells: set[Deferred[None]] = set()
+        self._attempts: dict[Deferred[Any], None] = {}
+        self._farewells: dict[Deferred[None], None] = {}
         self.closing = False
 
     # -- lending ------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class Pool:
     async def close(self, deadline: float) -> None:
         """Idle sessions say QUIT; what is not done after *deadline* seconds is cut."""
         self.closing = True
-        for shelf in {*self._shelves.values(), *self._homes.values()}:
+        for shelf in dict.fromkeys([*self._shelves.values(), *self._homes.values()]):
             self._drain(shelf)
             while shelf.waiting:
                 shelf.wake()
@@ -218,13 +218,13 @@ class Pool:
         if self._tokens is None:
             raise AccountFault(Phase.AUTH, "there is no way to an authorization server")
         token = self._tokens.token(account, refused)
-        self._attempts.add(token)
+        self._attempts[token] = None
         try:
             return TokenLogin(account.user, await token)
         except CancelledError:
             raise AccountFault(Phase.AUTH, "the attempt was given up") from None
         finally:
-            self._attempts.discard(token)
+            self._attempts.pop(token, None)
 
     async def _open_as(self, login: Credentials | None, shelf: Shelf) -> Session:
         account = shelf.account
@@ -264,7 +264,7 @@ class Pool:
     async def _attempt(self, account: Account, factory: SessionFactory) -> Session:
         connecting = self._connect(account, factory)
         late = self._clock.callLater(account.timeout, connecting.cancel)
-        self._attempts.add(connecting)
+        self._attempts[connecting] = None
         try:
             await connecting
         except Exception as error:
@@ -273,14 +273,14 @@ class Pool:
             why = reason(Failure()) if in_time else f"no connection within {account.timeout:g} s"
             raise AccountFault(phase, why) from None
         finally:
-            self._attempts.discard(connecting)
+            self._attempts.pop(connecting, None)
             if late.active():
                 late.cancel()
-        self._attempts.add(factory.ready)
+        self._attempts[factory.ready] = None
         try:
             return await factory.ready
         finally:
-            self._attempts.discard(factory.ready)
+            self._attempts.pop(factory.ready, None)
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -301,8 +301,8 @@ class Pool:
 
     def _dismiss(self, session: Session) -> None:
         done = session.quit()
-        self._farewells.add(done)
-        done.addCallback(lambda _: self._farewells.discard(done))
+        self._farewells[done] = None
+        done.addCallback(lambda _: self._farewells.pop(done, None))
 
     def _drain(self, shelf: Shelf) -> None:
         shelf.draining = True

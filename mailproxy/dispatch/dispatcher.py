@@ -139,7 +139,11 @@ class Dispatcher(Service):
     def stopService(self) -> Deferred[None]:
         """Drain with no time to spare; :meth:`drain` first where there is time."""
         super().stopService()
-        return Deferred.fromCoroutine(self.drain(0.0))
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self.drain(0.0)
+        self.recorder.give_up()
 
     async def drain(self, deadline: float) -> None:
         """

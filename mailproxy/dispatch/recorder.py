@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from mailproxy.errors import StoreError
@@ -44,6 +44,8 @@ class Recorder:
         self._out = False
         self._pause = 0.0
         self._cleared: list[Deferred[None]] = []
+        self._resting: IDelayedCall | None = None
+        self._over = False
 
     @property
     def idle(self) -> bool:
@@ -73,8 +75,14 @@ class Recorder:
             result.callback(None)
         return result
 
+    def give_up(self) -> None:
+        """Offer nothing more; what was not taken is found as an open intent at the next start."""
+        self._over = True
+        if self._resting is not None and self._resting.active():
+            self._resting.cancel()
+
     async def _run(self) -> None:
-        while self._waiting:
+        while self._waiting and not self._over:
             await self.gathered()
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             try:
@@ -115,7 +123,8 @@ class Recorder:
 
     def _sleep(self) -> Deferred[None]:
         slept: Deferred[None] = Deferred()
-        self._clock.callLater(self._pause, slept.callback, None)
+        if not self._over:
+            self._resting = self._clock.callLater(self._pause, slept.callback, None)
         return slept
 
 

@@ -98,6 +98,23 @@ class RecorderTests(SynchronousTestCase):
         self.assertTrue(self.successResultOf(result))
         self.assertFalse(self.recorder.stuck)
 
+    def test_given_up(self) -> None:
+        """Once it has given up, what the store refused is offered no more, and no timer is left."""
+        self.recorder.add(record(1))
+        self.store.refuse()
+        self.recorder.give_up()
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.clock.advance(FIRST_PAUSE * 10)
+        self.assertEqual([], self.store.asked)
+
+    def test_given_up_while_the_store_is_asked(self) -> None:
+        """A refusal that comes after it has given up leads to no further offer."""
+        self.recorder.add(record(1))
+        self.recorder.give_up()
+        self.store.refuse()
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.assertEqual([], self.store.asked)
+
     def test_a_bug_in_the_store_does_not_end_the_loop(self) -> None:
         """An exception nobody foresaw is logged, and the outcome is offered again."""
         result = self.recorder.add(record(1))

@@ -1,0 +1,112 @@
+"""
+What the service takes from the machine it runs on, besides the reactor.
+
+With :mod:`mailproxy.service` and :mod:`mailproxy.service_parts` it knows all stages. Each of these
+is the machine's own unless a simulation brings another: then a seed decides all of them.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from mailproxy.api.call import Route
+from mailproxy.clock import Names, seeded
+from mailproxy.config import Settings
+from mailproxy.config_secrets import Secrets, obtain
+from mailproxy.crypto import Sealer
+from mailproxy.delivery.names import Lookup
+from mailproxy.interfaces import IClock
+from mailproxy.metrics import Metrics
+from mailproxy.signals import Signals
+from mailproxy.store.embedded import EmbeddedStore
+from mailproxy.store.options import StoreOptions
+from mailproxy.threads import Threads
+from mailproxy.turns import AtEnd
+
+#: New objects, net, after which the collector looks at the youngest.
+COLLECT_AFTER = 20_000
+
+#: Seconds a thread may keep the interpreter while another waits for it.
+SWITCH_SECONDS = 0.0005
+
+
+def open_store(
+    reactor: Any,
+    settings: Settings,
+    clock: IClock,
+    names: Names,
+    sealer: Sealer,
+    metrics: Metrics,
+    at_end: AtEnd,
+) -> EmbeddedStore:
+    """The durable queue that the settings name, not opened yet."""
+    return EmbeddedStore(
+        settings.db_path,
+        clock=clock,
+        names=names,
+        sealer=sealer,
+        metrics=metrics,
+        reactor=reactor,
+        options=StoreOptions(
+            max_age_seconds=settings.max_age_seconds,
+            fault_max_age_seconds=settings.account_fault_max_age_seconds,
+            retention_seconds=settings.delivery_report_retention_seconds,
+            idempotency_seconds=settings.idempotency_seconds,
+            report_max_age_seconds=settings.report_max_age_seconds,
+        ),
+        at_end=at_end,
+    )
+
+
+def tune_interpreter() -> None:
+    """
+    What was made for the start stays for ever: the collector need not look at it again, nor wake
+    for every few hundred of the short-lived values that a busy minute makes by the million. The
+    store's thread and the reactor's hand the interpreter to each other many times a message, so
+    neither may keep it for long.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 20, 100)
+    sys.setswitchinterval(SWITCH_SECONDS)
+
+
+def _all(route: Route) -> bool:
+    return True
+
+
+@attrs.frozen
+class Machine:
+    """
+    :param secrets: the token and the keys, as configured or kept.
+    :param store: makes the store; see :func:`open_store`.
+    :param threads: makes a pool of threads: the reactor, its name, its size.
+    :param rng: a source of randomness for names and for what spreads load; a new one each time.
+    :param lookup: finds the addresses of upstreams.
+    :param wall: the system's clock, in Unix seconds.
+    :param signals: hears the signals that are sent to the process.
+    :param tune: called once everything is made.
+    :param serves: whether an endpoint is served.
+    """
+
+    secrets: Callable[[Settings], Secrets] = obtain
+    store: Callable[..., Any] = open_store
+    threads: Callable[[Any, str, int], Threads] = Threads
+    rng: Callable[[], random.Random] = seeded
+    lookup: Lookup = socket.getaddrinfo
+    wall: Callable[[], float] = time.time
+    signals: Callable[[Any], Signals] = Signals
+    tune: Callable[[], None] = tune_interpreter
+    serves: Callable[[Route], bool] = _all
+
+
+#: The one that the program runs on.
+THIS_MACHINE = Machine()

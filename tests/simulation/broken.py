@@ -1,0 +1,139 @@
+"""
+Stores that are broken on purpose: what the simulation has to find.
+
+Each breaks one promise that the rest of the program relies on, as a wrong program would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from mailproxy.errors import StoreError
+from mailproxy.model import Enqueued, NewMessage, Record
+from mailproxy.records import ReportItem
+from mailproxy.states import Verdict
+from mailproxy.tenancy import Once
+from tests.fake_store_intake import Change
+from tests.fake_store_rows import Lease
+from tests.simulation.store import SimulatedStore
+
+T = TypeVar("T")
+
+
+class BodyBeforeIntent(SimulatedStore):
+    """Says that an intent is stored while it is still on its way."""
+
+    async def begin(
+        self,
+        intents: Sequence[tuple[int, int]],
+        account: str,
+        now: float,
+        *,
+        through: tuple[int, int] | None = None,
+    ) -> list[bool]:
+        _unheeded(super().begin(intents, account, now, through=through))
+        return [True] * len(intents)
+
+
+class AnswerBeforeCommit(SimulatedStore):
+    """Says that mail is stored while it is still on its way."""
+
+    async def enqueue(
+        self,
+        messages: Sequence[NewMessage],
+        now: float,
+        deadline: float,
+        once: Once | None = None,
+    ) -> list[Enqueued]:
+        _unheeded(super().enqueue(messages, now, deadline, once))
+        return [Enqueued(Verdict.QUEUED) for _ in messages]
+
+
+class AckBeforeAnswer(SimulatedStore):
+    """Counts events as reported when they are offered."""
+
+    async def unreported(self, tenant_id: str, limit: int) -> list[ReportItem]:
+        found = await super().unreported(tenant_id, limit)
+        if found:
+            await self.acked([pk for item in found for pk in item.event_pks], self.clock.now())
+        return found
+
+
+class NewEventIds(SimulatedStore):
+    """Tells of the same event under another id each time."""
+
+    async def unreported(self, tenant_id: str, limit: int) -> list[ReportItem]:
+        found = await super().unreported(tenant_id, limit)
+        return [attrs.evolve(each, event_id=self.names.uuid()) for each in found]
+
+
+class OutcomeForgotten(SimulatedStore):
+    """Loses outcomes that it could not store, and says that it has them."""
+
+    async def record(self, records: Sequence[Record]) -> list[bool]:
+        try:
+            return await super().record(records)
+        except StoreError:
+            return [True] * len(records)
+
+
+class TokenUnchecked(SimulatedStore):
+    """Lets whoever once had a message claimed begin it, whatever became of it since."""
+
+    async def begin(
+        self,
+        intents: Sequence[tuple[int, int]],
+        account: str,
+        now: float,
+        *,
+        through: tuple[int, int] | None = None,
+    ) -> list[bool]:
+        for pk, token in intents:
+            row = self.disk.messages.get(pk)
+            if row is not None and row.lease is None and not row.state.final:
+                row.lease = Lease(self.node_id, token)
+        return await super().begin(intents, account, now, through=through)
+
+
+class DoubtDenied(SimulatedStore):
+    """Takes attempts that a crash cut off for ones that never began."""
+
+    async def abandoned(self, now: float) -> list[Any]:
+        for row in self.disk.messages.values():
+            if row.lease is not None and row.lease.owner not in self.disk.nodes:
+                row.open_attempt = 0
+        return await super().abandoned(now)
+
+
+class SuspensionUnheeded(SimulatedStore):
+    """Lets begin what was claimed before a suspension."""
+
+    def commit(self, method: str, change: Change, work: Callable[[Change], T]) -> T:
+        if method != "begin":
+            return super().commit(method, change, work)
+        kept, self.disk.suspended = self.disk.suspended, set()
+        try:
+            return super().commit(method, change, work)
+        finally:
+            self.disk.suspended = kept
+
+
+def _unheeded(work: Any) -> None:
+    """Nobody waits for *work*, nor hears of its failure."""
+    Deferred.fromCoroutine(work).addErrback(lambda failure: failure.trap(StoreError))
+
+
+BROKEN = (
+    BodyBeforeIntent,
+    AnswerBeforeCommit,
+    AckBeforeAnswer,
+    NewEventIds,
+    OutcomeForgotten,
+    TokenUnchecked,
+    DoubtDenied,
+    SuspensionUnheeded,
+)

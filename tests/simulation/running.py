@@ -1,0 +1,88 @@
+"""Runs many worlds, and says of each that failed how to see it again."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+from werkzeug.routing.rules import Rule
+
+from tests.simulation.store import SimulatedStore
+from tests.simulation.world import Result, simulate
+
+CORPUS = Path(__file__).with_name("corpus.txt")
+
+#: Seeds of one run; the variable asks for more before a release, or for fewer.
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
+
+#: Lines of a trace that are shown of a world that failed.
+SHOWN = 60
+
+
+def corpus() -> Iterator[tuple[int, str]]:
+    """Seeds that found something, and what that was."""
+    for line in CORPUS.read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith("#"):
+            seed, why = line.split(maxsplit=1)
+            yield int(seed), why
+
+
+class Worlds(SynchronousTestCase):
+    """Base of the tests that run worlds."""
+
+    def setUp(self) -> None:
+        # Werkzeug compiles for each route how its URL is made. Nobody makes URLs here, and that
+        # would be a third of the time.
+        self.patch(Rule, "_compile_builder", lambda self, append_unknown=True: _no_url)
+        # What the tests before this one left is not looked at again after every world.
+        gc.collect()
+        gc.freeze()
+        self.addCleanup(gc.unfreeze)
+
+    def world(self, seed: int, make_store: type[SimulatedStore] = SimulatedStore) -> Result:
+        """What the world of *seed* came to; what it logged is its own affair."""
+        result = simulate(seed, make_store)
+        self.flushLoggedErrors()
+        return result
+
+    def check(self, seeds: Iterable[int]) -> None:
+        """Every world keeps every promise."""
+        for seed in seeds:
+            result = self.world(seed)
+            if result.problems:
+                again = self.world(seed)
+                same = "the same" if again.hash == result.hash else f"another: {again.hash}"
+                last = "\n    ".join(result.trace[-SHOWN:])
+                self.fail(
+                    f"{result}\nrun again, its trace was {same}; to see it again:\n"
+                    f"    python -m tests.simulation {seed}\nthe end of its trace:\n    {last}"
+                )
+
+    def found(self, broken: type[SimulatedStore], most: int) -> list[str]:
+        """The problems of the first world, of *most*, in which *broken* is caught."""
+        for seed in range(most):
+            problems = self.world(seed, broken).problems
+            if problems:
+                return list(problems)
+        return []
+
+
+def _no_url(**_: object) -> tuple[str, str]:
+    raise AssertionError("nobody makes URLs here")
+
+
+def hashes_elsewhere(seeds: Iterable[int], hash_seed: str) -> dict[int, str]:
+    """The traces of *seeds* in another process, with another order of sets and dicts of its own."""
+    command = [sys.executable, "-m", "tests.simulation", "--hashes", *map(str, seeds)]
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    root = Path(__file__).parent.parent.parent
+    done = subprocess.run(
+        command, env=environment, cwd=root, capture_output=True, timeout=120, check=True
+    )
+    return {int(seed): value for seed, value in json.loads(done.stdout).items()}

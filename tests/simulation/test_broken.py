@@ -1,0 +1,46 @@
+"""Every promise that is broken on purpose is found out within few worlds."""
+
+from __future__ import annotations
+
+from tests.simulation import broken
+from tests.simulation.running import Worlds
+from tests.simulation.store import SimulatedStore
+
+
+class BrokenTests(Worlds):
+    def caught(self, store: type[SimulatedStore], within: int, *words: str) -> None:
+        """*store* is caught within so many seeds, with one of *words* in what is said of it."""
+        problems = self.found(store, within)
+        self.assertNotEqual([], problems, f"not caught within {within} seeds")
+        text = "\n".join(problems)
+        self.assertTrue(any(each in text for each in words), text)
+
+    def test_body_before_intent(self) -> None:
+        """A body that begins before its intent is stored."""
+        self.caught(broken.BodyBeforeIntent, 10, "before its intent", "never came to rest")
+
+    def test_answer_before_commit(self) -> None:
+        """Mail that is accepted before it is stored."""
+        self.caught(broken.AnswerBeforeCommit, 60, "is nowhere", "was never reported", "is queued")
+
+    def test_ack_before_answer(self) -> None:
+        """An event that counts as reported before it was taken."""
+        self.caught(broken.AckBeforeAnswer, 30, "was never reported", "was last reported as")
+
+    def test_new_event_ids(self) -> None:
+        """An event that has another id each time."""
+        self.caught(broken.NewEventIds, 10, "not stored was told")
+
+    def test_outcome_forgotten(self) -> None:
+        """An outcome that is not kept when the store does not take it."""
+        self.caught(broken.OutcomeForgotten, 90, "never came to rest")
+
+    def test_token_unchecked(self) -> None:
+        """A message that is begun by who had it claimed before it was changed."""
+        self.caught(
+            broken.TokenUnchecked, 60, "not what its intent was for", "though replaced", "raised"
+        )
+
+    def test_suspension_unheeded(self) -> None:
+        """A message that is begun after its suspension was acknowledged."""
+        self.caught(broken.SuspensionUnheeded, 60, "while suspended")
