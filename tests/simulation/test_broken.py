@@ -41,6 +41,10 @@ class BrokenTests(Worlds):
             broken.TokenUnchecked, 60, "not what its intent was for", "though replaced", "raised"
         )
 
+    def test_doubt_denied(self) -> None:
+        """An attempt that a crash cut off, and that is made again as if it had never been."""
+        self.caught(broken.DoubtDenied, 120, "0 in doubt")
+
     def test_suspension_unheeded(self) -> None:
         """A message that is begun after its suspension was acknowledged."""
         self.caught(broken.SuspensionUnheeded, 60, "while suspended")
