@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from werkzeug.routing.rules import Rule
 
 from tests.simulation.store import SimulatedStore
-from tests.simulation.world import Result, simulate
+from tests.simulation.world import Result, forget, simulate
 
 CORPUS = Path(__file__).with_name("corpus.txt")
 
@@ -41,14 +41,16 @@ class Worlds(SynchronousTestCase):
         # would be a third of the time.
         self.patch(Rule, "_compile_builder", lambda self, append_unknown=True: _no_url)
         # What the tests before this one left is not looked at again after every world.
-        gc.collect()
+        forget()
         gc.freeze()
+        self.addCleanup(forget)
         self.addCleanup(gc.unfreeze)
 
     def world(self, seed: int, make_store: type[SimulatedStore] = SimulatedStore) -> Result:
         """What the world of *seed* came to; what it logged is its own affair."""
         result = simulate(seed, make_store)
-        self.flushLoggedErrors()
+        while self.flushLoggedErrors():  # what they hold of the world may end only now
+            forget()
         return result
 
     def check(self, seeds: Iterable[int]) -> None:

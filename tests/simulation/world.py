@@ -405,14 +405,32 @@ def simulate(
     """Run the world of *seed*, and leave nothing of it behind."""
     collecting = gc.isenabled()
     gc.disable()
-    hook = sys.unraisablehook
-    # Coroutines of killed processes end with their world, where some would still wait.
-    sys.unraisablehook = lambda _: None
     try:
-        result = World(seed, make_store, harm).run()
-        gc.collect()
+        result = _run(seed, make_store, harm)
+        forget()
     finally:
-        sys.unraisablehook = hook
         if collecting:
             gc.enable()
     return result
+
+
+def _run(seed: int | str, make_store: type[SimulatedStore], harm: float | None) -> Result:
+    world = World(seed, make_store, harm)
+    result = world.run()
+    _gone.append(world)
+    return result
+
+
+#: Worlds that are over, until :func:`forget` lets them end.
+_gone: list[World] = []
+
+
+def forget() -> None:
+    """Let what is left of worlds end: coroutines of killed processes, where some still wait."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        _gone.clear()
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
