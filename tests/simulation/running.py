@@ -43,15 +43,20 @@ class Worlds(SynchronousTestCase):
         # What the tests before this one left is not looked at again after every world.
         forget()
         gc.freeze()
-        self.addCleanup(forget)
+        self.addCleanup(self._clear)
         self.addCleanup(gc.unfreeze)
 
     def world(self, seed: int, make_store: type[SimulatedStore] = SimulatedStore) -> Result:
         """What the world of *seed* came to; what it logged is its own affair."""
         result = simulate(seed, make_store)
-        while self.flushLoggedErrors():  # what they hold of the world may end only now
-            forget()
+        self.flushLoggedErrors()
         return result
+
+    def _clear(self) -> None:
+        """Leave nothing to the next test."""
+        forget()
+        while self.flushLoggedErrors():
+            forget()
 
     def check(self, seeds: Iterable[int]) -> None:
         """Every world keeps every promise."""

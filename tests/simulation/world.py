@@ -17,8 +17,9 @@ from typing import Any, cast
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
+from zope.interface import provider
 
 from mailproxy.interfaces import CRASHPOINTS, observe_crashpoints
 from mailproxy.states import MessageState
@@ -267,6 +268,7 @@ class World:
         """Let the world be, from its beginning to its end."""
         watch = cast(ILogObserver, self._logged)
         globalLogPublisher.addObserver(watch)
+        globalLogPublisher.addObserver(_strip)
         forget = observe_crashpoints(self._at_crashpoint)
         try:
             self._live()
@@ -274,6 +276,7 @@ class World:
                 judge(self)
         finally:
             forget()
+            globalLogPublisher.removeObserver(_strip)
             globalLogPublisher.removeObserver(watch)
         line = self.line
         return Result(self.seed, self.problems, line.trace_hash, line.trace, line.steps, line.now)
@@ -429,8 +432,18 @@ def forget() -> None:
     """Let what is left of worlds end: coroutines of killed processes, where some still wait."""
     hook = sys.unraisablehook
     sys.unraisablehook = lambda _: None
+    globalLogPublisher.addObserver(_strip)
     try:
         _gone.clear()
         gc.collect()
     finally:
+        globalLogPublisher.removeObserver(_strip)
         sys.unraisablehook = hook
+
+
+@provider(ILogObserver)
+def _strip(event: LogEvent) -> None:
+    """Failures are kept by others who listen to the log: let them keep no world alive."""
+    failure = event.get("log_failure")
+    if failure is not None:
+        failure.cleanFailure()
