@@ -542,6 +542,15 @@ class UncertainActsContract(ActsBase):
         self.assertEqual([False], await self.begin(claimed))
         self.assertEqual([A, B], [rcpt.address for rcpt in (await self.claim_one()).recipients])
 
+    async def test_account_deleted(self) -> None:
+        """Its account being deleted, nobody can resend it; closed, it can be requeued."""
+        await self.uncertain()
+        await self.store.delete_account("default", "acct", self.now)
+        await self.upkeep()
+        await self.put()
+        state = await self.state()
+        await self.refused(Act.RESEND, state, "its account was deleted")
+
     async def test_certain(self) -> None:
         """Where nothing is uncertain there is nothing to resend or to close."""
         await self.post()

@@ -264,6 +264,8 @@ def _resend(change: Change, row: MessageRow, operation: Operation) -> str:
         return "nothing of it is uncertain"
     if row.open_attempt or row.hold:
         return _unchanged(row)
+    if change.disk.live_account(row.account_pk) is None:
+        return "its account was deleted"
     if row.not_after is not None and row.not_after <= change.now:
         return "its expires_at has passed"
     for rcpt in wanted:

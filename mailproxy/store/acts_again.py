@@ -118,6 +118,8 @@ def resend(tx: Transaction, subject: Subject, operation: Operation) -> str:
         return CERTAIN
     if subject.intent or subject.hold:
         return BEGUN if subject.intent else HELD
+    if tx.one(sql.ACCOUNT_VERSION, subject.account_pk) is None:
+        return ORPHANED
     now, state = operation.now, MessageState.DEFERRED.value
     *_, not_after = tx.one(_REST, subject.pk)
     if not_after is not None and not_after <= now:

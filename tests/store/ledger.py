@@ -29,7 +29,7 @@ class Mail:
 
     :param claim: the claim that may begin it; *begun* is the one that has.
     :param news: serial numbers of the events that are to be reported.
-    :param doomed: its account was deleted.
+    :param doomed: its account was deleted, which ends what is open; *orphan*: it is still that one's.
     :param body: its text, which may have been completed since it was posted.
     :param held: an operator holds it; *wish*: is to be held, or cancelled, after its attempt.
     :param doubted: addresses that failed because nobody knows whether they accepted.
@@ -56,6 +56,7 @@ class Mail:
     reason: str = ""
     reported_at: float = 0.0
     doomed: bool = False
+    orphan: bool = False
     removed: bool = False
     test: bool = False
     body: str = ""
@@ -178,7 +179,7 @@ class Ledger:
         self, mail: Mail, message: NewMessage, text: str, now: float, kept: Iterable[str] = ()
     ) -> None:
         mail.text = mail.body = text
-        mail.test, mail.fetched = message.test, False
+        mail.test, mail.fetched, mail.orphan = message.test, False, False
         mail.states = {address: self._at_first(mail, address) for address in CONTENTS[text]}
         mail.states.update(dict.fromkeys(kept, RecipientState.FAILED))
         mail.schedule = (message.priority, message.batch, message.not_before)
@@ -286,6 +287,7 @@ class Ledger:
     def account_deleted(self) -> None:
         """What had not begun fails; what has must not be repeated."""
         for mail in self.mails.values():
+            mail.orphan = True
             mail.doomed = mail.doomed or (mail.open and not mail.removed)
             self.fail_if_doomed(mail)
 

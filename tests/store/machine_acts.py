@@ -76,6 +76,7 @@ def _again(ledger: Ledger, mail: Mail, wanted: set[str], now: float) -> bool:
         return False
     mail.generation += 1
     mail.attempts, mail.reason, mail.fetched, mail.claim = 0, "", False, None
+    mail.orphan = False
     for address in wanted:
         no = address in ledger.suppressed
         mail.states[address] = RecipientState.FAILED if no else RecipientState.WAITING
@@ -91,7 +92,7 @@ def _resend(ledger: Ledger, mail: Mail, now: float) -> bool:
         mail.doubted -= wanted
         return _again(ledger, mail, wanted, now)
     unsure = [a for a, state in mail.states.items() if state is RecipientState.UNCERTAIN]
-    if not unsure or mail.begun or mail.held:
+    if not unsure or mail.begun or mail.held or mail.orphan:
         return False
     mail.states.update(dict.fromkeys(unsure, RecipientState.DEFERRED))
     mail.claim, mail.due = None, now
