@@ -22,6 +22,7 @@ import attrs
 from mailproxy.config_accounts import declared
 from mailproxy.config_attachments import AttachmentSettings, Places
 from mailproxy.config_check import check, is_local
+from mailproxy.config_database import DatabaseUrl
 from mailproxy.config_sources import Variable, find, read_ini, setting, strangers
 from mailproxy.config_submission import SubmissionSettings
 from mailproxy.config_values import (
@@ -96,11 +97,12 @@ class Settings(AttachmentSettings, SubmissionSettings):
         "server.ca_file", Certificates(), None, "Further certificate authorities to trust."
     )
 
-    db_path: Path = setting(
+    db_path: Path | DatabaseUrl = setting(
         "storage.db_path",
         DatabasePath(),
         Path("data/mail_service.db"),
-        "The SQLite database that holds every message.",
+        "The database that holds every message: a file of SQLite, or "
+        "postgresql://user:password@host/database for any number of nodes.",
         shown="/data/mail_service.db where /data exists, else ./data/mail_service.db",
     )
     data_dir: Path = setting(
@@ -343,10 +345,9 @@ def _fill(
     warnings: list[str],
 ) -> None:
     """Set the defaults that depend on where and how the service is started."""
-    if "db_path" not in values:
-        home = volume if volume.is_dir() else base / "data"
-        values["db_path"] = home / "mail_service.db"
-    values.setdefault("data_dir", values["db_path"].parent)
+    home = volume if volume.is_dir() else base / "data"
+    database = values.setdefault("db_path", home / "mail_service.db")
+    values.setdefault("data_dir", database.parent if isinstance(database, Path) else home)
     if "helo_name" not in values:
         name = hostname()
         try:

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
+from mailproxy.config_database import DatabaseUrl
 from mailproxy.doors import described
 from mailproxy.errors import ConfigurationError
 from mailproxy.submitters import too_wide
@@ -25,10 +26,25 @@ def check(settings: Settings) -> list[str]:
     :raises ConfigurationError: they contradict each other.
     """
     warnings: list[str] = []
+    _check_shared(settings)
     _check_token(settings, warnings)
     _check_sync(settings, warnings)
     _check_door(settings, warnings)
     return warnings
+
+
+def _check_shared(settings: Settings) -> None:
+    """What every node of a service has to be given: two would invent two."""
+    if not isinstance(settings.db_path, DatabaseUrl):
+        return
+    if not settings.encryption_key:
+        raise ConfigurationError(
+            "GMP_ENCRYPTION_KEY", "missing: the nodes of one database need the same key"
+        )
+    if settings.api_token is None and not settings.allow_no_token:
+        raise ConfigurationError(
+            "GMP_API_TOKEN", "missing: the nodes of one database need the same token"
+        )
 
 
 def _check_token(settings: Settings, warnings: list[str]) -> None:

@@ -18,6 +18,7 @@ import attrs
 from twisted.logger import Logger
 
 from mailproxy.config import Settings
+from mailproxy.config_database import DatabaseUrl
 from mailproxy.config_values import Keys, Token
 from mailproxy.crypto import new_key, new_token
 from mailproxy.errors import ConfigurationError
@@ -52,10 +53,15 @@ def obtain(settings: Settings) -> Secrets:
     :raises ConfigurationError: a directory is not writable, a file is damaged, or the key of an
         existing store is missing.
     """
-    _make_writable("GMP_DB_PATH", settings.db_path.parent)
+    database = settings.db_path
+    if isinstance(database, DatabaseUrl):
+        hide(*database.passwords)
+    else:
+        _make_writable("GMP_DB_PATH", database.parent)
     _make_writable("GMP_DATA_DIR", settings.data_dir)
     secrets = Secrets(_token(settings), _keys(settings))
-    _make_private(settings.db_path)
+    if not isinstance(database, DatabaseUrl):
+        _make_private(database)
     hide(secrets.api_token, *secrets.keys)
     return secrets
 
@@ -93,7 +99,8 @@ def _keys(settings: Settings) -> tuple[str, ...]:
     if keys is not None:
         return keys
     database = settings.db_path
-    if database.exists() and database.stat().st_size:
+    # On a server nothing is made up: the settings are refused without a key.
+    if not isinstance(database, Path) or (database.exists() and database.stat().st_size):
         raise ConfigurationError(
             "GMP_ENCRYPTION_KEY",
             f"missing, and {path} is not there, but the store {database} is: its passwords are "

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from mailproxy.config_values import Kind, shown
+from mailproxy.config_values import DatabasePath, Kind, shown
 from mailproxy.errors import ConfigurationError
 
 #: The ini file that is read if it is there and no other is named.
@@ -54,6 +54,11 @@ class Variable:
     def option(self) -> str:
         """On the command line; a secret's value never stands there, only the file it is in."""
         return f"{self.field}_file" if self.secret else self.field
+
+    @property
+    def in_file(self) -> bool:
+        """Whether a file may hold it; a secret may be part of it."""
+        return self.secret or isinstance(self.kind, DatabasePath)
 
     @property
     def default_text(self) -> str:
@@ -181,7 +186,7 @@ def find(
          f"{name} ({at}, _file)", here.get((section, f"{key}_file"))),
     )  # fmt: skip
     for label, value, file_label, file in sources:
-        text, path = (value or "").strip(), (file or "").strip() if variable.secret else ""
+        text, path = (value or "").strip(), (file or "").strip() if variable.in_file else ""
         if text and path:
             raise ConfigurationError(label, f"given twice: also as {file_label}")
         if path:
@@ -235,7 +240,7 @@ def strangers(
     for variable in variables:
         known.add(variable.name)
         places.add((variable.section, variable.key))
-        if variable.secret:
+        if variable.in_file:
             known.add(f"{variable.name}_FILE")
             places.add((variable.section, f"{variable.key}_file"))
     warnings = []

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from mailproxy.config_database import DatabaseUrl, database_url
 from mailproxy.crypto import Sealer
 from mailproxy.reply_rules import Rule, read_rules
 
@@ -182,16 +183,16 @@ class File:
 
 @attrs.frozen
 class DatabasePath:
-    """The file of an SQLite database."""
+    """The file of an SQLite database, or the URL of one on a PostgreSQL server."""
 
-    says: str = "path of a file"
+    says: str = "path of a file, or postgresql://"
 
-    def read(self, text: str, base: Path) -> Path:
+    def read(self, text: str, base: Path) -> Path | DatabaseUrl:
         scheme = re.match(r"([a-z][a-z0-9+]*):", text, re.IGNORECASE)
-        if scheme and scheme[1].lower().startswith("postgres"):
-            raise ValueError("the PostgreSQL store is not part of this release")
+        if scheme and scheme[1].lower() in ("postgresql", "postgres"):
+            return database_url(text)
         if scheme or text.startswith(":"):
-            raise ValueError("the path of an SQLite file is needed here, not a URL")
+            raise ValueError("the path of an SQLite file or a postgresql:// URL is needed here")
         path = _path(text, base)
         if text.endswith("/") or path.is_dir():
             raise ValueError(f"{shown(text)} is a directory; the path of a file is needed")

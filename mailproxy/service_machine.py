@@ -18,52 +18,19 @@ from typing import Any
 import attrs
 
 from mailproxy.api.call import Route
-from mailproxy.clock import Names, seeded
+from mailproxy.clock import seeded
 from mailproxy.config import Settings
 from mailproxy.config_secrets import Secrets, obtain
-from mailproxy.crypto import Sealer
 from mailproxy.delivery.names import Lookup
-from mailproxy.interfaces import IClock
-from mailproxy.metrics import Metrics
+from mailproxy.service_store import open_store
 from mailproxy.signals import Signals
-from mailproxy.store.embedded import EmbeddedStore
-from mailproxy.store.options import StoreOptions
 from mailproxy.threads import Threads
-from mailproxy.turns import AtEnd
 
 #: New objects, net, after which the collector looks at the youngest.
 COLLECT_AFTER = 20_000
 
 #: Seconds a thread may keep the interpreter while another waits for it.
 SWITCH_SECONDS = 0.0005
-
-
-def open_store(
-    reactor: Any,
-    settings: Settings,
-    clock: IClock,
-    names: Names,
-    sealer: Sealer,
-    metrics: Metrics,
-    at_end: AtEnd,
-) -> EmbeddedStore:
-    """The durable queue that the settings name, not opened yet."""
-    return EmbeddedStore(
-        settings.db_path,
-        clock=clock,
-        names=names,
-        sealer=sealer,
-        metrics=metrics,
-        reactor=reactor,
-        options=StoreOptions(
-            max_age_seconds=settings.max_age_seconds,
-            fault_max_age_seconds=settings.account_fault_max_age_seconds,
-            retention_seconds=settings.delivery_report_retention_seconds,
-            idempotency_seconds=settings.idempotency_seconds,
-            report_max_age_seconds=settings.report_max_age_seconds,
-        ),
-        at_end=at_end,
-    )
 
 
 def tune_interpreter() -> None:
@@ -87,7 +54,7 @@ def _all(route: Route) -> bool:
 class Machine:
     """
     :param secrets: the token and the keys, as configured or kept.
-    :param store: makes the store; see :func:`open_store`.
+    :param store: makes the store; see :func:`mailproxy.service_store.open_store`.
     :param threads: makes a pool of threads: the reactor, its name, its size.
     :param rng: a source of randomness for names and for what spreads load; a new one each time.
     :param lookup: finds the addresses of upstreams.

@@ -8,7 +8,7 @@ locked or started here.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.application.internet import StreamServerEndpointService
@@ -47,6 +47,9 @@ from mailproxy.store.embedded import EmbeddedStore
 from mailproxy.threads import Threads
 from mailproxy.turns import Turns
 
+if TYPE_CHECKING:
+    from mailproxy.store.postgres import PostgresStore
+
 #: Threads for what would keep the reactor busy: large requests and answers, large messages.
 HELPERS = 4
 
@@ -57,7 +60,7 @@ class Parts:
 
     helpers: Threads
     attachments: Attachments
-    store: EmbeddedStore
+    store: EmbeddedStore | PostgresStore
     book: TenantBook
     courier: Courier
     dispatcher: Dispatcher

@@ -18,6 +18,7 @@ COMPOSERS = {
     "mailproxy.service_parts",
     "mailproxy.service_attachments",
     "mailproxy.service_machine",
+    "mailproxy.service_store",
     "mailproxy.service_submission",
     "mailproxy.tap",
     "mailproxy.__main__",

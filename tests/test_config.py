@@ -182,7 +182,7 @@ class SourceTests(ConfigCase):
         root = Path(__file__).parent.parent / "mailproxy"
         readers = (
             *("service", "service_parts", "service_attachments", "service_submission"),
-            "service_machine",
+            *("service_machine", "service_store"),
             *("tap", "config", "config_secrets"),
         )
         text = "".join((root / f"{name}.py").read_text() for name in readers)

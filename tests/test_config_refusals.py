@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailproxy.config import VARIABLES
+from mailproxy.crypto import new_key
 from mailproxy.errors import ConfigurationError
 from tests.test_config import SAMPLES, TOKEN, ConfigCase
 
@@ -27,7 +28,7 @@ WRONG = {
     "GMP_ALLOW_NO_TOKEN": "maybe",
     "GMP_TRUSTED_PROXIES": "10.0.0.0/8, proxy",
     "GMP_CA_FILE": "no-such.pem",
-    "GMP_DB_PATH": "postgresql://user:hunter2@db/mail",
+    "GMP_DB_PATH": "postgresql://user:hunter2@db:port/mail",
     "GMP_DATA_DIR": "a\nb",
     "GMP_ENCRYPTION_KEY": "hunter2",
     "GMP_SCHEDULER_ACTIVE": "2",
@@ -149,12 +150,32 @@ class RefusalTests(ConfigCase):
         with_colon = {**url, "GMP_CLIENT_SYNC_USER": "a:b", "GMP_CLIENT_SYNC_PASSWORD": "p"}
         self.assertEqual("GMP_CLIENT_SYNC_USER", self.refused(with_colon).variable)
 
-    def test_postgresql_is_refused_clearly(self) -> None:
-        """A PostgreSQL URL is told to be not part of this release."""
-        for url in ("postgresql://db/x", "postgres://db/x", "postgresql+psycopg://db/x"):
-            self.assertIn("PostgreSQL store is not part", str(self.refused({"GMP_DB_PATH": url})))
+    def test_databases(self) -> None:
+        """What is neither a file nor the URL of a PostgreSQL database is told apart."""
+        wrong = {
+            "postgresql://user:hunter2@db": "database is missing",
+            "postgresql:///": "server is missing",
+            "postgresql://user:hunt/er2@db/mail": "%2F",
+            "postgresql://user:hunter2@db/mail/x": "slash",
+            "postgresql://user:hunter2@db:0/mail": "port 0",
+            "postgresql://user:hunter2@[db/mail": "not a URL",
+            "postgresql://user:hunter 2@db/mail": "white space",
+            "postgresql+psycopg://db/x": "SQLite file or a postgresql:// URL",
+            "mysql://db/x": "SQLite file or a postgresql:// URL",
+        }
+        for url, problem in wrong.items():
+            error = self.refused({"GMP_DB_PATH": url})
+            self.assertEqual("GMP_DB_PATH", error.variable)
+            self.assertIn(problem, error.problem)
         for path in (":memory:", "sqlite:///x.db", "some/dir/", "."):
             self.assertEqual("GMP_DB_PATH", self.refused({"GMP_DB_PATH": path}).variable)
+
+    def test_nodes_are_given_their_secrets(self) -> None:
+        """On a shared database each node would invent its own key and token: both are needed."""
+        shared = {"GMP_DB_PATH": "postgresql://user:hunter2@db/mail"}
+        self.assertEqual("GMP_ENCRYPTION_KEY", self.refused(shared).variable)
+        shared["GMP_ENCRYPTION_KEY"] = new_key()
+        self.assertEqual("GMP_API_TOKEN", self.refused(shared).variable)
 
     def test_no_token_needs_a_loopback_bind(self) -> None:
         """Serving without a token is refused unless only this machine can connect."""

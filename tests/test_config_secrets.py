@@ -21,7 +21,8 @@ from tests.scratch import scratch
 class ObtainTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.dir = scratch(self) / "deep" / "data"
-        self.settings = Settings(db_path=self.dir / "mail.db", data_dir=self.dir)
+        self.database = self.dir / "mail.db"
+        self.settings = Settings(db_path=self.database, data_dir=self.dir)
 
     def obtain(self, **changes: Any) -> tuple[Secrets, str]:
         """What a start gets, and all that it logged."""
@@ -45,8 +46,8 @@ class ObtainTests(SynchronousTestCase):
             self.assertEqual(0o600, self.mode(path))
             self.assertIn(str(path), log)
         self.assertEqual(0o700, self.mode(self.dir))
-        self.assertEqual(0o600, self.mode(self.settings.db_path))
-        self.assertEqual(0, self.settings.db_path.stat().st_size)
+        self.assertEqual(0o600, self.mode(self.database))
+        self.assertEqual(0, self.database.stat().st_size)
         files = ["api-token", "encryption-key", "mail.db"]
         self.assertEqual(files, sorted(os.listdir(self.dir)))
         self.assertNotIn(token, log)
@@ -63,7 +64,7 @@ class ObtainTests(SynchronousTestCase):
     def test_second_start(self) -> None:
         """The next start uses the same token and key, with the store there."""
         first, _ = self.obtain()
-        self.settings.db_path.write_bytes(b"SQLite format 3\0")
+        self.database.write_bytes(b"SQLite format 3\0")
         second, log = self.obtain()
         self.assertEqual(first, second)
         self.assertIn(str(self.settings.token_file), log)
@@ -84,7 +85,7 @@ class ObtainTests(SynchronousTestCase):
     def test_no_new_key_for_an_old_store(self) -> None:
         """A store whose key is lost stops the start; no key is invented for it."""
         self.dir.mkdir(parents=True)
-        self.settings.db_path.write_bytes(b"SQLite format 3\0")
+        self.database.write_bytes(b"SQLite format 3\0")
         with self.assertRaises(ConfigurationError) as caught:
             self.obtain()
         self.assertEqual("GMP_ENCRYPTION_KEY", caught.exception.variable)

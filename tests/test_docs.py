@@ -67,7 +67,7 @@ class PageTests(SynchronousTestCase):
         known = {"GMP_", "GMP_CONFIG"}
         for variable in VARIABLES:
             known |= (
-                {variable.name, f"{variable.name}_FILE"} if variable.secret else {variable.name}
+                {variable.name, f"{variable.name}_FILE"} if variable.in_file else {variable.name}
             )
         for page in PAGES:
             names = set(re.findall(r"GMP_[A-Z_]*", page.read_text(encoding="utf-8")))

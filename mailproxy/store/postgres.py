@@ -30,6 +30,7 @@ from mailproxy.store.migrate import newest
 from mailproxy.store.options import StoreOptions
 from mailproxy.store.overdue import Expiry
 from mailproxy.store.postgres_driver import Connection
+from mailproxy.store.postgres_listen import Listener
 from mailproxy.store.postgres_migrate import migrate, revision
 from mailproxy.store.postgres_readers import ServerReaders
 from mailproxy.store.postgres_server import Server
@@ -43,6 +44,7 @@ from mailproxy.store.refusals import ServerError
 from mailproxy.store.reseal import Resealing
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.whole import WholeStore
+from mailproxy.store.works import Committed
 from mailproxy.turns import AtEnd
 
 #: Of the time for which a lease stays good, the part after which a node that could not renew it
@@ -101,6 +103,11 @@ class PostgresStore(WholeStore):
         self._stopped = threading.Event()
         self._account_ids: dict[int, str] = {}
         self._keys: dict[tuple[str, str], DeferredLock] = {}
+        self._listener = (
+            None
+            if reactor is None
+            else Listener(self._server, reactor, clock, self.node_id, self._overheard)
+        )
         self._readers = ServerReaders(cast("Any", self._server), reactor, options.reader_threads)
         self._writer = ServerWriter(
             clock,
@@ -154,11 +161,15 @@ class PostgresStore(WholeStore):
         self._stopped.clear()
         self._opened_at = self._renewed = self._clock.seconds()
         self._readers.start()
+        if self._listener is not None:
+            self._listener.start()
         self._writer.start(cast("Any", connection), 0)
 
     def close(self) -> Deferred[None]:
         """Do what waits, then leave."""
         self._stopped.set()
+        if self._listener is not None:
+            self._listener.stop()
         return self._writer.stop().addBoth(self._closed)
 
     def _closed(self, result: Any) -> Any:
@@ -176,6 +187,10 @@ class PostgresStore(WholeStore):
     @property
     def closing(self) -> bool:
         return self._connection is None or self._writer.closing
+
+    def _overheard(self, due: frozenset[int], reportable: frozenset[str]) -> None:
+        """In the reactor: another node has stored something."""
+        self._tell(Committed([], due, reportable))
 
     # --- transactions ----------------------------------------------------------------------------
 

@@ -76,6 +76,10 @@ class WholeStore(
             if each.messages:
                 labels = (each.tenant_id, each.account_id)
                 self._metrics.rate_limited.labels(*labels).inc(each.messages)
+        self._tell(committed)
+
+    def _tell(self, committed: Committed) -> None:
+        """Tell those who watch the store what has become due, or is limited."""
         for observer in list(self._observers):
             try:
                 if committed.due:

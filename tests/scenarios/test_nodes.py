@@ -1,0 +1,108 @@
+"""Several processes on one PostgreSQL server are one service."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailproxy.crypto import new_key
+from tests.postgres import server
+from tests.scenarios.processes import Service, SinkProcess, account, message, wait_until
+
+
+class NodesTests(SynchronousTestCase):
+    """A sink, a database, and as many nodes as a test wants."""
+
+    def setUp(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="mailproxy-nodes-"))
+        self.sink = SinkProcess(self.directory).start()
+        self.addCleanup(self.sink.end)
+        self.database = server().database()
+        self.url = self.directory / "database"
+        self.url.write_text(server().url(self.database) + "\n")
+        self.key = new_key()
+
+    def node(self, name: str, **settings: str) -> Service:
+        directory = self.directory / name
+        directory.mkdir()
+        common = {
+            "GMP_DB_PATH_FILE": str(self.url),
+            "GMP_DATA_DIR": str(directory),
+            "GMP_ENCRYPTION_KEY": self.key,
+            "GMP_CLIENT_SYNC_URL": self.sink.sync_url,
+            "GMP_LOG_LEVEL": "DEBUG",
+        }
+        made = Service(directory, **{**common, **settings})
+        del made.settings["GMP_DB_PATH"]
+        self.addCleanup(made.end)
+        return made
+
+    def arrived(self) -> Counter[str]:
+        """How often each message came to the upstream."""
+        found = self.sink.get("/messages?limit=100000")["messages"]
+        return Counter(each["recipients"][0].partition("@")[0] for each in found)
+
+    def reported(self) -> set[str]:
+        found = self.sink.get("/reports")["reports"]
+        return {item["id"] for report in found for item in report["items"]}
+
+    def put_account(self, node: Service, **fields: Any) -> None:
+        answer = node.call("POST", "/account", account(self.sink.smtp_port, **fields))
+        self.assertEqual(200, answer.status, answer.raw)
+
+    def test_one(self) -> None:
+        """One node: mail goes all the way, and the next process goes on where it ended."""
+        node = self.node("a").start()
+        self.put_account(node)
+        ids = {f"m{n}" for n in range(20)}
+        self.assertEqual(20, node.add(*map(message, sorted(ids))).body["queued"])
+        wait_until(lambda: self.reported() == ids, what="the reports")
+        self.assertEqual(dict.fromkeys(ids, 1), self.arrived())
+        node.terminate()
+
+        node.start()
+        self.assertEqual({"sent"}, set(node.states().values()))
+        self.assertEqual(1, node.add(message("late")).body["queued"])
+        wait_until(lambda: "late" in self.arrived(), what="the last message")
+        self.assertNotIn("secret@", node.output())
+
+    def test_two(self) -> None:
+        """Two nodes: either takes mail, both send it, and nobody gets it twice."""
+        first, second = self.node("a").start(), self.node("b").start()
+        self.put_account(first)
+        ids = {f"m{n}" for n in range(200)}
+        for n in range(0, 200, 10):
+            node = (first, second)[n // 10 % 2]
+            answer = node.add(*(message(f"m{each}") for each in range(n, n + 10)))
+            self.assertEqual(10, answer.body["queued"], answer.raw)
+
+        wait_until(lambda: self.reported() == ids, what="the reports")
+        self.assertEqual(dict.fromkeys(ids, 1), self.arrived())
+        self.assertEqual(200, len(first.states()))
+        self.assertEqual(first.states(), second.states())
+        carried = server().sql(self.database, "SELECT DISTINCT node FROM attempts")
+        self.assertEqual(2, len(carried), "one of them did all the work")
+
+    def test_killed(self) -> None:
+        """What a killed node had claimed goes on with another, once the server calls it dead."""
+        first = self.node("a").start()
+        self.put_account(first)
+        first.kill()
+        # As if it had been killed between a claim and its intent.
+        (found,) = server().sql(self.database, "SELECT id FROM nodes")
+        second = self.node("b", GMP_SCHEDULER_ACTIVE="false").start()
+        self.assertEqual(1, second.add(message("m")).body["queued"])
+        server().sql(
+            self.database,
+            f"UPDATE messages SET claim_at = NULL, lease_owner = '{found[0]}', lease_token = 7",
+        )
+        second.terminate()
+        server().sql(self.database, f"UPDATE nodes SET alive_until = 0 WHERE id = '{found[0]}'")
+
+        third = self.node("c").start()
+        self.assertTrue(third.call("POST", "/commands/activate").body["ok"])
+        wait_until(lambda: "m" in self.arrived(), what="the message")
