@@ -104,7 +104,11 @@ class FullMachine(StoreMachine):
         waiting = [
             mail
             for mail in self.ledger.mails.values()
-            if mail.fetched and mail.open and not mail.claim and not mail.removed and mail.due > self.now
+            if mail.fetched
+            and mail.open
+            and not mail.claim
+            and not mail.removed
+            and mail.due > self.now
         ]
         assert result(self.store.refetch("default", self.now)) == len(waiting)
         for mail in waiting:
