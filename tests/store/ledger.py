@@ -29,7 +29,7 @@ class Mail:
 
     :param claim: the claim that may begin it; *begun* is the one that has.
     :param news: serial numbers of the events that are to be reported.
-    :param doomed: its account was deleted, which ends what is open; *orphan*: it is still that one's.
+    :param doomed: its account was deleted, which ends what is open; *orphan*: is still that one's.
     :param body: its text, which may have been completed since it was posted.
     :param held: an operator holds it; *wish*: is to be held, or cancelled, after its attempt.
     :param doubted: addresses that failed because nobody knows whether they accepted.
