@@ -9,6 +9,7 @@ Which nodes live is told by the server's clock alone.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -93,13 +94,17 @@ class PostgresStore(WholeStore):
         self._options = options
         self._steps = (Expiry().step, *nodes.STEPS, *upkeep.SHARED, Resealing(sealer).step)
         self._server = Server(
-            url, 0.0 if reactor is None else options.busy_seconds, self.node_id[:8]
+            url,
+            0.0 if reactor is None else options.busy_seconds,
+            self.node_id[:8],
+            clock.seconds,
         )
         self._connection: Connection | None = None
         self._observers: list[IStoreObserver] = []
         self._opened_at = 0.0
         self._renewed = 0.0
         self._deciding = False
+        self._pause = time.sleep  # in the writer's thread
         self._stopped = threading.Event()
         self._account_ids: dict[int, str] = {}
         self._keys: dict[tuple[str, str], DeferredLock] = {}
@@ -217,9 +222,9 @@ class PostgresStore(WholeStore):
         left = LAST_QUESTION
         try:
             while (verdict := self._asked(number)) is None:
-                if self._stopped.wait(ASK_AGAIN):
+                self._pause(ASK_AGAIN)
+                if self._stopped.is_set():
                     left -= ASK_AGAIN
-                    threading.Event().wait(ASK_AGAIN)
                     if left <= 0.0:
                         raise PartlyStored("the database did not say whether it was stored")
             return verdict

@@ -202,7 +202,14 @@ class Cursor:
 
     def _begin_writing(self) -> None:
         self.connection.again()
-        cursor = self._run(BEGIN_WRITING, None, prepare=False)
+        try:
+            cursor = self._run(BEGIN_WRITING, None, prepare=False)
+        except ServerError as error:
+            if not error.lost:
+                raise
+            # It went away while nothing was asked of it.
+            self.connection.again()
+            cursor = self._run(BEGIN_WRITING, None, prepare=False)
         for _ in range(2):
             cursor.nextset()
         row: Any = cursor.fetchone()

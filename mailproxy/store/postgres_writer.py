@@ -21,6 +21,7 @@ from mailproxy.store.compiling import Bulk, Statement
 from mailproxy.store.postgres_driver import Connection
 from mailproxy.store.refusals import ServerError
 from mailproxy.store.transaction import Transaction
+from mailproxy.store.works import Work
 from mailproxy.store.writer import Writer
 
 #: Where nodes listen.
@@ -79,6 +80,11 @@ class ServerWriter(Writer):
         if isinstance(error, PartlyStored):
             return error
         return super()._lost(cursor, error)
+
+    def _worth_a_try(self, error: Exception, works: list[Work]) -> bool:
+        # Of a transaction that was cut off it is known by now that it is not stored.
+        lost = isinstance(error, ServerError) and error.lost
+        return lost or super()._worth_a_try(error, works)
 
     def _numbered(self, cursor: sqlite3.Cursor) -> int:
         """The server's own number of the transaction; what came of it can be asked for later."""

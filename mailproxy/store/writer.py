@@ -246,7 +246,7 @@ class Writer:
             return self._commit(cursor, works)
         except Exception as error:  # a bug as well: the thread has to live, callers need an answer
             refusal = self._lost(cursor, error)
-            if len(works) == 1 or not isinstance(error, DATABASE_ERRORS):
+            if not self._worth_a_try(error, works):
                 return self._refuse(works, refusal)
         # A small outcome may still fit where a large submission did not.
         done = [self._single(cursor, work) for work in works]
@@ -257,6 +257,9 @@ class Writer:
             tuple(end for each in done for end in each.finished),
             tuple(each for one in done for each in one.limited),
         )
+
+    def _worth_a_try(self, error: Exception, works: list[Work]) -> bool:
+        return len(works) > 1 and isinstance(error, DATABASE_ERRORS)
 
     def _single(self, cursor: sqlite3.Cursor, work: Work) -> Committed:
         try:

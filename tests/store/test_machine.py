@@ -1,4 +1,4 @@
-"""No order of acts makes the fake or the SQLite store lose, double or hide a message."""
+"""No order of acts makes the fake or a real store lose, double or hide a message."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.fake_store import FakeStore
 from tests.fakes import FakeClock, result
 from tests.store.machine_acts import ActsMachine
 from tests.store.opened import Opened
+from tests.store.postgres_opened import Opened as OpenedOnServer
 
 
 class FakeMachine(ActsMachine):
@@ -61,4 +62,33 @@ EmbeddedMachineTests = EmbeddedMachine.TestCase
 # A failing series is shown as it was found: to shrink it takes minutes on a file.
 EmbeddedMachineTests.settings = settings(
     **{**QUICK, "max_examples": 20, "phases": (Phase.explicit, Phase.reuse, Phase.generate)}
+)
+
+
+class PostgresMachine(ActsMachine):
+    """The PostgreSQL store on a real server, each work run at once."""
+
+    def open_store(self, clock: FakeClock) -> IStore:
+        self.opened = OpenedOnServer(clock, random.Random(7))
+        return self.opened.store
+
+    def kill_store(self) -> IStore:
+        return self.opened.killed()
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            if hasattr(self, "opened"):
+                result(self.opened.close())
+
+
+PostgresMachineTests = PostgresMachine.TestCase
+PostgresMachineTests.settings = settings(
+    **{
+        **QUICK,
+        "max_examples": 5,
+        "stateful_step_count": 30,
+        "phases": (Phase.explicit, Phase.reuse, Phase.generate),
+    }
 )
