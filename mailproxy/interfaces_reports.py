@@ -10,7 +10,7 @@ from typing import Any
 
 from zope.interface import Interface
 
-from mailproxy.records import Counts, ListQuery, MessageRecord, ReportItem, Suspension
+from mailproxy.records import Counts, ListQuery, MessageRecord, Node, ReportItem, Suspension
 
 
 class IReports(Interface):
@@ -38,6 +38,9 @@ class IReports(Interface):
 class IStatus(Interface):
     async def counts(now: float) -> Counts:
         """Messages by unfinished state, from the lanes."""
+
+    async def nodes(now: float) -> list[Node]:
+        """The processes that have this store, and those that died lately; the oldest first."""
 
     async def suspension(tenant_id: str | None) -> Suspension:
         """What is suspended now."""

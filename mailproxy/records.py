@@ -163,6 +163,25 @@ class ReportItem:
 
 
 @attrs.frozen
+class Node:
+    """
+    A process of the service.
+
+    :param started_at: Unix seconds; so is *alive_until*, when its leases end if it is not heard of.
+    :param claims: messages it has leases on; None where they are not counted: on SQLite all are
+        those of the one node that lives.
+    """
+
+    id: str
+    host: str
+    version: str
+    started_at: float
+    alive_until: float
+    alive: bool
+    claims: int | None = None
+
+
+@attrs.frozen
 class Counts:
     """Messages by unfinished state, and when the oldest due one became due (None: none is)."""
 

@@ -71,7 +71,11 @@ from tests.contracts_queue import ClaimOrderContract, DueContract, IntentContrac
 from tests.contracts_removal import CleanupContract, RememberedContract, RemoveContract
 from tests.contracts_reports import AckContract
 from tests.contracts_same_id import WaitingAgainContract
-from tests.contracts_status import CountsContract, ListingContract, RetentionContract
+from tests.contracts_status import (
+    CountsContract,
+    ListingContract,
+    RetentionContract,
+)
 from tests.contracts_submitters import SubmittersContract
 from tests.contracts_suppressions import (
     RefusedContract,

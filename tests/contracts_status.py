@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mailproxy import __version__
 from tests.build import new_message, put_off, record, refused, unknown
 from tests.contracts_base import DAY, RETENTION, StoreContract
 
@@ -66,6 +67,19 @@ class CountsContract(StoreContract):
         """A store that writes is healthy."""
         await self.post()
         self.assertTrue(self.store.healthy())
+
+
+class NodesContract(StoreContract):
+    async def test_who_lives(self) -> None:
+        """A process is shown with its release from its first heartbeat on."""
+        await self.store.heartbeat(self.now)
+
+        (node,) = await self.store.nodes(self.now)
+
+        self.assertTrue(node.alive)
+        self.assertEqual(__version__, node.version)
+        self.assertTrue(node.host)
+        self.assertLess(node.started_at, node.alive_until)
 
 
 class ListingContract(StoreContract):

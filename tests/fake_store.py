@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
+from mailproxy import __version__
 from mailproxy.clock import Names
 from mailproxy.errors import StoreBusy, StoreUnavailable
 from mailproxy.interfaces import IStore, IStoreObserver
@@ -28,6 +29,7 @@ from mailproxy.records import (
     Counts,
     ListQuery,
     MessageRecord,
+    Node,
     ReportItem,
     Suspension,
 )
@@ -395,6 +397,13 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeBounces, FakeActs):
     async def counts(self, now: float) -> Counts:
         self._check_alive()
         return reports.counts(self.disk, now)
+
+    async def nodes(self, now: float) -> list[Node]:
+        self._check_alive()
+        return [
+            Node(each, "localhost", __version__, now, now + 60.0, alive=True)
+            for each in sorted(self.disk.nodes)
+        ]
 
     async def suspension(self, tenant_id: str | None) -> Suspension:
         self._check_alive()

@@ -57,7 +57,10 @@ _TAGS = {
     "reports": "events",
     "command-log": "commands",
     **dict.fromkeys(
-        ("status", "health", "livez", "readyz", "metrics", "instance", "openapi.json", "docs"),
+        (
+            *("status", "health", "livez", "readyz", "metrics"),
+            *("instance", "nodes", "openapi.json", "docs"),
+        ),
         "service",
     ),
 }

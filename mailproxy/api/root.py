@@ -41,6 +41,7 @@ from mailproxy.api.instance import Instance
 from mailproxy.api.keys import Keys
 from mailproxy.api.mail import mail_routes
 from mailproxy.api.messages import IntakeRules
+from mailproxy.api.nodes import Nodes
 from mailproxy.api.patience import Patience
 from mailproxy.api.site import ApiSite, SiteLimits
 from mailproxy.api.status import Status
@@ -128,6 +129,7 @@ class Api:
             *SmtpCredentials(store, clock, submitters, in_thread).routes(),
             *DkimKeyring(store, clock, book, in_thread, options.can_sign).routes(),
             *Instance(store, clock).routes(),
+            *Nodes(store, clock).routes(),
             *CommandLog(store).routes(),
             *Files(store, options.links, clock, in_thread).routes(),
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mailproxy.records import Counts, ListQuery, MessageRecord, ReportItem, Suspension
-from mailproxy.store import eventlog, listing, reports, suspensions, timeline
+from mailproxy.records import Counts, ListQuery, MessageRecord, Node, ReportItem, Suspension
+from mailproxy.store import eventlog, listing, nodes, reports, suspensions, timeline
 from mailproxy.store.face import Face
 
 
@@ -64,6 +64,9 @@ class ReportsFace(Face):
 
     async def counts(self, now: float) -> Counts:
         return await self._read(listing.counts, now)
+
+    async def nodes(self, now: float) -> list[Node]:
+        return await self._read(nodes.listed, now)
 
     async def suspension(self, tenant_id: str | None) -> Suspension:
         key = suspensions.SERVICE if tenant_id is None else tenant_id

@@ -24,6 +24,7 @@ from mailproxy.errors import PartlyStored, StoreRefused
 from mailproxy.interfaces import IClock, IStore, IStoreObserver
 from mailproxy.metrics import Metrics
 from mailproxy.model import Claimed
+from mailproxy.records import Node
 from mailproxy.store import postgres_nodes as nodes
 from mailproxy.store import upkeep
 from mailproxy.store.boot import check_key, greatest_pk
@@ -260,6 +261,9 @@ class PostgresStore(WholeStore):
         if self._clock.seconds() - self._renewed > CAUTION * self._options.lease_seconds:
             return [False] * len(intents)  # somebody else may be at it
         return await super().begin(intents, account, now, through=through)
+
+    async def nodes(self, now: float) -> list[Node]:
+        return await self._read(nodes.listed)
 
     async def abandoned(self, now: float) -> list[Claimed]:
         """What nodes had leases on whose time is over, by the server's clock."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from mailproxy import __version__
 from mailproxy.model import Claimed
+from mailproxy.records import Node
 from mailproxy.store import queue
 from mailproxy.store.postgres_driver import Connection
 from mailproxy.store.refusals import ServerError
@@ -42,6 +43,17 @@ WHERE m.lease_owner IS NOT NULL AND m.lease_owner <> ? AND NOT EXISTS (
 ORDER BY m.pk LIMIT ? FOR UPDATE OF m SKIP LOCKED
 """
 _DEAD = f"SELECT id FROM nodes WHERE alive_until <= {_NOW} - ?"
+
+
+_NODES = f"""
+SELECT n.id, n.host, n.version, n.started_at, n.alive_until, n.alive_until > {_NOW},
+    (SELECT count(*) FROM messages AS m WHERE m.lease_owner = n.id)
+FROM nodes AS n ORDER BY n.started_at, n.id
+"""
+
+
+def listed(cursor: Any) -> list[Node]:
+    return [Node(*row) for row in cursor.execute(_NODES)]
 
 
 def register(connection: Connection, node_id: str, seconds: float) -> None:

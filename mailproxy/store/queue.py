@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
+from socket import gethostname
 from typing import Any
 
 import attrs
 import msgspec
 
+from mailproxy import __version__
 from mailproxy.model import Claimed, Recipient
 from mailproxy.states import EventKind, MessageState, Priority, RecipientState
 from mailproxy.store import destinations, limits, outcomes, rates
@@ -373,7 +375,8 @@ def take_over(tx: Transaction, call: TakeOver) -> list[Claimed]:
 
 
 def heartbeat(tx: Transaction, now: float) -> None:
-    tx.do(sql.ALIVE, tx.node_id, now, now + tx.options.lease_seconds)
+    until = now + tx.options.lease_seconds
+    tx.do(sql.ALIVE, tx.node_id, now, until, __version__, gethostname())
 
 
 CLAIM = alone(claim, "claim")

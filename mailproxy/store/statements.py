@@ -316,7 +316,13 @@ LANES_OF_MESSAGES = compiled(
     ),
     "pks",
 )
-_alive = sqlite_insert(nodes).values(id=p("node"), started_at=p("now"), alive_until=p("until"))
+_alive = sqlite_insert(nodes).values(
+    id=p("node"),
+    started_at=p("now"),
+    alive_until=p("until"),
+    version=p("version"),
+    host=p("host"),
+)
 ALIVE = compiled(
     _alive.on_conflict_do_update(
         index_elements=["id"], set_={"alive_until": _alive.excluded.alive_until}
@@ -324,4 +330,6 @@ ALIVE = compiled(
     "node",
     "now",
     "until",
+    "version",
+    "host",
 )

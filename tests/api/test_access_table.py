@@ -121,6 +121,7 @@ CASES: dict[str, Case] = {
         "control", "/v1/dkim/example.com/s1/deactivate"
     ),
     "GET /instance": Case(ADMIN, "/instance"),
+    "GET /v1/nodes": Case(ADMIN, "/v1/nodes"),
     "PUT /instance": Case(ADMIN, "/instance", {"name": "Mail"}),
     "GET /command-log": Case(ADMIN, "/command-log"),
     "GET /health": Case(OPEN, "/health"),

@@ -30,6 +30,14 @@ class StatusTests(SynchronousTestCase):
             (2, 0, 2), (answer["pending_messages"], answer["in_flight"], answer["queue"]["queued"])
         )
 
+    def test_nodes(self) -> None:
+        """The admin sees the processes that are the service; a tenant's key does not."""
+        door = Door()
+        (node,) = door.call("GET", "/v1/nodes").json["nodes"]
+        self.assertEqual((True, mailproxy.__version__), (node["alive"], node["version"]))
+        self.assertRegex(node["alive_until"], r"^\d{4}-\d\d-\d\dT")
+        self.assertEqual(401, door.call("GET", "/v1/nodes", token=None).status)
+
     def test_store_away(self) -> None:
         """Without storage the status is a 503, while the process is alive and not ready."""
         door = Door()

@@ -84,6 +84,8 @@ class NodesTests(SynchronousTestCase):
         self.assertEqual(dict.fromkeys(ids, 1), self.arrived())
         self.assertEqual(200, len(first.states()))
         self.assertEqual(first.states(), second.states())
+        nodes = first.call("GET", "/v1/nodes").body["nodes"]
+        self.assertEqual([(True, 0), (True, 0)], [(n["alive"], n["claims"]) for n in nodes])
         carried = server().sql(self.database, "SELECT DISTINCT node FROM attempts")
         self.assertEqual(2, len(carried), "one of them did all the work")
 
