@@ -10,6 +10,7 @@ COMMANDS = {
     "serve": ("mailproxy.cli.serve:serve", "Run the relay: HTTP in, SMTP out, reports back."),
     "token": ("mailproxy.cli.token:token", "Show the API token."),
     "status": ("mailproxy.cli.status:status", "Ask a running service how it is."),
+    "migrate": ("mailproxy.service_migrate:migrate", "Bring the database to another schema."),
     "sendmail": (
         "mailproxy.cli.sendmail:sendmail",
         "Hand in a message, as programs call sendmail.",

@@ -19,6 +19,7 @@ COMPOSERS = {
     "mailproxy.service_attachments",
     "mailproxy.service_machine",
     "mailproxy.service_store",
+    "mailproxy.service_migrate",
     "mailproxy.service_submission",
     "mailproxy.tap",
     "mailproxy.__main__",

@@ -24,23 +24,28 @@ from mailproxy.errors import StoreRefused
 from mailproxy.store.refusals import DATABASE_ERRORS
 
 
-def migrate(connection: sqlite3.Connection, location: Path | None = None) -> str:
+def migrate(
+    connection: sqlite3.Connection, location: Path | None = None, target: str | None = None
+) -> str:
     """
     Bring the database behind *connection* to the newest schema.
 
     :param location: the folder of the migrations; the program's own if None.
+    :param target: the revision to go to instead, up or down; what later ones brought is lost.
     :return: the revision it is at now.
-    :raises StoreRefused: its schema is newer than this program, or a step failed; nothing was
-        changed.
+    :raises StoreRefused: its schema is newer than this program, there is no such revision, or a
+        step failed; nothing was changed.
     """
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
     # The driver would begin only before the first INSERT, and leave the tables outside.
-    return bring(engine, "BEGIN IMMEDIATE", location)
+    return bring(engine, "BEGIN IMMEDIATE", location, target)
 
 
-def bring(engine: Engine, first: str, location: Path | None = None) -> str:
+def bring(
+    engine: Engine, first: str, location: Path | None = None, target: str | None = None
+) -> str:
     """
-    Bring the database of *engine* to the newest schema, as :func:`migrate` does.
+    Bring the database of *engine* to a schema, as :func:`migrate` does.
 
     :param first: what the transaction begins with, so that nobody else changes the database.
     """
@@ -55,13 +60,13 @@ def bring(engine: Engine, first: str, location: Path | None = None) -> str:
         with engine.begin() as opened:
             config.attributes["connection"] = opened
             _refuse_newer(directory, opened)
-            _upgrade(config, directory)
+            _go(config, directory, target)
     except (SQLAlchemyError, *DATABASE_ERRORS) as error:
         cause = getattr(error, "orig", None) or error
         raise StoreRefused(
             f"the database could not be migrated and is unchanged: {cause}"
         ) from None
-    head = directory.get_current_head()
+    head = target or directory.get_current_head()
     assert head is not None, "there is a first migration"
     return head
 
@@ -92,9 +97,16 @@ def _refuse_newer(directory: ScriptDirectory, opened: Connection) -> None:
             )
 
 
-def _upgrade(config: Config, directory: ScriptDirectory) -> None:
-    def steps(revision: Any, _context: MigrationContext) -> Any:
-        return directory._upgrade_revs("head", revision)
+def _go(config: Config, directory: ScriptDirectory, target: str | None) -> None:
+    known = [script.revision for script in directory.walk_revisions()]  # the newest first
+    if target is not None and target not in known:
+        raise StoreRefused(f"there is no schema {target!r}; there are {', '.join(sorted(known))}")
 
-    with EnvironmentContext(config, directory, fn=steps, destination_rev="head"):
+    def steps(revision: Any, _context: MigrationContext) -> Any:
+        current = revision if isinstance(revision, str) else next(iter(revision or ()), None)
+        if target is not None and current in known[: known.index(target)]:
+            return directory._downgrade_revs(target, revision)
+        return directory._upgrade_revs(target or "head", revision)
+
+    with EnvironmentContext(config, directory, fn=steps, destination_rev=target or "head"):
         directory.run_env()
