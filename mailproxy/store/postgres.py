@@ -174,12 +174,12 @@ class PostgresStore(WholeStore):
     def close(self) -> Deferred[None]:
         """Do what waits, then leave."""
         self._stopped.set()
+        self._server.close()  # what waits for it to come back waits no more
         if self._listener is not None:
             self._listener.stop()
         return self._writer.stop().addBoth(self._closed)
 
     def _closed(self, result: Any) -> Any:
-        self._server.close()
         self._readers.stop()
         if self._connection is not None:
             nodes.leave(self._connection, self.node_id)

@@ -7,6 +7,7 @@ for work from time to time anyhow.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +47,8 @@ class Ear:
         self._raw = raw
         self._heard = heard
         self._lost = lost
-        self._fileno = raw.pgconn.socket
+        # The library closes its own when the server goes away, while the reactor still watches it.
+        self._fileno = os.dup(raw.pgconn.socket)
 
     def fileno(self) -> int:
         return self._fileno
@@ -66,6 +68,8 @@ class Ear:
         self._lost(self)
 
     def close(self) -> None:
+        """Once the reactor does not watch it any more."""
+        os.close(self._fileno)
         self._raw.close()
 
 
