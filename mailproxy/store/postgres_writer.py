@@ -66,6 +66,8 @@ class ServerTransaction(Transaction):
     def many(self, statement: Statement | Bulk, rows: Sequence[Sequence[Any]]) -> None:
         if isinstance(statement, Bulk):
             self.add(statement, rows)
+        elif len(rows) == 1:  # as it is most of the time
+            self.cursor.execute(statement.sql, rows[0])
         elif rows:
             self.cursor.executemany(statement.sql, rows)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import pkgutil
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 import psycopg
+from psycopg import RawCursor
 from psycopg.pq import ExecStatus
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy import store
 from mailproxy.store.compiling import Bulk, Statement
+from mailproxy.store.postgres_driver import _ARRAYS, _keys, adapt
 from mailproxy.store.postgres_sql import translated, translated_bulk
 from tests.postgres import server
 from tests.store.postgres_opened import migrated
@@ -51,3 +55,43 @@ class StatementTests(SynchronousTestCase):
         for statement in found:
             self.assertPrepared(translated(statement.sql).sql)
             self.assertPrepared(translated_bulk(statement).sql)
+
+
+class ArrayTests(SynchronousTestCase):
+    """Arrays are written by hand: the server has to read what was meant."""
+
+    def read(self, type_: str, values: Sequence[Any]) -> Any:
+        with psycopg.connect(server().url(migrated())) as connection:
+            adapt(connection)
+            cursor = RawCursor(connection)
+            written = _ARRAYS[type_](values)
+            (found,) = cursor.execute(f"SELECT $1::{type_}[]", [written]).fetchone() or ()
+            return found
+
+    def test_texts(self) -> None:
+        """Whatever stands in a text stays in it, but for NUL, which the server does not know."""
+        texts = ["", "NULL", "null", 'a"b', "a\\b", "{a,b}", " x ", "\n", "ä😀", "\\", '\\"', None]
+        self.assertEqual(texts, self.read("VARCHAR", texts))
+        self.assertEqual(["a\ufffdb"], self.read("VARCHAR", ["a\0b"]))
+        self.assertEqual([], self.read("VARCHAR", []))
+
+    def test_numbers(self) -> None:
+        """Numbers keep every bit; flags are small integers."""
+        integers = [0, -1, 2**63 - 1, -(2**63), None]
+        self.assertEqual(integers, self.read("BIGINT", integers))
+        self.assertEqual([1, 0, None], self.read("SMALLINT", [True, False, None]))
+        floats = [0.1, 1e18, 1750000000.1234567, -0.0, 5e-324, None, 3]
+        self.assertEqual(floats, self.read("FLOAT", floats))
+
+    def test_bytes(self) -> None:
+        """All bytes."""
+        self.assertEqual(
+            [bytes(range(256)), b"", None], self.read("BYTEA", [bytes(range(256)), b"", None])
+        )
+
+    def test_keys(self) -> None:
+        """Lists of keys come as JSON."""
+        self.assertEqual("{1,22}", _keys("[1,22]"))
+        self.assertEqual("{}", _keys("[]"))
+        names = ["a", 'b"c', "d\\e", "ü"]
+        self.assertEqual(_ARRAYS["VARCHAR"](names), _keys(json.dumps(names)))
