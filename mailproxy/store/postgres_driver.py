@@ -60,6 +60,9 @@ def adapt(raw: Raw[Any]) -> None:
     raw.adapters.register_dumper(str, _Text)
 
 
+#: Hexadecimal bytes within an array.
+_HEX = r'"\\x%s"'
+
 # Arrays are written by hand, as the text that the server reads: the driver would look at each value
 # three times.
 
@@ -76,6 +79,10 @@ def _texts(values: Iterable[Any]) -> str:
     return f"{{{','.join(['NULL' if each is None else _quoted(str(each)) for each in values])}}}"
 
 
+def _bytes(values: Iterable[Any]) -> str:
+    return f"{{{','.join(['NULL' if each is None else _HEX % each.hex() for each in values])}}}"
+
+
 def _quoted(text: str) -> str:
     if "\\" in text or '"' in text:
         text = text.replace("\\", "\\\\").replace('"', '\\"')
@@ -89,7 +96,7 @@ _ARRAYS: dict[str, Callable[[Iterable[Any]], Any]] = {
     "SMALLINT": _integers,
     "FLOAT": _floats,
     "VARCHAR": _texts,
-    "BYTEA": list,
+    "BYTEA": _bytes,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pkgutil
+import re
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -16,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailproxy import store
 from mailproxy.store.compiling import Bulk, Statement
 from mailproxy.store.postgres_driver import _ARRAYS, _keys, adapt
+from mailproxy.store.postgres_server import Server
 from mailproxy.store.postgres_sql import translated, translated_bulk
 from tests.postgres import server
 from tests.store.postgres_opened import migrated
@@ -55,6 +57,32 @@ class StatementTests(SynchronousTestCase):
         for statement in found:
             self.assertPrepared(translated(statement.sql).sql)
             self.assertPrepared(translated_bulk(statement).sql)
+
+
+class PlanTests(SynchronousTestCase):
+    """What the server does for a statement, as the store's sessions have it planned."""
+
+    #: Tables that grow with the mail.
+    LARGE = frozenset(
+        (
+            *("messages", "recipients", "attempts", "events", "payloads", "texts", "chunks"),
+            *("tombstones", "bounces", "suppressions"),
+        )
+    )
+
+    def test_no_scan(self) -> None:
+        """No statement reads a table from end to end that grows with the mail."""
+        connection = Server(server().url(migrated()), 0.0, "tests").connect()
+        self.addCleanup(connection.close)
+        scanned = []
+        for statement in of_the_store(Statement):
+            sql = translated(statement.sql).sql
+            rows = connection.execute(
+                f"EXPLAIN (GENERIC_PLAN) {sql}".encode(), prepare=False
+            ).fetchall()
+            plan = "\n".join(row[0] for row in rows)
+            scanned += [(t, sql) for t in re.findall(r"Seq Scan on (\w+)", plan) if t in self.LARGE]
+        self.assertEqual([], scanned)
 
 
 class ArrayTests(SynchronousTestCase):
