@@ -14,6 +14,8 @@ from twisted.internet.protocol import connectionDone
 from twisted.mail.smtp import AUTH, COMMAND, DATA, ESMTP
 from twisted.python.failure import Failure
 
+from mailproxy.sending import send
+
 #: Octets in a command line at most, and in a line of an AUTH exchange (RFC 4954, section 4).
 MAX_LINE, MAX_AUTH_LINE = 4096, 12288
 
@@ -113,7 +115,7 @@ class Conversation(ESMTP):
     def flush(self) -> None:
         """Write the replies that wait for the end of the input they answer."""
         if self._out:
-            self.transport.write(b"".join(self._out))
+            send(self.transport, b"".join(self._out))
             self._out.clear()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

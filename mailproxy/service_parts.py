@@ -45,7 +45,7 @@ from mailproxy.service_machine import THIS_MACHINE, Machine
 from mailproxy.service_submission import Submission, submission
 from mailproxy.store.embedded import EmbeddedStore
 from mailproxy.threads import Threads
-from mailproxy.turns import Turns
+from mailproxy.turns import Turns, ready
 
 if TYPE_CHECKING:
     from mailproxy.store.postgres import PostgresStore
@@ -112,7 +112,7 @@ class Builder:
         settings, clock, metrics = self._settings, self._clock, Metrics()
         machine, names = self._machine, Names(self._machine.rng())
         helpers = machine.threads(self._reactor, "helpers", HELPERS)
-        turns = Turns(self._reactor)
+        turns = Turns(self._reactor, ready(self._reactor))
         sealer = Sealer(self._secrets.keys)
         store = machine.store(self._reactor, settings, clock, names, sealer, metrics, turns.send)
         book = TenantBook(store, clock)

@@ -2,12 +2,13 @@
 The end of the reactor's turn: where what many things of one turn asked for is done once.
 
 A turn is what the reactor does between two looks at its sockets. What is gathered until its end
-goes together, though each part of it was asked for by itself, and nothing waits longer for it than
-the turn takes anyhow.
+goes together, though each part of it was asked for by itself. While sockets have more to tell, that
+is heard first, for :data:`LONGEST` at most: what it leads to goes together with the rest.
 """
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
@@ -16,16 +17,41 @@ from twisted.internet.interfaces import IReactorTime
 AtEnd = Callable[[Callable[[], None]], None]
 
 
+#: Seconds for which what was asked for waits for sockets that are ready. Ten programs that hand
+#: mail in one message after the other had 8.5 messages in a transaction with 1 ms, 8.6 with 3 ms,
+#: and 4.7 without, where each turn of the reactor heard of one or two of them.
+LONGEST = 0.001
+
+
+def nothing() -> bool:
+    """There are no sockets that could be ready."""
+    return False
+
+
+def ready(reactor: object) -> Callable[[], bool]:
+    """Tell whether sockets of *reactor* are ready, if it is the one that asks ``epoll``."""
+    if not isinstance(poller := getattr(reactor, "_poller", None), select.epoll):
+        return nothing
+    look = select.poll()
+    look.register(poller.fileno(), select.POLLIN)
+    return lambda: bool(look.poll(0))
+
+
 def at_once(function: Callable[[], None]) -> None:
     """Where there are no turns to speak of: a simulation, a test."""
     function()
 
 
 class Turns:
-    """:param reactor: whose turns they are; everything here happens in its thread."""
+    """
+    :param reactor: whose turns they are; everything here happens in its thread.
+    :param ready: whether its sockets have something to tell that came meanwhile.
+    """
 
-    def __init__(self, reactor: IReactorTime) -> None:
+    def __init__(self, reactor: IReactorTime, ready: Callable[[], bool] = nothing) -> None:
         self._reactor = reactor
+        self._ready = ready
+        self._until: float | None = None
         self._gathering: list[Callable[[], None]] = []
         self._sending: list[Callable[[], None]] = []
         self._waiting = False
@@ -36,7 +62,11 @@ class Turns:
         self._wait()
 
     def send(self, function: Callable[[], None]) -> None:
-        """At the end of the turn, when all that :meth:`gather` named is done, call *function*."""
+        """
+        When all that :meth:`gather` named is done, and no socket is ready, call *function*.
+
+        At the end of the first turn after :data:`LONGEST` at the latest.
+        """
         self._sending.append(function)
         self._wait()
 
@@ -50,7 +80,19 @@ class Turns:
             for function in self._gathering:  # which may grow meanwhile
                 function()
         finally:
-            sending = self._sending
-            self._gathering, self._sending, self._waiting = [], [], False
-            for function in sending:
-                function()
+            self._gathering, self._waiting = [], False
+            if self._sending and self._hears_more():
+                self._wait()
+            else:
+                sending, self._sending, self._until = self._sending, [], None
+                for function in sending:
+                    function()
+
+    def _hears_more(self) -> bool:
+        """Whether what is to be sent waits for what sockets have to tell."""
+        if not self._ready():
+            return False
+        now = self._reactor.seconds()
+        if self._until is None:
+            self._until = now + LONGEST
+        return now < self._until

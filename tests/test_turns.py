@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import select
+import socket
+from types import SimpleNamespace
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.turns import Turns
+from mailproxy.turns import LONGEST, Turns, nothing, ready
+
+
+class Loop(Clock):
+    """Does what is asked for during a turn in the next one, as reactors do."""
+
+    def turn(self, seconds: float) -> None:
+        self.rightNow += seconds
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call.called = 1
+            call.func(*call.args, **call.kw)
 
 
 class TurnsTests(SynchronousTestCase):
@@ -45,3 +60,52 @@ class TurnsTests(SynchronousTestCase):
         clock.advance(0)
 
         self.assertEqual(["sent", "next"], seen)
+
+    def test_sockets_are_heard_first(self) -> None:
+        """What is to be sent waits while sockets are ready; what they lead to goes with it."""
+        clock, seen, busy = Loop(), list[str](), [True]
+        turns = Turns(clock, lambda: busy[0])
+        turns.send(lambda: seen.append("sent"))
+        clock.turn(0)
+        turns.gather(lambda: seen.append("gathered"))
+        turns.send(lambda: seen.append("sent too"))
+        clock.turn(LONGEST / 2)
+        self.assertEqual(["gathered"], seen)
+
+        busy[0] = False
+        clock.turn(0)
+
+        self.assertEqual(["gathered", "sent", "sent too"], seen)
+        self.assertEqual([], clock.getDelayedCalls())
+
+    def test_sockets_that_never_cease(self) -> None:
+        """However much they have to tell, what is to be sent waits for the longest time at most."""
+        clock, seen = Loop(), list[float]()
+        turns = Turns(clock, lambda: True)
+        for _ in range(3):
+            asked = clock.seconds()
+            turns.send(lambda: seen.append(clock.seconds()))
+            for _ in range(6):
+                clock.turn(LONGEST / 4)
+            self.assertAlmostEqual(LONGEST * 1.25, seen[-1] - asked)
+        self.assertEqual(3, len(seen))
+
+
+class ReadyTests(SynchronousTestCase):
+    def test_epoll(self) -> None:
+        """A socket that epoll would tell of is seen, and not taken from it."""
+        ours, theirs = socket.socketpair()
+        poller = select.epoll()
+        self.addCleanup(poller.close)
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        poller.register(ours, select.EPOLLIN)
+        look = ready(SimpleNamespace(_poller=poller))
+        self.assertFalse(look())
+        theirs.send(b"x")
+        self.assertTrue(look())
+        self.assertEqual(1, len(poller.poll(0)))
+
+    def test_another_reactor(self) -> None:
+        """Of a reactor that asks otherwise it is not known: nothing waits."""
+        self.assertIs(nothing, ready(Clock()))

@@ -32,6 +32,7 @@ from mailproxy.delivery.replies import ReplyReader, readable
 from mailproxy.delivery.tls import TlsClient
 from mailproxy.errors import AccountFault
 from mailproxy.model import Account, Reply
+from mailproxy.sending import send
 from mailproxy.states import Phase, TlsMode
 
 _log = Logger()
@@ -223,7 +224,7 @@ class Opening(ESMTPSender):
             return
         if self.factory.trace:
             self.sent(shown or line)
-        self.transport.write(data)
+        send(self.transport, data)
 
     def sendLine(self, line: bytes) -> None:
         """What the base class says goes the same way."""

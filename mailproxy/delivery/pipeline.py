@@ -25,6 +25,7 @@ from mailproxy.errors import SessionLost, Withdrawn
 from mailproxy.interfaces import ITransaction, crashpoint
 from mailproxy.lines import stuff
 from mailproxy.model import Outcome, Reply
+from mailproxy.sending import send
 from mailproxy.states import Phase
 
 _log = Logger()
@@ -121,7 +122,7 @@ class Pipeline:
             self._expect(self._about.timeout)
         if self._trace:
             self._link.sent(data)
-        self._wire.write(before + data if before else data)
+        send(self._wire, before + data if before else data)
         self._ask(job)
 
     def _next_line(self, job: Job) -> None:
@@ -131,7 +132,7 @@ class Pipeline:
         self._expect(self._about.timeout)
         if self._trace:
             self._link.sent(line)
-        self._wire.write(line)
+        send(self._wire, line)
 
     def _body(self, job: Job) -> None:
         """Everything is in: past this point the message is on its way."""
@@ -159,7 +160,7 @@ class Pipeline:
         if len(self._jobs) > 1 and self._about.pipelining:
             self._begin(self._jobs[1], data)
         else:
-            self._wire.write(data)
+            send(self._wire, data)
         crashpoint("body-written")
 
     # -- the intent ------------------------------------------------------------------------
@@ -269,7 +270,7 @@ class Pipeline:
             # RFC 2920, section 3.1: nobody was accepted, yet DATA was. An empty message ends it.
             job.lone_dot = True
             self._expect(FINAL_TIMEOUT)
-            self._wire.write(command(b"."))
+            send(self._wire, command(b"."))
         else:
             self._expect(BODY_TIMEOUT)
             self._decide(job)
@@ -309,7 +310,7 @@ class Pipeline:
             line = command(b"RSET")
             if self._trace:
                 self._link.sent(line)
-            self._wire.write(line)
+            send(self._wire, line)
         if not self._jobs:
             if not self._resets:
                 self._expect(None)
