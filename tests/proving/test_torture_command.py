@@ -59,6 +59,8 @@ class ProcessTests(SynchronousTestCase):
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "TMPDIR": str(self.scratch)},
+            # Who runs the tests in the background ignores SIGINT, and so would the program.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.addCleanup(process.wait, 30)
         self.addCleanup(process.kill)
