@@ -23,6 +23,7 @@ from mailproxy.interfaces import IClock, IStore, IStoreObserver
 from mailproxy.metrics import Metrics
 from mailproxy.store import upkeep
 from mailproxy.store.boot import check_key, committed_serial, greatest_pk, last_serial
+from mailproxy.store.courtesy import Courtesy
 from mailproxy.store.database import Connect, Database, connect
 from mailproxy.store.migrate import migrate
 from mailproxy.store.options import StoreOptions
@@ -74,6 +75,7 @@ class EmbeddedStore(WholeStore):
         self._swept = False
         self._account_ids: dict[int, str] = {}
         self._keys: dict[tuple[str, str], DeferredLock] = {}
+        self._courtesy = Courtesy(clock)
         self._readers = Readers(self._database, reactor, options.reader_threads)
         self._writer = Writer(
             clock,

@@ -14,6 +14,7 @@ from mailproxy.errors import PartlyStored, StoreBusy, StoreError
 from mailproxy.model import Enqueued, NewMessage
 from mailproxy.records import Suspension
 from mailproxy.store import intake, suspensions
+from mailproxy.store.courtesy import Courtesy
 from mailproxy.store.face import DEADLINE
 from mailproxy.store.face_bodies import BodiesFace
 from mailproxy.tenancy import Once
@@ -31,6 +32,7 @@ class IntakeFace(BodiesFace):
     if TYPE_CHECKING:
         #: Requests under way, by tenant and idempotency key.
         _keys: dict[tuple[str, str], DeferredLock]
+        _courtesy: Courtesy
 
         @property
         def closing(self) -> bool: ...
@@ -79,7 +81,11 @@ class IntakeFace(BodiesFace):
             piece = messages[start:end]
             call = intake.Submission(piece, now, bodies, once, verdicts, last, weight)
             if start:
+                await self._courtesy.let_pass()
                 taken = await self._rest(call)
+            elif last:
+                with self._courtesy.passing(piece):
+                    taken = await self._write(intake.ENQUEUE, call, ends - self._clock.seconds())
             else:
                 taken = await self._write(intake.ENQUEUE, call, ends - self._clock.seconds())
             verdicts += taken

@@ -28,6 +28,7 @@ from mailproxy.records import Node
 from mailproxy.store import postgres_nodes as nodes
 from mailproxy.store import upkeep
 from mailproxy.store.boot import check_key, greatest_pk
+from mailproxy.store.courtesy import Courtesy
 from mailproxy.store.migrate import newest
 from mailproxy.store.options import StoreOptions
 from mailproxy.store.overdue import Expiry
@@ -109,6 +110,7 @@ class PostgresStore(WholeStore):
         self._stopped = threading.Event()
         self._account_ids: dict[int, str] = {}
         self._keys: dict[tuple[str, str], DeferredLock] = {}
+        self._courtesy = Courtesy(clock)
         self._listener = (
             None
             if reactor is None

@@ -213,7 +213,6 @@ class Submission(Visit):
             self._tls(),
         )
         self.storing = True
-        self.setTimeout(None)
         Deferred.fromCoroutine(self._handed(handed)).addBoth(self._came_to)
 
     async def _handed(self, handed: Handed) -> Reply:
@@ -225,8 +224,14 @@ class Submission(Visit):
             _log.failure("taking a message by SMTP raised", result)
             result = SICK
         if not self.over:
-            self.setTimeout(self.terms.idle)
+            self.resetTimeout()
             self._answer(result)
+
+    def timeoutConnection(self) -> None:
+        if self.storing and not self.over:  # it is we who say nothing
+            self.setTimeout(self.terms.idle)
+        else:
+            super().timeoutConnection()
 
     def _answer(self, answer: Reply) -> None:
         self.forget()

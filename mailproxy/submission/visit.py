@@ -73,6 +73,7 @@ class Visit(Conversation):
         self._peer: str | None = None
         self._errors = self._logins = 0
         self._limit: IDelayedCall | None = None
+        self._deadline: float | None = None
 
     @property
     def peer(self) -> str:
@@ -117,6 +118,9 @@ class Visit(Conversation):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.expect(None)
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
         self.forget()
         super().connectionLost(reason)
         if self._counted:
@@ -124,15 +128,31 @@ class Visit(Conversation):
             self.desk.gate.leave(self._peer)
 
     def expect(self, seconds: float | None) -> None:
-        """What is under way has to be over in *seconds*; None: nothing is waited for."""
-        if self._limit is not None and self._limit.active():
+        """
+        What is under way has to be over in *seconds*; None: nothing is waited for.
+
+        A timer that comes too early is left, and set again when it comes: one is cheaper than
+        three for each message.
+        """
+        if seconds is None:
+            self._deadline = None
+            return
+        self._deadline = deadline = self.desk.clock.seconds() + seconds
+        if self._limit is not None:
+            if self._limit.getTime() <= deadline:
+                return
             self._limit.cancel()
-        self._limit = None
-        if seconds is not None:
-            self._limit = self.desk.clock.callLater(seconds, self._too_slow)
+        self._limit = self.desk.clock.callLater(seconds, self._too_slow)
 
     def _too_slow(self) -> None:
-        self.close(b"421 4.4.2 That took too long\r\n")
+        self._limit = None
+        if self._deadline is None:
+            return
+        left = self._deadline - self.desk.clock.seconds()
+        if left > 0:
+            self._limit = self.desk.clock.callLater(left, self._too_slow)
+        else:
+            self.close(b"421 4.4.2 That took too long\r\n")
 
     def wrong(self, error: BadCommand) -> None:
         self._errors += 1
