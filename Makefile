@@ -25,10 +25,10 @@ SEEDS ?= 1 2 3
 run: venv
 	$(BIN)/mailproxy serve
 
-# Two processes of tests, which take from each other what is left. The scenarios start the service
+# Three processes of tests, which take from each other what is left, for many of them wait. The scenarios start the service
 # more than a hundred times: where Python is told to keep no compiled files, it keeps them here.
 test: lint types
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal tests
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal tests
 
 test-long: test
 	$(MAKE) torture
