@@ -25,8 +25,9 @@ SEEDS ?= 1 2 3
 run: venv
 	$(BIN)/mailproxy serve
 
-# Three processes of tests, which take from each other what is left, for many of them wait. The scenarios start the service
-# more than a hundred times: where Python is told to keep no compiled files, it keeps them here.
+# Three processes of tests, which take from each other what is left, for many of them wait. The
+# scenarios start the service more than a hundred times: where Python is told to keep no compiled
+# files, it keeps them here.
 test: lint types
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal tests
 

@@ -35,7 +35,7 @@ def answer_before_commit() -> None:
             self._deliver(work.fire)
         if self._lending is not None:  # else the reactor, which has to answer, waits for us
             self._lending.enough()
-        time.sleep(0.6)  # long enough for the answer to be on its way on a busy machine
+        time.sleep(0.4)  # long enough for the answer to be on its way on a busy machine
         end(self, cursor, changed)
 
     Writer._commit = mutated_commit  # type: ignore[method-assign]
