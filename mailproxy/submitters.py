@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import attrs
 
@@ -92,13 +92,20 @@ def within(peer: str, networks: Iterable[str]) -> bool:
     """
     if not peer:
         return UNIX in networks
+    address = _address(peer)
+    if address is None:
+        return False
+    return any(address in _network(each) for each in networks if each != UNIX)
+
+
+@lru_cache(maxsize=4096)
+def _address(peer: str) -> IPv4Address | IPv6Address | None:
+    """*peer*, which is asked about for each of its messages; None if it is no address."""
     try:
         address = ip_address(peer.partition("%")[0])
     except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    blocks = (_network(each) for each in networks if each != UNIX)
-    return any((mapped or address) in block for block in blocks)
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 @lru_cache(maxsize=1024)
