@@ -17,6 +17,7 @@ from zope.interface import Attribute, Interface
 from mailproxy.errors import Unprepared
 from mailproxy.interfaces_accounts import IAccounts as IAccounts
 from mailproxy.interfaces_acts import IActs as IActs
+from mailproxy.interfaces_intake import IIntake as IIntake
 from mailproxy.interfaces_reports import IReports as IReports
 from mailproxy.interfaces_reports import IStatus as IStatus
 from mailproxy.interfaces_tenants import IBounces, IEventLog, ILargeFiles, IRemoval, ITenants
@@ -24,18 +25,15 @@ from mailproxy.model import (
     Account,
     Claimed,
     Content,
-    Enqueued,
     Envelope,
-    NewMessage,
     Outcome,
     Record,
     Stored,
 )
 from mailproxy.records import (
     ReportItem,
-    Suspension,
 )
-from mailproxy.tenancy import Once, SyncState, SyncTest
+from mailproxy.tenancy import SyncState, SyncTest
 
 T = TypeVar("T")
 
@@ -101,37 +99,6 @@ class IStoreObserver(Interface):
 
         What was claimed of it and not begun had better be given back.
         """
-
-
-class IIntake(Interface):
-    async def enqueue(
-        messages: Sequence[NewMessage], now: float, deadline: float, once: Once | None = None
-    ) -> list[Enqueued]:
-        """
-        Make *messages* durable, in order, by the same-id table.
-
-        Many are written in several transactions, so that others' works pass between them. Once
-        the first of these is stored, the rest is tried until it is stored as well.
-
-        :param deadline: seconds to wait for the writer's turn before the work is withdrawn.
-        :param once: whose answer is kept for 24 hours, stored with the last of the messages.
-        :return: one verdict per message, in order, **after the commit** of the last.
-        :raises StoreError: none of them was stored.
-        :raises mailproxy.errors.PartlyStored: some were, and the rest could not be for long.
-        :raises mailproxy.tenancy.Answered: the key was used for the same request.
-        :raises mailproxy.tenancy.KeyReused: the key was used for another request; nothing was
-            stored.
-        """
-
-    async def suspend(tenant_id: str | None, batch: str | None, now: float) -> Suspension:
-        """
-        Stop sending for the service (None, None), a tenant, or one of its batches; stored.
-
-        :raises ValueError: there is no such tenant.
-        """
-
-    async def activate(tenant_id: str | None, batch: str | None, now: float) -> Suspension:
-        """Undo it. :raises ValueError: no such tenant, or one batch out of a full suspension."""
 
 
 class IQueue(Interface):

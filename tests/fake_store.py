@@ -10,11 +10,11 @@ Two stores on one disk are two nodes; :meth:`FakeStore.crash` returns the next p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
@@ -302,6 +302,9 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeBounces, FakeActs):
         return await self._write(
             "enqueue", now, lambda c: intake.enqueue(c, messages, once), deadline
         )
+
+    def courtesy(self) -> Callable[[], Awaitable[None]]:
+        return lambda: succeed(None)
 
     async def suspend(self, tenant_id: str | None, batch: str | None, now: float) -> Suspension:
         return await self._write("suspend", now, lambda c: reports.suspend(c, tenant_id, batch))

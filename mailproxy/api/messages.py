@@ -192,8 +192,10 @@ class Intake:
         """In a thread, slice by slice. :return: the judged batch, and the digest of the body."""
         judging, digest = await self._in_thread(_begin, content, read, hashing)
         batch: Batch = []
+        let_pass = self._store.courtesy()
         while judged := await self._in_thread(_slice, judging):
             batch += judged
+            await let_pass()
         return batch, digest
 
     def _default_priority(self, submission: Submission) -> int:

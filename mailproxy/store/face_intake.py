@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -75,13 +75,14 @@ class IntakeFace(BodiesFace):
                 parts = dict(enumerate(message.parts, 1))
                 written[n] = await self._written(parts, now, ends)
         verdicts: list[Enqueued] = []
+        let_pass = self.courtesy()
         for start, end, weight in intake.cut(messages):
             bodies = {n - start: body for n, body in written.items() if start <= n < end}
             last = end == len(messages)
             piece = messages[start:end]
             call = intake.Submission(piece, now, bodies, once, verdicts, last, weight)
             if start:
-                await self._courtesy.let_pass()
+                await let_pass()
                 taken = await self._rest(call)
             elif last:
                 with self._courtesy.passing(piece):
@@ -90,6 +91,9 @@ class IntakeFace(BodiesFace):
                 taken = await self._write(intake.ENQUEUE, call, ends - self._clock.seconds())
             verdicts += taken
         return verdicts
+
+    def courtesy(self) -> Callable[[], Awaitable[None]]:
+        return self._courtesy.share().let_pass
 
     async def _rest(self, piece: intake.Submission) -> list[Enqueued]:
         """

@@ -11,6 +11,7 @@ from mailproxy.metrics import Metrics
 from mailproxy.model import Claimed, Record, Stored
 from mailproxy.store import bodies, fetching, listing, outcomes, prepared, queue
 from mailproxy.store.boot import leased
+from mailproxy.store.courtesy import Courtesy
 from mailproxy.store.face_bodies import BodiesFace
 
 _log = Logger()
@@ -23,6 +24,7 @@ class QueueFace(BodiesFace):
         node_id: str
         _metrics: Metrics
         _swept: bool
+        _courtesy: Courtesy
 
     async def due_accounts(self, now: float) -> tuple[list[int], float | None]:
         return await self._read(listing.due_accounts, now)
@@ -38,7 +40,9 @@ class QueueFace(BodiesFace):
         spill: bool = False,
     ) -> list[Claimed]:
         call = queue.Claim(account_pk, limit, now, oldest, urgent, spill)
-        return await self._write(queue.CLAIM, call)
+        claimed = await self._write(queue.CLAIM, call)
+        self._courtesy.claimed(claimed)
+        return claimed
 
     async def contents(self, pks: Sequence[int]) -> dict[int, Stored]:
         found = await self._read(bodies.contents, pks)
@@ -77,7 +81,9 @@ class QueueFace(BodiesFace):
         *,
         through: tuple[int, int] | None = None,
     ) -> list[bool]:
-        return await self._write(queue.BEGIN, queue.Intents(intents, account, now, through))
+        begun = await self._write(queue.BEGIN, queue.Intents(intents, account, now, through))
+        self._courtesy.begun(intents)
+        return begun
 
     async def record(self, records: Sequence[Record]) -> list[bool]:
         return await self._write(outcomes.RECORD, records)

@@ -448,6 +448,20 @@ class LargeTests(SynchronousTestCase):
         self.assertGreater(turns, INLINE_THINGS // SLICE)
         self.assertEqual([INLINE_THINGS + 1], [reply.json["queued"] for reply in large.replies])
 
+    def test_slices_let_urgent_mail_pass(self) -> None:
+        """The next slice of a large batch begins when the store says that the way is free."""
+        free: Deferred[None] = Deferred()
+        self.patch(self.door.store, "courtesy", lambda: lambda: free)
+        large = self.send(*(message(f"l{n}") for n in range(INLINE_THINGS + 1)))
+        self.threads.go()
+        self.threads.go()  # the first slice
+        self.assertEqual([], self.threads.waiting)
+
+        free.callback(None)
+
+        self.threads.go_on()
+        self.assertEqual([INLINE_THINGS + 1], [reply.json["queued"] for reply in large.replies])
+
     def test_threads_stopped(self) -> None:
         """Once the threads are stopped, a large request is known not to be stored."""
 
