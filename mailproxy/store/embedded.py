@@ -23,11 +23,13 @@ from mailproxy.interfaces import IClock, IStore, IStoreObserver
 from mailproxy.metrics import Metrics
 from mailproxy.store import upkeep
 from mailproxy.store.boot import check_key, committed_serial, greatest_pk, last_serial
+from mailproxy.store.burial import bury
 from mailproxy.store.courtesy import Courtesy
 from mailproxy.store.database import Connect, Database, connect
 from mailproxy.store.migrate import migrate
 from mailproxy.store.options import StoreOptions
 from mailproxy.store.overdue import Expiry
+from mailproxy.store.probing import Probing
 from mailproxy.store.readers import Readers
 from mailproxy.store.reseal import Resealing
 from mailproxy.store.transaction import Transaction
@@ -76,13 +78,14 @@ class EmbeddedStore(WholeStore):
         self._account_ids: dict[int, str] = {}
         self._keys: dict[tuple[str, str], DeferredLock] = {}
         self._courtesy = Courtesy(clock)
+        self._probing = Probing(clock, lambda: self.heartbeat(clock.now()))
         self._readers = Readers(self._database, reactor, options.reader_threads)
         self._writer = Writer(
             clock,
             _at_once if reactor is None else reactor.callFromThread,
             self._told,
             self._transaction,
-            lambda serial: committed_serial(self._database, serial),
+            self._came_through,
             busy_seconds=options.busy_seconds,
             inline=reactor is None,
             at_end=at_end,
@@ -129,6 +132,7 @@ class EmbeddedStore(WholeStore):
 
     def close(self) -> Deferred[None]:
         """Do what waits, then give the file back."""
+        self._probing.stop()
         return self._writer.stop().addBoth(self._closed)
 
     def _closed(self, result: Any) -> Any:
@@ -145,6 +149,14 @@ class EmbeddedStore(WholeStore):
     @property
     def closing(self) -> bool:
         return self._connection is None or self._writer.closing
+
+    def _came_through(self, serial: int) -> bool:
+        """In the writer's thread: whether a transaction whose COMMIT failed is stored after all."""
+        assert self._connection is not None
+        if committed_serial(self._database, serial):
+            return True
+        bury(self._connection, serial)
+        return False
 
     def _transaction(self, cursor: sqlite3.Cursor) -> Transaction:
         return Transaction(cursor, self._names, self.node_id, self._options, self._account_ids)

@@ -43,6 +43,7 @@ from mailproxy.store.postgres_writer import (
     ServerWriter,
     came_through,
 )
+from mailproxy.store.probing import Probing
 from mailproxy.store.refusals import ServerError
 from mailproxy.store.reseal import Resealing
 from mailproxy.store.transaction import Transaction
@@ -111,6 +112,7 @@ class PostgresStore(WholeStore):
         self._account_ids: dict[int, str] = {}
         self._keys: dict[tuple[str, str], DeferredLock] = {}
         self._courtesy = Courtesy(clock)
+        self._probing = Probing(clock, lambda: self.heartbeat(clock.now()))
         self._listener = (
             None
             if reactor is None
@@ -175,6 +177,7 @@ class PostgresStore(WholeStore):
 
     def close(self) -> Deferred[None]:
         """Do what waits, then leave."""
+        self._probing.stop()
         self._stopped.set()
         self._server.close()  # what waits for it to come back waits no more
         if self._listener is not None:

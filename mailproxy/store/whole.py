@@ -26,6 +26,7 @@ from mailproxy.store.face_removal import RemovalFace
 from mailproxy.store.face_reports import ReportsFace
 from mailproxy.store.face_tenants import TenantsFace
 from mailproxy.store.files import FilesFace
+from mailproxy.store.probing import Probing
 from mailproxy.store.readers import Readers
 from mailproxy.store.retention import Step
 from mailproxy.store.works import Committed, Kind
@@ -54,6 +55,7 @@ class WholeStore(
     if TYPE_CHECKING:
         _writer: Writer
         _readers: Readers
+        _probing: Probing
         _observers: list[IStoreObserver]
         _opened_at: float
         _steps: Sequence[Step]
@@ -64,6 +66,8 @@ class WholeStore(
 
     def _told(self, committed: Committed) -> None:
         """In the reactor, after the Deferreds of a commit fired."""
+        if not self.closing:
+            self._probing.told(self._writer.healthy)
         if not self._writer.healthy:
             self._metrics.store_failures.inc()
         else:

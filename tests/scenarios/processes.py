@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mailproxy.proving.children import free_port as free_port
@@ -36,12 +37,16 @@ def wait_until(
         time.sleep(step)
 
 
-class Answer:
-    """One HTTP answer: ``status`` and the decoded JSON ``body`` (or text)."""
+_NONE: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, status: int, raw: bytes) -> None:
+
+class Answer:
+    """One HTTP answer: ``status``, ``headers`` and the decoded JSON ``body`` (or text)."""
+
+    def __init__(self, status: int, raw: bytes, headers: Mapping[str, str] = _NONE) -> None:
         self.status = status
         self.raw = raw
+        self.headers = headers
 
     @property
     def body(self) -> Any:
@@ -61,9 +66,9 @@ def http(
     request.add_header("Content-Type", "application/json")
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return Answer(answer.status, answer.read())
+            return Answer(answer.status, answer.read(), dict(answer.headers))
     except urllib.error.HTTPError as error:
-        return Answer(error.code, error.read())
+        return Answer(error.code, error.read(), dict(error.headers))
 
 
 class Process:

@@ -166,7 +166,7 @@ class KeyTests(OpenCase):
     """F20: a wrong key is a clear refusal."""
 
     def test_another_key_is_refused(self) -> None:
-        """A database made with another key is refused in words, and its lock given back."""
+        """F20: a database made with another key is refused in words, and its lock given back."""
         opened = self.opened()
         self.successResultOf(opened.store.close())
 

@@ -66,7 +66,7 @@ class CutTests(LostCase):
         self.assertTrue(self.store.healthy())
 
     def test_within_a_transaction(self) -> None:
-        """It was cut off before its commit, so it is done again."""
+        """F16: it was cut off before its commit, so it is done again."""
 
         def how(commit: Any) -> None:
             self.cut()
