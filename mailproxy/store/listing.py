@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
 from operator import eq, ge, itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from sqlalchemy import Select, func, select
@@ -12,12 +13,14 @@ from sqlalchemy import Select, func, select
 from mailproxy.records import Counts, ListQuery, MessageRecord
 from mailproxy.states import MessageState, Priority
 from mailproxy.store import rates
-from mailproxy.store.compiling import LIMIT, compiled, const, indexed, p
+from mailproxy.store.compiling import LIMIT, Statement, compiled, const, indexed, p
 from mailproxy.store.reports import recipients_of
 from mailproxy.store.schema import NEVER, accounts, lanes, messages, payloads, texts
 from mailproxy.store.schema_tenants import tenants
 from mailproxy.store.texts import joined
 from mailproxy.store.transaction import COUNTED, numbers
+
+T = TypeVar("T")
 
 _m, _l = messages.c, lanes.c
 
@@ -51,11 +54,12 @@ _BEHIND = _PAYLOAD + 2
 #: Bytes of payload after which a page is full.
 PAGE_BYTES = 4 * 1024 * 1024
 
-_JOINED = (
-    messages.join(accounts, accounts.c.pk == _m.account_pk)
-    .outerjoin(payloads, payloads.c.body_pk == _m.body_pk)
-    .outerjoin(texts, texts.c.body_pk == _m.body_pk)
+_BODILESS = messages.join(accounts, accounts.c.pk == _m.account_pk)
+_JOINED = _BODILESS.outerjoin(payloads, payloads.c.body_pk == _m.body_pk).outerjoin(
+    texts, texts.c.body_pk == _m.body_pk
 )
+#: The same columns without the payload: in its place where it is, to be read by itself.
+_APART = (*_SHOWN[:_PAYLOAD], _m.body_pk, const("NULL"), *_SHOWN[_BEHIND:])
 
 
 def _filtered(statement: Select[Any]) -> Select[Any]:
@@ -75,41 +79,66 @@ def _filtered(statement: Select[Any]) -> Select[Any]:
 _FILTERS = ("tenant", "state", "account", "batch", "since")
 _TWICE = tuple(name for name in _FILTERS for _ in range(2))
 
-_OPEN = compiled(
-    _filtered(
-        select(*_SHOWN)
-        .select_from(_JOINED)
-        .where(_m.finished_at.is_(None), _m.priority == p("priority"), _m.pk > p("after"))
+
+@attrs.frozen
+class _Statements:
+    """
+    :param open: messages that are not finished, by age.
+    :param done: those that are, the newest first.
+    :param one: those of one id.
+    """
+
+    open: Statement
+    done: Statement
+    one: Statement
+
+
+def _statements(shown: Iterable[Any], tables: Any) -> _Statements:
+    base = select(*shown).select_from(tables)
+    return _Statements(
+        open=compiled(
+            _filtered(
+                base.where(
+                    _m.finished_at.is_(None), _m.priority == p("priority"), _m.pk > p("after")
+                )
+            )
+            .order_by(_m.pk)
+            .suffix_with(LIMIT),
+            "priority",
+            "after",
+            *_TWICE,
+            "limit",
+        ),
+        done=compiled(
+            _filtered(
+                base.where(
+                    _m.finished_at.is_not(None),
+                    _m.finished_at <= p("until"),
+                    (_m.finished_at < p("at")) | (_m.pk < p("before")),
+                )
+            )
+            .order_by(_m.finished_at.desc(), _m.pk.desc())
+            .suffix_with(LIMIT),
+            "until",
+            "at",
+            "before",
+            *_TWICE,
+            "limit",
+        ),
+        one=compiled(
+            base.where(_m.tenant_id == p("tenant"), _m.id == p("id")),
+            "tenant",
+            "id",
+        ),
     )
-    .order_by(_m.pk)
-    .suffix_with(LIMIT),
-    "priority",
-    "after",
-    *_TWICE,
-    "limit",
-)
-_DONE = compiled(
-    _filtered(
-        select(*_SHOWN)
-        .select_from(_JOINED)
-        .where(
-            _m.finished_at.is_not(None),
-            _m.finished_at <= p("until"),
-            (_m.finished_at < p("at")) | (_m.pk < p("before")),
-        )
-    )
-    .order_by(_m.finished_at.desc(), _m.pk.desc())
-    .suffix_with(LIMIT),
-    "until",
-    "at",
-    "before",
-    *_TWICE,
-    "limit",
-)
-_ONE = compiled(
-    select(*_SHOWN).select_from(_JOINED).where(_m.tenant_id == p("tenant"), _m.id == p("id")),
-    "tenant",
-    "id",
+
+
+_WHOLE, _PARTS = _statements(_SHOWN, _JOINED), _statements(_APART, _BODILESS)
+_BODY = compiled(
+    select(payloads.c.json, texts.c.text)
+    .select_from(payloads.outerjoin(texts, texts.c.body_pk == payloads.c.body_pk))
+    .where(payloads.c.body_pk == p("body")),
+    "body",
 )
 _TENANTS = compiled(select(tenants.c.id))
 _COUNTS = compiled(
@@ -254,6 +283,43 @@ class _Page:
 
 def page(cursor: Any, query: ListQuery) -> list[MessageRecord]:
     """One page: unfinished by priority and age, then finished, newest first."""
+    return _despite_damage(lambda found: _page(found, query), cursor)
+
+
+def _despite_damage(read: Callable[[_Found], T], cursor: Any) -> T:
+    """Read with the bodies; where one of them is damaged, again with each body by itself."""
+    try:
+        return read(_Found(cursor, _WHOLE))
+    except sqlite3.OperationalError:
+        raise  # nothing is damaged: it cannot be read now
+    except sqlite3.DatabaseError:
+        return read(_Found(cursor, _PARTS))
+
+
+@attrs.frozen
+class _Found:
+    """What a connection finds by one set of statements."""
+
+    cursor: Any
+    by: _Statements
+
+    def rows(self, statement: Statement, values: tuple[Any, ...]) -> Iterator[Any]:
+        rows = self.cursor.execute(statement.sql, values)
+        return rows if self.by is _WHOLE else map(self._with_body, rows.fetchall())
+
+    def _with_body(self, row: Any) -> Any:
+        """What cannot be read is no payload, and shown as damaged."""
+        body: Any
+        try:
+            body = self.cursor.execute(_BODY.sql, (row[_PAYLOAD],)).fetchone() or (None, None)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            body = (b"", None)
+        return (*row[:_PAYLOAD], *body, *row[_BEHIND:])
+
+
+def _page(found: _Found, query: ListQuery) -> list[MessageRecord]:
     made = _Page(query.limit)
     kind, first, second = _cursor(query.after)
     filters = [
@@ -268,12 +334,13 @@ def page(cursor: Any, query: ListQuery) -> list[MessageRecord]:
                 continue
             after = second if priority == first else 0
             values = (int(priority), after, *filters, made.rows_left)
-            made.take(cursor.execute(_OPEN.sql, values))
+            made.take(found.rows(found.by.open, values))
     if kind == "u":
         first, second = NEVER, _LAST
     if not made.full and not query.active_only:
-        made.take(cursor.execute(_DONE.sql, (first, first, second, *filters, made.rows_left)))
-    said = recipients_of(cursor, numbers(row[0] for row in made.rows))
+        values = (first, first, second, *filters, made.rows_left)
+        made.take(found.rows(found.by.done, values))
+    said = recipients_of(found.cursor, numbers(row[0] for row in made.rows))
     return [_record(row, tuple(said.get(row[0], ()))) for row in made.rows]
 
 
@@ -298,7 +365,13 @@ def _record(row: Any, recipients: tuple[Any, ...]) -> MessageRecord:
 def message(cursor: Any, tenant_id: str | None, message_id: str) -> MessageRecord | None:
     """One message; where no tenant is given, of those that have the id the oldest."""
     asked = [(tenant_id,)] if tenant_id is not None else cursor.execute(_TENANTS.sql).fetchall()
-    rows = [row for (tenant,) in asked for row in cursor.execute(_ONE.sql, (tenant, message_id))]
+
+    def read(found: _Found) -> list[Any]:
+        return [
+            row for (tenant,) in asked for row in found.rows(found.by.one, (tenant, message_id))
+        ]
+
+    rows = _despite_damage(read, cursor)
     if not rows:
         return None
     row = min(rows, key=itemgetter(0))

@@ -292,8 +292,11 @@ class DamagedTests(Case):
         self.assertEqual(200, self.service.add(message("later")).status)
         wait_until(lambda: self.reported() == {"m", "later"}, RECOVERY, "the reports")
         self.assertEqual({"m": 1, "later": 1}, self.sink.get("/copies")["copies"])
-        held = self.query("SELECT id FROM messages WHERE hold LIKE 'damaged:%'")
-        self.assertEqual([("bad",)], held)
+        self.assertEqual({"bad": "held", "m": "sent", "later": "sent"}, self.service.states())
+        damaged = [each["id"] for each in self.service.messages() if "damaged" in each["message"]]
+        self.assertEqual(["bad"], damaged)
+        for id in ("bad", "m"):
+            self.assertEqual(200, self.service.call("GET", f"/v1/messages/{id}").status, id)
 
     def test_the_log_is_read_when_its_index_is_gone(self) -> None:
         """F11: after a kill the write-ahead log alone, without its index, brings all back."""
