@@ -9,31 +9,28 @@ daemon can fork in between.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from zope.interface import implementer
 
 from mailproxy.clock import Names
 from mailproxy.crypto import Sealer
-from mailproxy.interfaces import IClock, IStore, IStoreObserver
+from mailproxy.interfaces import IClock, IStore
 from mailproxy.metrics import Metrics
 from mailproxy.store import upkeep
 from mailproxy.store.boot import check_key, committed_serial, greatest_pk, last_serial
 from mailproxy.store.burial import bury
-from mailproxy.store.courtesy import Courtesy
 from mailproxy.store.database import Connect, Database, connect
 from mailproxy.store.migrate import migrate
 from mailproxy.store.options import StoreOptions
 from mailproxy.store.overdue import Expiry
-from mailproxy.store.probing import Probing
 from mailproxy.store.readers import Readers
 from mailproxy.store.reseal import Resealing
 from mailproxy.store.transaction import Transaction
-from mailproxy.store.whole import WholeStore
+from mailproxy.store.whole import WholeStore, delivery
 from mailproxy.store.writer import Writer
 from mailproxy.turns import AtEnd
 
@@ -62,27 +59,15 @@ class EmbeddedStore(WholeStore):
         connect: Connect = connect,
         at_end: AtEnd | None = None,
     ) -> None:
-        self.setName("store")
-        self.node_id = names.uuid().replace("-", "")
-        self._clock = clock
-        self._names = names
-        self._sealer = sealer
-        self._metrics = metrics or Metrics()
-        self._options = options
+        super().__init__(clock, names, sealer, metrics, options)
         self._steps = (Expiry().step, *upkeep.STEPS, Resealing(sealer).step)
         self._database = Database(Path(path), options.cache_bytes, connect)
         self._connection: sqlite3.Connection | None = None
-        self._observers: list[IStoreObserver] = []
-        self._opened_at = 0.0
         self._swept = False
-        self._account_ids: dict[int, str] = {}
-        self._keys: dict[tuple[str, str], DeferredLock] = {}
-        self._courtesy = Courtesy(clock)
-        self._probing = Probing(clock, lambda: self.heartbeat(clock.now()))
         self._readers = Readers(self._database, reactor, options.reader_threads)
         self._writer = Writer(
             clock,
-            _at_once if reactor is None else reactor.callFromThread,
+            delivery(reactor),
             self._told,
             self._transaction,
             self._came_through,
@@ -92,15 +77,6 @@ class EmbeddedStore(WholeStore):
         )
 
     # --- service ---------------------------------------------------------------------------------
-
-    def startService(self) -> None:
-        """:raises StoreRefused: see :meth:`open`."""
-        self.open()
-        super().startService()
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        return self.close()
 
     def open(self) -> None:
         """
@@ -143,13 +119,6 @@ class EmbeddedStore(WholeStore):
         self._database.lock.release()
         return result
 
-    def healthy(self) -> bool:
-        return self._connection is not None and self._writer.healthy
-
-    @property
-    def closing(self) -> bool:
-        return self._connection is None or self._writer.closing
-
     def _came_through(self, serial: int) -> bool:
         """In the writer's thread: whether a transaction whose COMMIT failed is stored after all."""
         assert self._connection is not None
@@ -160,7 +129,3 @@ class EmbeddedStore(WholeStore):
 
     def _transaction(self, cursor: sqlite3.Cursor) -> Transaction:
         return Transaction(cursor, self._names, self.node_id, self._options, self._account_ids)
-
-
-def _at_once(function: Callable[..., None], *args: Any) -> None:
-    function(*args)

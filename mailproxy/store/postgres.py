@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -21,14 +21,13 @@ from zope.interface import implementer
 from mailproxy.clock import Names
 from mailproxy.crypto import Sealer
 from mailproxy.errors import PartlyStored, StoreRefused
-from mailproxy.interfaces import IClock, IStore, IStoreObserver
+from mailproxy.interfaces import IClock, IStore
 from mailproxy.metrics import Metrics
 from mailproxy.model import Claimed
 from mailproxy.records import Node
 from mailproxy.store import postgres_nodes as nodes
 from mailproxy.store import upkeep
 from mailproxy.store.boot import check_key, greatest_pk
-from mailproxy.store.courtesy import Courtesy
 from mailproxy.store.migrate import newest
 from mailproxy.store.options import StoreOptions
 from mailproxy.store.overdue import Expiry
@@ -43,11 +42,10 @@ from mailproxy.store.postgres_writer import (
     ServerWriter,
     came_through,
 )
-from mailproxy.store.probing import Probing
 from mailproxy.store.refusals import ServerError
 from mailproxy.store.reseal import Resealing
 from mailproxy.store.transaction import Transaction
-from mailproxy.store.whole import WholeStore
+from mailproxy.store.whole import WholeStore, delivery
 from mailproxy.store.works import Committed
 from mailproxy.turns import AtEnd
 
@@ -88,13 +86,7 @@ class PostgresStore(WholeStore):
         options: StoreOptions = StoreOptions(),  # noqa: B008 - frozen
         at_end: AtEnd | None = None,
     ) -> None:
-        self.setName("store")
-        self.node_id = names.uuid().replace("-", "")
-        self._clock = clock
-        self._names = names
-        self._sealer = sealer
-        self._metrics = metrics or Metrics()
-        self._options = options
+        super().__init__(clock, names, sealer, metrics, options)
         self._steps = (Expiry().step, *nodes.STEPS, *upkeep.SHARED, Resealing(sealer).step)
         self._server = Server(
             url,
@@ -103,16 +95,10 @@ class PostgresStore(WholeStore):
             clock.seconds,
         )
         self._connection: Connection | None = None
-        self._observers: list[IStoreObserver] = []
-        self._opened_at = 0.0
         self._renewed = 0.0
         self._deciding = False
         self._pause = time.sleep  # in the writer's thread
         self._stopped = threading.Event()
-        self._account_ids: dict[int, str] = {}
-        self._keys: dict[tuple[str, str], DeferredLock] = {}
-        self._courtesy = Courtesy(clock)
-        self._probing = Probing(clock, lambda: self.heartbeat(clock.now()))
         self._listener = (
             None
             if reactor is None
@@ -121,7 +107,7 @@ class PostgresStore(WholeStore):
         self._readers = ServerReaders(cast("Any", self._server), reactor, options.reader_threads)
         self._writer = ServerWriter(
             clock,
-            _at_once if reactor is None else reactor.callFromThread,
+            delivery(reactor),
             self._told,
             self._transaction,
             self._committed,
@@ -131,15 +117,6 @@ class PostgresStore(WholeStore):
         )
 
     # --- service ---------------------------------------------------------------------------------
-
-    def startService(self) -> None:
-        """:raises StoreRefused: see :meth:`open`."""
-        self.open()
-        super().startService()
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        return self.close()
 
     def open(self) -> None:
         """
@@ -193,11 +170,7 @@ class PostgresStore(WholeStore):
         return result
 
     def healthy(self) -> bool:
-        return self._connection is not None and self._writer.healthy and not self._deciding
-
-    @property
-    def closing(self) -> bool:
-        return self._connection is None or self._writer.closing
+        return super().healthy() and not self._deciding
 
     def _overheard(self, due: frozenset[int], reportable: frozenset[str]) -> None:
         """In the reactor: another node has stored something."""
@@ -276,7 +249,3 @@ class PostgresStore(WholeStore):
         while (found := await self._write(nodes.TAKE_OVER, now)) is not None:
             claimed += found
         return claimed
-
-
-def _at_once(function: Any, *args: Any) -> None:
-    function(*args)

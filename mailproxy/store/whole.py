@@ -10,13 +10,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
-from mailproxy.interfaces import IStoreObserver
+from mailproxy.clock import Names
+from mailproxy.crypto import Sealer
+from mailproxy.interfaces import IClock, IStoreObserver
 from mailproxy.limits import Use
+from mailproxy.metrics import Metrics
 from mailproxy.model import Account
 from mailproxy.records import AccountSpec
 from mailproxy.store import accounts, rates
+from mailproxy.store.courtesy import Courtesy
 from mailproxy.store.face import DEADLINE
 from mailproxy.store.face_acts import ActsFace
 from mailproxy.store.face_bounces import BouncesFace
@@ -26,6 +32,7 @@ from mailproxy.store.face_removal import RemovalFace
 from mailproxy.store.face_reports import ReportsFace
 from mailproxy.store.face_tenants import TenantsFace
 from mailproxy.store.files import FilesFace
+from mailproxy.store.options import StoreOptions
 from mailproxy.store.probing import Probing
 from mailproxy.store.readers import Readers
 from mailproxy.store.retention import Step
@@ -55,10 +62,50 @@ class WholeStore(
     if TYPE_CHECKING:
         _writer: Writer
         _readers: Readers
-        _probing: Probing
-        _observers: list[IStoreObserver]
-        _opened_at: float
+        _connection: Any
         _steps: Sequence[Step]
+
+        def open(self) -> None: ...
+
+        def close(self) -> Deferred[None]: ...
+
+    def __init__(
+        self,
+        clock: IClock,
+        names: Names,
+        sealer: Sealer,
+        metrics: Metrics | None,
+        options: StoreOptions,
+    ) -> None:
+        self.setName("store")
+        self.node_id = names.uuid().replace("-", "")
+        self._clock = clock
+        self._names = names
+        self._sealer = sealer
+        self._metrics = metrics or Metrics()
+        self._options = options
+        self._observers: list[IStoreObserver] = []
+        self._opened_at = 0.0
+        self._account_ids: dict[int, str] = {}
+        self._keys: dict[tuple[str, str], DeferredLock] = {}
+        self._courtesy = Courtesy(clock)
+        self._probing = Probing(clock, lambda: self.heartbeat(clock.now()))
+
+    def startService(self) -> None:
+        """:raises StoreRefused: see ``open``."""
+        self.open()
+        super().startService()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return self.close()
+
+    def healthy(self) -> bool:
+        return self._connection is not None and self._writer.healthy
+
+    @property
+    def closing(self) -> bool:
+        return self._connection is None or self._writer.closing
 
     def subscribe(self, observer: IStoreObserver) -> Callable[[], None]:
         self._observers.append(observer)
@@ -165,3 +212,12 @@ class WholeStore(
                         step.done(found, touched, self._metrics)
                     return touched
         return 0
+
+
+def delivery(reactor: IReactorFromThreads | None) -> Callable[..., None]:
+    """How the writer has a function called where answers are delivered."""
+    return _at_once if reactor is None else reactor.callFromThread
+
+
+def _at_once(function: Callable[..., None], *args: Any) -> None:
+    function(*args)
