@@ -46,6 +46,8 @@ class Reader(Protocol):
 class SendTests(TestCase):
     """Over real sockets."""
 
+    timeout = 20
+
     async def connected(self) -> tuple[Any, Reader]:
         there = Reader()
         port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
@@ -82,6 +84,15 @@ class SendTests(TestCase):
             write = transport.write if rng.random() < 0.3 else lambda data: send(transport, data)
             write(whole[start:end])
             start = end
+        await there.until(len(whole))
+        self.assertTrue(whole == bytes(there.got))
+
+    async def test_more_than_the_kernel_takes(self) -> None:
+        """What it does not take at once follows when it does."""
+        transport, there = await self.connected()
+        transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        whole = random.Random(7).randbytes(1_000_000)
+        send(transport, whole)
         await there.until(len(whole))
         self.assertTrue(whole == bytes(there.got))
 

@@ -36,7 +36,7 @@ from mailproxy.proving.torture_ledger import (
     told,
 )
 from mailproxy.proving.torture_plan import ACCOUNTS, Answered, End, Killed, Passed, Plan
-from mailproxy.proving.torture_reconcile import ENDS, Findings, reconcile
+from mailproxy.proving.torture_reconcile import ENDS, Findings, plain, reconcile
 from mailproxy.proving.torture_submit import Desk, Submitter
 
 #: Seconds between the attempts of one message, so short that nobody has to wait for the end.
@@ -345,13 +345,9 @@ class Torture:
         return all(each["state"] in ENDS and each["reported_ts"] is not None for each in records)
 
     def _known(self, record: Mapping[str, Any], copies: int) -> Known:
-        """
-        What the service knows of a message, with its timeline if that tells of more.
-
-        :param copies: that arrived; attempts are counted anew when an id is posted again.
-        """
-        once = record["attempts"] <= 1 and record["state"] in ENDS and copies <= 1
-        return known(record, () if once else self._api.history(record["id"]))
+        """What the service knows of a message, with its timeline if that tells of more."""
+        history = () if plain(record, copies) else self._api.history(record["id"])
+        return known(record, history)
 
     def _keep(self, claims: Claims) -> None:
         """Write down what was accepted, beside the other ledgers."""

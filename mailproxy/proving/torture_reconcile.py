@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -86,6 +86,16 @@ class Findings:
     resent: int
     finals: int
     repeats: int
+
+
+def plain(record: Mapping[str, Any], copies: int) -> bool:
+    """
+    Whether the timeline of a message can tell no more than its record.
+
+    :param copies: that arrived. Attempts count anew when an id is posted again, so that a record
+        of one attempt may follow an earlier generation's uncertain ones.
+    """
+    return record["attempts"] <= 1 and record["state"] in ENDS and copies <= 1
 
 
 def reconcile(ledgers: Ledgers) -> Findings:

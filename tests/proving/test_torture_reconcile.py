@@ -22,7 +22,7 @@ from mailproxy.proving.torture_ledger import (
     known,
     told,
 )
-from mailproxy.proving.torture_reconcile import CLOCKS, Breach, expected_end, reconcile
+from mailproxy.proving.torture_reconcile import CLOCKS, Breach, expected_end, plain, reconcile
 
 
 def to(id: str, version: int = 1, word: str = "to") -> str:
@@ -273,6 +273,17 @@ def sound(draw: st.DrawFn) -> Ledgers:
         shown[id] = Known(id, "sent", True, uncertain)
     order = draw(st.permutations(arrivals))
     return Ledgers(claims, tuple(order), tuple(draw(st.permutations(reports))), shown)
+
+
+class PlainTests(SynchronousTestCase):
+    def test_whose_timeline_is_read(self) -> None:
+        """All but what ended with its first attempt, and arrived once at most."""
+        record = {"attempts": 1, "state": "sent"}
+        self.assertTrue(plain(record, 1))
+        self.assertTrue(plain(record | {"state": "failed"}, 0))
+        self.assertFalse(plain(record, 2), "posted again, an id that failed counts anew")
+        self.assertFalse(plain(record | {"attempts": 2}, 1))
+        self.assertFalse(plain(record | {"state": "uncertain"}, 1))
 
 
 class PropertyTests(SynchronousTestCase):

@@ -230,6 +230,26 @@ class LimitTests(SynchronousTestCase):
         house.clock.advance(1)
         self.assertEqual(["421 4.4.2 That took too long"], talk.replies())
 
+    def test_f52_time_after_a_transaction(self) -> None:
+        """F52: one that took long leaves no more time until the next than any other."""
+        house = House(opening=120.0, transaction=600.0)
+        talk = house.connect()
+        talk.hello()
+
+        def chat(seconds: int) -> None:
+            for _ in range(seconds):
+                house.clock.advance(1)
+                self.assertEqual(["250"], talk.codes(b"NOOP\r\n") or ["closed"])
+                talk.protocol.idling = 0
+
+        talk.envelope()
+        chat(300)
+        talk.send(b"DATA\r\n")
+        self.assertEqual(["250"], talk.codes(MAIL + b".\r\n"))
+        chat(119)
+        house.clock.advance(1)
+        self.assertEqual(["421 4.4.2 That took too long"], talk.replies())
+
     def test_f52_no_time_is_set_for_the_store(self) -> None:
         """F52: a client that waits for us is not shown out, however long the store takes."""
         house = House()
