@@ -134,7 +134,7 @@ def parse_ini(variable: str, path: Path) -> Ini:
         # Their texts quote the line, which may be a secret.
         number = getattr(error, "lineno", None)
         if number is None and getattr(error, "errors", None):
-            number = error.errors[0][0]  # type: ignore[attr-defined]
+            number = error.errors[0][0]  # type: ignore[attr-defined]  # of ParsingError
         problem = (
             f"{shown(str(path), 200)} is not an ini file: {type(error).__name__}, line {number}"
         )

@@ -176,7 +176,7 @@ class ApiChannel(HTTPChannel):
         """Close the connection without another word."""
         cast(ITCPTransport, self.transport).abortConnection()
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # no default
         self._expect(None)
         self.site.closed(self)
         super().connectionLost(reason)

@@ -202,7 +202,7 @@ class _Front(Resource):
 
     async def _serve(self, route: Route, request: Request, path: dict[str, str]) -> bytes:
         request.route = route.path  # type: ignore[attr-defined]  # for the access log
-        caller: Caller = request.caller  # type: ignore[attr-defined]
+        caller: Caller = request.caller  # type: ignore[attr-defined]  # as render set it
         known = self._exists if route.needs is not Need.TOKEN else self._may_exist
         call = Call(request, caller, path, known)
         write = route.method != "GET"

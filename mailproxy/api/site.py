@@ -130,7 +130,7 @@ class ApiSite(Site):
         if self._done is not None and not self._open and not self._done.called:
             self._done.callback(None)
 
-    def log(self, request: LimitedRequest) -> None:  # type: ignore[override]
+    def log(self, request: LimitedRequest) -> None:  # type: ignore[override]  # our requests
         """A request has been answered."""
         self._account(request, request.code, request.sentLength)
         channel = request.channel

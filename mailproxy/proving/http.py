@@ -254,7 +254,7 @@ def site(front: Front, reactor: Any, max_body: int = MAX_BODY) -> Site:
     requests = partial(LimitedRequest, max_body=max_body)
     made = Site(front, requestFactory=requests, reactor=reactor)
     made.noisy = False
-    made.log = lambda request: None  # type: ignore[method-assign]
+    made.log = lambda request: None  # type: ignore[method-assign]  # no access log
     return made
 
 

@@ -58,7 +58,7 @@ class SinkProtocol(Conversation):
     def __init__(self, house: House) -> None:
         super().__init__(house.terms.tls)
         self.host = house.terms.host
-        self.timeout = house.terms.timeout  # type: ignore[assignment]
+        self.timeout = house.terms.timeout  # type: ignore[assignment]  # the base has an int
         # The base would take the global reactor.
         self.callLater = house.clock.callLater  # type: ignore[assignment,method-assign]
         self._house = house

@@ -171,7 +171,7 @@ class _Line(ProtocolWrapper):
         if self.connected and self.transport is not None:
             self.transport.abortConnection()  # type: ignore[attr-defined]  # TCP and TLS have it
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # no default
         self.connected = 0
         if self._linger is not None and self._linger.active():
             self._linger.cancel()
@@ -188,7 +188,7 @@ class _Lines(WrappingFactory):
         self.agent = agent
 
 
-class _AbortableResponse(proxyForInterface(IResponse)):  # type: ignore[misc]
+class _AbortableResponse(proxyForInterface(IResponse)):  # type: ignore[misc]  # made at run time
     """A response whose body's transport can abort, as that of any other connection can."""
 
     def __init__(self, original: IResponse, route: _Route) -> None:
@@ -209,7 +209,7 @@ class _Body:
 
     def makeConnection(self, transport: Any) -> None:
         self._transport = transport
-        self._protocol.makeConnection(self)  # type: ignore[arg-type]
+        self._protocol.makeConnection(self)  # type: ignore[arg-type]  # a transport to it
 
     def dataReceived(self, data: bytes) -> None:
         self._protocol.dataReceived(data)

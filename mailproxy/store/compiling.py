@@ -44,7 +44,7 @@ def compiled(statement: ClauseElement, *names: str) -> Statement:
     :param names: the parameters in the order callers give them, as a check of that order.
     """
     made = statement.compile(dialect=_dialect)
-    found = tuple(made.positiontup or ())  # type: ignore[attr-defined]
+    found = tuple(made.positiontup or ())  # type: ignore[attr-defined]  # of SQLCompiler
     if found != names:
         raise AssertionError(f"parameters are {found}, not {names}: {made}")
     SOURCES[str(made)] = Source(statement, found)

@@ -98,7 +98,7 @@ def load(certificate: Path, key: Path) -> SSL.Context:
 
 def _public(key: object) -> bytes:
     encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    data: bytes = key.public_bytes(encoding, form)  # type: ignore[attr-defined]
+    data: bytes = key.public_bytes(encoding, form)  # type: ignore[attr-defined]  # each kind has it
     return data
 
 

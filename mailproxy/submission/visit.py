@@ -62,7 +62,7 @@ class Visit(Conversation):
         self.terms = desk.terms
         self._proxied = proxied
         self.host = desk.terms.host.encode("ascii")
-        self.timeout = desk.terms.idle  # type: ignore[assignment]
+        self.timeout = desk.terms.idle  # type: ignore[assignment]  # the base has an int
         # The base would take the global reactor.
         self.callLater = desk.clock.callLater  # type: ignore[assignment,method-assign]
         self.helo = ""

@@ -324,7 +324,7 @@ class _Line(ProtocolWrapper):
         if self.connected and self.transport is not None:
             self.transport.abortConnection()  # type: ignore[attr-defined]  # TCP and TLS have it
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # no default
         self.connected = 0
         self.factory.route.closed = reason.check(ConnectionDone) is not None
         super().connectionLost(reason)
