@@ -76,6 +76,10 @@ $(STAMP): requirements.lock requirements-peers.lock setup.cfg
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    -o requirements.lock requirements.in setup.cfg
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements.lock \
+	    --extra dkim --extra large-files --extra postgresql -o requirements-image.lock setup.cfg
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements.lock \
+	    -o requirements-build.lock requirements-build.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-deps \
 	    -o requirements-peers.lock requirements-peers.in
 

@@ -8,6 +8,14 @@ from mailproxy.cli.group import LazyGroup
 #: Each command with where it is and what it is for.
 COMMANDS = {
     "serve": ("mailproxy.cli.serve:serve", "Run the relay: HTTP in, SMTP out, reports back."),
+    "container": (
+        "mailproxy.cli.container:container",
+        "The same in a container, where the data must outlast it.",
+    ),
+    "healthcheck": (
+        "mailproxy.cli.healthcheck:healthcheck",
+        "Ask the service on this machine whether it lives.",
+    ),
     "token": ("mailproxy.cli.token:token", "Show the API token."),
     "status": ("mailproxy.cli.status:status", "Ask a running service how it is."),
     "migrate": ("mailproxy.service_migrate:migrate", "Bring the database to another schema."),

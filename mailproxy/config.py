@@ -37,6 +37,7 @@ from mailproxy.config_values import (
     Keys,
     Listen,
     Networks,
+    Port,
     ReplyRules,
     Seconds,
     Switch,
@@ -62,9 +63,9 @@ class Settings(AttachmentSettings, SubmissionSettings):
     """
 
     host: str = setting("server.host", Host(), "0.0.0.0", "Address the API listens on.")
-    port: int = setting("server.port", Whole(0, 65535), 8000, "Port of the API; 0: any free one.")
-    http_listen: str | None = setting(
-        "server.listen", Listen(), None, "Where the API listens, instead of host and port."
+    port: int = setting("server.port", Port(), 8000, "Port of the API; 0: any free one.")
+    http_listen: tuple[str, ...] = setting(
+        "server.listen", Listen(), (), "Where the API listens, instead of host and port."
     )
     api_token: str | None = setting(
         "server.api_token",
@@ -91,7 +92,7 @@ class Settings(AttachmentSettings, SubmissionSettings):
         "server.trusted_proxies",
         Networks(),
         (),
-        "Reverse proxies whose X-Forwarded-For says in the log who called.",
+        "Reverse proxies whose X-Forwarded-For says who is calling.",
     )
     ca_file: Path | None = setting(
         "server.ca_file", Certificates(), None, "Further certificate authorities to trust."
@@ -111,6 +112,12 @@ class Settings(AttachmentSettings, SubmissionSettings):
         Path("data"),
         "Where the generated token and key are kept.",
         shown="the directory of the database",
+    )
+    allow_ephemeral: bool = setting(
+        "storage.allow_ephemeral",
+        Switch(),
+        False,
+        "Let `mailproxy container` keep the database where it is lost with the container.",
     )
     accounts_file: Path | None = setting(
         "server.accounts_file", File(), None, "A file that declares accounts, ini or JSON."
@@ -267,18 +274,18 @@ class Settings(AttachmentSettings, SubmissionSettings):
     warnings: tuple[str, ...] = ()
 
     @property
-    def listen(self) -> str:
-        """The endpoint description of the API."""
-        if self.http_listen is not None:
+    def listen(self) -> tuple[str, ...]:
+        """The endpoint descriptions of the API, at least one."""
+        if self.http_listen:
             return self.http_listen
         kind = "tcp6" if ":" in self.host else "tcp"
         interface = self.host.replace(":", "\\:")
-        return f"{kind}:{self.port}:interface={interface}:backlog=1024"
+        return (f"{kind}:{self.port}:interface={interface}:backlog=1024",)
 
     @property
     def local(self) -> bool:
         """Whether the API can be reached from this machine only."""
-        return is_local(self.listen)
+        return all(map(is_local, self.listen))
 
     @property
     def token_file(self) -> Path:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from typing import TYPE_CHECKING
 
 from mailproxy.config_database import DatabaseUrl
-from mailproxy.doors import described
+from mailproxy.doors import described, words
 from mailproxy.errors import ConfigurationError
 from mailproxy.submitters import too_wide
 
@@ -101,7 +100,7 @@ def is_local(listen: str) -> bool:
 
     :param listen: an endpoint description; ``haproxy:`` before it changes nothing.
     """
-    parts = [re.sub(r"\\(.)", r"\1", part) for part in re.split(r"(?<!\\):", listen)]
+    parts = words(listen)
     if parts[0] == "haproxy":
         del parts[0]
     if parts[0] == "unix":

@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 
 from mailproxy.config_sources import setting
-from mailproxy.config_values import File, Listen, Networks, Whole
+from mailproxy.config_values import File, Networks, Whole, check_endpoint
 from mailproxy.doors import described
 from mailproxy.submitters import UNIX
 
@@ -21,7 +21,7 @@ class Doors:
     def read(self, text: str, base: Path) -> tuple[str, ...]:
         parts = text.split()
         for part in parts:
-            Listen().read(described(part).endpoint, base)
+            check_endpoint(described(part).endpoint)
         return tuple(parts)
 
 

@@ -73,6 +73,21 @@ class Whole:
 
 
 @attrs.frozen
+class Port:
+    """A port, or 0 for any free one."""
+
+    says: str = "whole number, 0 to 65535"
+
+    def read(self, text: str, base: Path) -> int:
+        if re.fullmatch(r"(tcp|udp|sctp)://\S+", text):
+            raise ValueError(
+                f"{shown(text)} is not a port; Kubernetes sets it for a Service of that name: "
+                "call that another, or set enableServiceLinks: false"
+            )
+        return Whole(0, 65535).read(text, base)
+
+
+@attrs.frozen
 class Seconds:
     """A duration from *low* to *high* seconds; fractions are allowed."""
 
@@ -272,19 +287,26 @@ class HeloName:
 
 @attrs.frozen
 class Listen:
-    """An endpoint string; whether it is one, Twisted's own parser decides."""
+    """Endpoint strings between white space; whether each is one, Twisted's parser decides."""
 
-    says: str = "endpoint description (tcp:, unix:, ssl:, systemd:, haproxy:)"
+    says: str = "endpoint descriptions, separated by spaces (tcp:, unix:, ssl:, systemd:, haproxy:)"
 
-    def read(self, text: str, base: Path) -> str:
-        from twisted.internet.endpoints import serverFromString
+    def read(self, text: str, base: Path) -> tuple[str, ...]:
+        parts = tuple(text.split())
+        for part in parts:
+            check_endpoint(part)
+        return parts
 
-        try:
-            serverFromString(None, text)
-        except Exception as error:  # the parsers of each kind raise what they like
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"not an endpoint description: {shown(reason)}") from None
-        return text
+
+def check_endpoint(text: str) -> None:
+    """:raises ValueError: *text* is no endpoint string."""
+    from twisted.internet.endpoints import serverFromString
+
+    try:
+        serverFromString(None, text)
+    except Exception as error:  # the parsers of each kind raise what they like
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"not an endpoint description: {shown(reason)}") from None
 
 
 @attrs.frozen

@@ -1,13 +1,15 @@
 """
-What a description of an SMTP door says before the endpoint itself.
+What descriptions of endpoints say, without opening any.
 
-``tls:`` in front of an endpoint description means TLS from the first byte (RFC 8314), with the
-certificate of the configuration, whatever the endpoint is: ``tls:tcp:465``,
+``tls:`` in front of the description of an SMTP door means TLS from the first byte (RFC 8314), with
+the certificate of the configuration, whatever the endpoint is: ``tls:tcp:465``,
 ``tls:systemd:domain=INET:index=0``, ``tls:haproxy:tcp:465``. Twisted's own ``tls:DIRECTORY:PORT``
 stays what it is. Pure.
 """
 
 from __future__ import annotations
+
+import re
 
 import attrs
 
@@ -41,3 +43,8 @@ def described(text: str) -> DoorDescription:
     implicit = first == "tls" and rest.partition(":")[0] in KINDS
     endpoint = rest if implicit else text
     return DoorDescription(endpoint, implicit, endpoint.startswith("haproxy:"))
+
+
+def words(endpoint: str) -> list[str]:
+    """The parts of an endpoint description between its colons; ``\\:`` is no such colon."""
+    return [re.sub(r"\\(.)", r"\1", part) for part in re.split(r"(?<!\\):", endpoint)]

@@ -124,7 +124,6 @@ class MailProxy(Service):
 
     def _listen(self, parts: Parts) -> None:
         """Open the front door last. :raises SystemExit: the address is taken."""
-        parts.listener._raiseSynchronously = True
         try:
             for each in (parts.listener, parts.submission.door):
                 if each is not None:
@@ -136,14 +135,14 @@ class MailProxy(Service):
             parts.store.stopService()
             parts.attachments.threads.stopService()
             parts.helpers.stopService()
-            doors = " ".join((self._settings.listen, *self._settings.smtp_listen))
+            doors = " ".join((*self._settings.listen, *self._settings.smtp_listen))
             problem = f"cannot listen on {doors}: {error}"
             _log.critical("{problem}", problem=problem)
             raise SystemExit(f"mailproxy: {problem}") from None
         _log.info(
             "mailproxy {version} serves on {listen}",
             version=__version__,
-            listen=self._settings.listen,
+            listen=" ".join(self._settings.listen),
         )
 
     # -- IControl --------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.application.internet import StreamServerEndpointService
+from twisted.application.service import MultiService
 from twisted.internet.endpoints import serverFromString
 
 from mailproxy.api.messages import IntakeRules
@@ -67,7 +68,7 @@ class Parts:
     reporter: Reporter
     caretaker: Caretaker
     site: ApiSite
-    listener: StreamServerEndpointService
+    listener: MultiService
     submission: Submission
 
 
@@ -142,7 +143,6 @@ class Builder:
             self._reactor, settings, clock, names, store, control, book, helpers, metrics, machine
         )
         api = Api(store, control, clock, names, metrics, helpers, options, book, door.book)
-        endpoint = serverFromString(self._reactor, settings.listen)
         site = api.site()
         return Parts(
             helpers,
@@ -154,9 +154,18 @@ class Builder:
             reporter,
             Caretaker(store, clock),
             site,
-            StreamServerEndpointService(endpoint, site),
+            self._listener(site),
             door,
         )
+
+    def _listener(self, site: ApiSite) -> MultiService:
+        """What opens every door of the API, or raises at once."""
+        doors = MultiService()
+        for text in self._settings.listen:
+            door = StreamServerEndpointService(serverFromString(self._reactor, text), site)
+            door._raiseSynchronously = True
+            door.setServiceParent(doors)
+        return doors
 
     def _courier(
         self,

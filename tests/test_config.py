@@ -35,6 +35,7 @@ SAMPLES = {
     "GMP_CA_FILE": "ca.pem",
     "GMP_DB_PATH": "/var/lib/mailproxy/mail.db",
     "GMP_DATA_DIR": "/var/lib/other",
+    "GMP_ALLOW_EPHEMERAL": "true",
     "GMP_ACCOUNTS_FILE": "accounts.ini",
     "GMP_REPLY_RULES": "rules.toml",
     "GMP_ENCRYPTION_KEY": f"{new_key()},{new_key()}",
@@ -119,7 +120,7 @@ class DefaultTests(ConfigCase):
         """Without any configuration the values are those the contract names."""
         settings = self.load()
         self.assertEqual(("0.0.0.0", 8000), (settings.host, settings.port))
-        self.assertEqual("tcp:8000:interface=0.0.0.0:backlog=1024", settings.listen)
+        self.assertEqual(("tcp:8000:interface=0.0.0.0:backlog=1024",), settings.listen)
         self.assertIsNone(settings.api_token)
         self.assertFalse(settings.allow_no_token)
         self.assertEqual(self.cwd / "data/mail_service.db", settings.db_path)
@@ -183,7 +184,7 @@ class SourceTests(ConfigCase):
         readers = (
             *("service", "service_parts", "service_attachments", "service_submission"),
             *("service_machine", "service_store"),
-            *("tap", "config", "config_secrets"),
+            *("tap", "config", "config_secrets", "cli/container"),
         )
         text = "".join((root / f"{name}.py").read_text() for name in readers)
         for variable in VARIABLES:
@@ -223,7 +224,7 @@ class SourceTests(ConfigCase):
         """All variables can be set together, without a warning but the one that is deserved."""
         environ = {name: self.sample(name) for name in SAMPLES}
         settings = self.load(environ)
-        self.assertEqual("unix:/run/mailproxy.sock", settings.listen)
+        self.assertEqual(("unix:/run/mailproxy.sock",), settings.listen)
         self.assertEqual(
             ("syncuser", "syncpass"), (settings.client_sync_user, settings.client_sync_password)
         )
@@ -285,10 +286,29 @@ class SettingsTests(ConfigCase):
     def test_listen(self) -> None:
         """Host and port become an endpoint description, IPv6 and names included."""
         self.assertEqual(
-            r"tcp6:0:interface=\:\::backlog=1024",
+            (r"tcp6:0:interface=\:\::backlog=1024",),
             self.load({"GMP_HOST": "::", "GMP_PORT": "0"}).listen,
         )
-        self.assertIn("interface=localhost", self.load({"GMP_HOST": "localhost"}).listen)
+        (listen,) = self.load({"GMP_HOST": "localhost"}).listen
+        self.assertIn("interface=localhost", listen)
+
+    def test_several_doors(self) -> None:
+        """The API listens wherever it is told to; it is local if all of its doors are."""
+        text = "unix:/run/mailproxy.sock  tcp:0:interface=127.0.0.1"
+        settings = self.load({"GMP_HTTP_LISTEN": text, "GMP_HOST": "0.0.0.0"})
+        self.assertEqual(tuple(text.split()), settings.listen)
+        self.assertTrue(settings.local)
+        self.assertFalse(self.load({"GMP_HTTP_LISTEN": f"{text} tcp:0"}).local)
+
+    def test_service_links(self) -> None:
+        """What Kubernetes sets for a Service called ``gmp`` is refused, with the reason."""
+        with self.assertRaises(ConfigurationError) as caught:
+            self.load({"GMP_PORT": "tcp://10.0.0.7:8000"})
+        self.assertIn("GMP_PORT", str(caught.exception))
+        self.assertIn("enableServiceLinks: false", str(caught.exception))
+        settings = self.load({"GMP_SERVICE_HOST": "10.0.0.7", "GMP_PORT_8000_TCP_PORT": "8000"})
+        self.assertEqual(8000, settings.port)
+        self.assertEqual(2, len(settings.warnings))
 
     def test_is_local(self) -> None:
         """Loopback addresses and Unix sockets are local; what is not known to be is not."""

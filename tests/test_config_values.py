@@ -137,8 +137,15 @@ class ValueTests(SynchronousTestCase):
     def test_listen(self) -> None:
         """Endpoint descriptions are read by Twisted's own parsers before anything is opened."""
         for text in ("tcp:8000", "unix:/x", "haproxy:tcp:0:interface=127.0.0.1"):
-            self.assertEqual(text, Listen().read(text, BASE))
-        for text in ("8000", "tcp:x", "ssl:1:privateKey=/nope", "tcp:1:colour=red", "pigeon:1"):
+            self.assertEqual((text,), Listen().read(text, BASE))
+        for text in (
+            "8000",
+            "tcp:x",
+            "ssl:1:privateKey=/nope",
+            "tcp:1:colour=red",
+            "pigeon:1",
+            "tcp:1 x",
+        ):
             self.assertIn("not an endpoint description", problem(Listen(), text))
 
     def test_certificates(self) -> None:

@@ -22,11 +22,18 @@ def reference() -> str:
     root = group()
     parent = click.Context(root, info_name="mailproxy")
     parts = ["# The command line", _made(), root.help or ""]
+    known: dict[int, str] = {}
     for name in root.list_commands(parent):
         command = root.get_command(parent, name)
         assert command is not None
         context = click.Context(command, info_name=name, parent=parent)
-        parts += [f"## mailproxy {name}", _prose(command.help or ""), _table(command, context)]
+        parts += [f"## mailproxy {name}", _prose(command.help or "")]
+        same = known.setdefault(id(command.params), name)
+        parts.append(
+            _table(command, context)
+            if same == name
+            else f"The options are those of [`mailproxy {same}`](#mailproxy-{same})."
+        )
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
