@@ -17,7 +17,8 @@ What they all speak of is in :mod:`~mailproxy.model`, :mod:`~mailproxy.states`,
 
 Beside the way of a message stand :mod:`mailproxy.cli`, the command line, and
 :mod:`mailproxy.proving`, an upstream and report receiver to try the service against, and what kills
-it to see whether it loses anything.
+it to see whether it loses anything. :mod:`mailproxy.client` is for the programs that use a service;
+it knows nothing of how one is made.
 """
 
 __version__ = "0.1.0"
