@@ -19,6 +19,7 @@ COMMANDS = {
     "token": ("mailproxy.cli.token:token", "Show the API token."),
     "status": ("mailproxy.cli.status:status", "Ask a running service how it is."),
     "migrate": ("mailproxy.service_migrate:migrate", "Bring the database to another schema."),
+    "copy": ("mailproxy.service_copy:copy", "Move the whole queue to another database."),
     "sendmail": (
         "mailproxy.cli.sendmail:sendmail",
         "Hand in a message, as programs call sendmail.",

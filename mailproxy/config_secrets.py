@@ -78,6 +78,20 @@ def kept_token(settings: Settings) -> str | None:
     return _kept("GMP_API_TOKEN", settings.token_file, Token().read)
 
 
+def kept_keys(settings: Settings) -> tuple[str, ...]:
+    """
+    The encryption keys in force, for the operator's own command; makes nothing.
+
+    :raises ConfigurationError: there are none, or the file cannot be read or is damaged.
+    """
+    keys = settings.encryption_key or _kept("GMP_ENCRYPTION_KEY", settings.key_file, Keys().read)
+    if not keys:
+        raise ConfigurationError(
+            "GMP_ENCRYPTION_KEY", f"missing, and {settings.key_file} is not there"
+        )
+    return keys
+
+
 def _token(settings: Settings) -> str | None:
     if settings.api_token is not None or settings.allow_no_token:
         return settings.api_token

@@ -55,7 +55,7 @@ def open_store(
     }
     if not isinstance(settings.db_path, DatabaseUrl):
         return EmbeddedStore(settings.db_path, **common)
-    _need_driver()
+    need_driver()
     # Loaded where it is needed: the driver comes with an extra.
     from mailproxy.store.postgres import PostgresStore
 
@@ -72,7 +72,7 @@ def migrate_store(settings: Settings, target: str | None) -> str:
     """
     if not isinstance(settings.db_path, DatabaseUrl):
         return _migrate_file(settings.db_path, target)
-    _need_driver()
+    need_driver()
     from mailproxy.store.postgres_migrate import migrate_alone
 
     return migrate_alone(settings.db_path.text, target)
@@ -93,7 +93,7 @@ def _migrate_file(path: Path, target: str | None) -> str:
         database.lock.release()
 
 
-def _need_driver() -> None:
+def need_driver() -> None:
     """:raises ConfigurationError: what speaks to a database server is not installed."""
     try:
         import_module("psycopg")

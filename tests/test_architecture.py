@@ -17,6 +17,7 @@ COMPOSERS = {
     "mailproxy.service",
     "mailproxy.service_parts",
     "mailproxy.service_attachments",
+    "mailproxy.service_copy",
     "mailproxy.service_machine",
     "mailproxy.service_store",
     "mailproxy.service_migrate",

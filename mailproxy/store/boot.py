@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+import msgspec
 from sqlalchemy import select
 
 from mailproxy.crypto import Sealer, WrongKey
@@ -12,6 +13,7 @@ from mailproxy.errors import StoreRefused
 from mailproxy.store import reseal
 from mailproxy.store.compiling import compiled, indexed, p
 from mailproxy.store.database import Database
+from mailproxy.store.moving import MOVED, Mark
 from mailproxy.store.schema import messages
 
 _m = messages.c
@@ -44,16 +46,40 @@ def check_key(connection: sqlite3.Connection, sealer: Sealer) -> None:
     row = connection.execute(_SETTING, (reseal.CHECK,)).fetchone()
     if row is None:
         connection.execute(_SET, (reseal.CHECK, sealer.check_value()))
-        return
-    try:
-        sealer.verify(row[0])
-        complete = reseal.complete(connection, sealer)
-    except WrongKey:
-        complete = False
-    if not complete:
+    elif not _opens(row[0], connection, sealer):
         raise StoreRefused(
             "the encryption key is not the one that secrets in this database are sealed with; "
             "set GMP_ENCRYPTION_KEY to that key, or add it behind the new one, after a comma"
+        )
+
+
+def fits(connection: sqlite3.Connection, sealer: Sealer) -> bool:
+    """Whether what is sealed in a database can be opened; one without a check value says no."""
+    row = connection.execute(_SETTING, (reseal.CHECK,)).fetchone()
+    return row is not None and _opens(row[0], connection, sealer)
+
+
+def _opens(check: str, connection: sqlite3.Connection, sealer: Sealer) -> bool:
+    try:
+        sealer.verify(check)
+        return reseal.complete(connection, sealer)
+    except WrongKey:
+        return False
+
+
+def refuse_moved(connection: sqlite3.Connection) -> None:
+    """
+    Do not serve a queue that was moved away.
+
+    :raises StoreRefused: it was.
+    """
+    row = connection.execute(_SETTING, (MOVED,)).fetchone()
+    if row is not None:
+        found = msgspec.json.decode(row[0], type=Mark)
+        raise StoreRefused(
+            f"this queue was moved to {found.place} ({found.day} UTC): what waits here is sent "
+            "from there, and would be sent twice. If that copy is lost or was never served, "
+            "`mailproxy copy --take-back` makes this one good again"
         )
 
 

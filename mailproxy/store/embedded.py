@@ -21,7 +21,13 @@ from mailproxy.crypto import Sealer
 from mailproxy.interfaces import IClock, IStore
 from mailproxy.metrics import Metrics
 from mailproxy.store import upkeep
-from mailproxy.store.boot import check_key, committed_serial, greatest_pk, last_serial
+from mailproxy.store.boot import (
+    check_key,
+    committed_serial,
+    greatest_pk,
+    last_serial,
+    refuse_moved,
+)
 from mailproxy.store.burial import bury
 from mailproxy.store.database import Connect, Database, connect
 from mailproxy.store.migrate import migrate
@@ -83,7 +89,8 @@ class EmbeddedStore(WholeStore):
         Take the lock, bring the schema up to date, check the key, start to work.
 
         :raises StoreRefused: another process has the file, its schema is newer than this program,
-            or the key is not the one its secrets were sealed with; nothing was changed.
+            its queue was moved away, or the key is not the one its secrets were sealed with;
+            nothing was changed.
         """
         if self._connection is not None:
             return
@@ -92,6 +99,7 @@ class EmbeddedStore(WholeStore):
         try:
             connection = self._database.open_writer()
             migrate(connection)
+            refuse_moved(connection)
             check_key(connection, self._sealer)
             serial = last_serial(connection)
             self._names.after(greatest_pk(connection))

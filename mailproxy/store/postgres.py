@@ -27,7 +27,7 @@ from mailproxy.model import Claimed
 from mailproxy.records import Node
 from mailproxy.store import postgres_nodes as nodes
 from mailproxy.store import upkeep
-from mailproxy.store.boot import check_key, greatest_pk
+from mailproxy.store.boot import check_key, greatest_pk, refuse_moved
 from mailproxy.store.migrate import newest
 from mailproxy.store.options import StoreOptions
 from mailproxy.store.overdue import Expiry
@@ -123,7 +123,8 @@ class PostgresStore(WholeStore):
         Bring the schema up to date, check the key, register this node, start to work.
 
         :raises StoreRefused: the server cannot be reached or will not do, its schema is newer than
-            this program, or the key is not the one its secrets were sealed with.
+            this program, its queue was moved away, or the key is not the one its secrets were
+            sealed with.
         """
         if self._connection is not None:
             return
@@ -137,6 +138,7 @@ class PostgresStore(WholeStore):
                 (GREATEST, str(greatest_pk(cast("Any", connection)))),
             )
             nodes.register(connection, self.node_id, self._options.lease_seconds)
+            self._refuse_moved(connection)
         except ServerError as error:
             connection.close()
             raise StoreRefused(f"cannot open the database: {error}") from None
@@ -151,6 +153,14 @@ class PostgresStore(WholeStore):
         if self._listener is not None:
             self._listener.start()
         self._writer.start(cast("Any", connection), 0)
+
+    def _refuse_moved(self, connection: Connection) -> None:
+        """After this node was registered: who moves a queue looks for nodes, and then marks it."""
+        try:
+            refuse_moved(cast("Any", connection))
+        except StoreRefused:
+            nodes.leave(connection, self.node_id)
+            raise
 
     def close(self) -> Deferred[None]:
         """Do what waits, then leave."""
