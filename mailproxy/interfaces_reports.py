@@ -10,7 +10,16 @@ from typing import Any
 
 from zope.interface import Interface
 
-from mailproxy.records import Counts, ListQuery, MessageRecord, Node, ReportItem, Suspension
+from mailproxy.records import (
+    Counts,
+    ListQuery,
+    MessageRecord,
+    Node,
+    ReportItem,
+    ReportLease,
+    Said,
+    Suspension,
+)
 
 
 class IReports(Interface):
@@ -19,11 +28,39 @@ class IReports(Interface):
     async def unreported(tenant_id: str, limit: int) -> list[ReportItem]:
         """The oldest unreported, unparked messages of a tenant, one item each, newest state."""
 
-    async def acked(event_pks: Sequence[int], now: float) -> None:
-        """Mark exactly these events as reported; later ones of the same messages are not."""
+    async def hold_reports(tenant_id: str, seconds: float) -> ReportLease | None:
+        """
+        Take the right to call a tenant, or renew it: two calls are never open at once.
 
-    async def park_event(event_pks: Sequence[int], reason: str, now: float) -> None:
-        """The receiver will never take these; keep and count them, do not offer them again."""
+        It ends after *seconds* by the clock of the database, with :meth:`release_reports`, and
+        with its node: see :meth:`cut_off`.
+
+        :return: None: another node has it, or nobody may call now.
+        """
+
+    async def release_reports(lease: ReportLease, said: Said) -> None:
+        """The call is over; changes nothing if the right is another's by now."""
+
+    def cut_off() -> bool:
+        """Whether others may take this node for dead soon: what it holds is not safely its own."""
+
+    async def acked(event_pks: Sequence[int], now: float) -> None:
+        """
+        Mark exactly these events as reported; later ones of the same messages are not.
+
+        Not fenced: that the receiver took them stays true, whoever has the right to call it now.
+        """
+
+    async def park_event(
+        event_pks: Sequence[int], reason: str, now: float, lease: ReportLease | None = None
+    ) -> bool:
+        """
+        The receiver will never take these; keep and count them, do not offer them again.
+
+        :param lease: of the call that was refused. If it was lost, nothing is parked: whoever has
+            it now may be offering these very events.
+        :return: whether they were parked.
+        """
 
     async def ack_all(tenant_id: str, now: float) -> int:
         """There is no URL for the tenant: all its events count as reported."""

@@ -163,6 +163,36 @@ class ReportItem:
 
 
 @attrs.frozen
+class ReportLease:
+    """
+    The right to call a tenant's report endpoint, which one node has at a time.
+
+    :param token: drawn anew each time; what is decided by a call names it.
+    :param shared: whether others may have called since this node last did.
+    :param empty_in: seconds until an empty report is due by the last call that was taken, of
+        whichever node; None: not known.
+    """
+
+    tenant_id: str
+    token: int
+    shared: bool = False
+    empty_in: float | None = None
+
+
+@attrs.frozen
+class Said:
+    """
+    What a receiver's answer means for the next call, of whichever node.
+
+    :param empty_in: seconds until an empty report is due; None: as before the call.
+    :param rest: seconds for which nobody may call: it did not answer, and may still be at work.
+    """
+
+    empty_in: float | None = None
+    rest: float = 0.0
+
+
+@attrs.frozen
 class Node:
     """
     A process of the service.

@@ -134,6 +134,7 @@ class Builder:
             tenants=sinks.tenants,
             rng=machine.rng(),
             interval=settings.client_sync_interval,
+            timeout=settings.client_sync_timeout,
             log_activity=settings.log_delivery_activity,
         )
         sinks.follow(reporter)

@@ -61,6 +61,7 @@ from tests.contracts_files import FilesContract
 from tests.contracts_intake import AgeContract, ClaimedContract, IntakeContract
 from tests.contracts_items import DeferralItemContract, FinalItemContract
 from tests.contracts_keys import CommandLogContract, KeysContract
+from tests.contracts_leases import ReportLeaseContract
 from tests.contracts_limits import LimitsContract, RejectingContract, TenantLimitsContract
 from tests.contracts_not_after import NotAfterContract
 from tests.contracts_once import MailTestContract, OnceContract
@@ -116,6 +117,7 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     FinalItemContract,
     DeferralItemContract,
     AckContract,
+    ReportLeaseContract,
     SuspensionContract,
     CountsContract,
     ListingContract,

@@ -31,6 +31,8 @@ from mailproxy.records import (
     MessageRecord,
     Node,
     ReportItem,
+    ReportLease,
+    Said,
     Suspension,
 )
 from mailproxy.tenancy import Declared, Once
@@ -379,10 +381,23 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeBounces, FakeActs):
     async def acked(self, event_pks: Sequence[int], now: float) -> None:
         await self._write("acked", now, lambda c: reports.acked(c.disk, event_pks, now))
 
-    async def park_event(self, event_pks: Sequence[int], reason: str, now: float) -> None:
-        await self._write(
-            "park_event", now, lambda c: reports.park_event(c.disk, event_pks, reason)
+    async def park_event(
+        self, event_pks: Sequence[int], reason: str, now: float, lease: ReportLease | None = None
+    ) -> bool:
+        return await self._write(
+            "park_event", now, lambda c: reports.park_event(c.disk, event_pks, reason, lease)
         )
+
+    async def hold_reports(self, tenant_id: str, seconds: float) -> ReportLease | None:
+        self._check_alive()
+        return reports.hold(self.disk, tenant_id, self.node_id, self.clock.seconds(), seconds)
+
+    async def release_reports(self, lease: ReportLease, said: Said) -> None:
+        self._check_alive()
+        reports.release(self.disk, lease, said, self.clock.seconds())
+
+    def cut_off(self) -> bool:
+        return self.node_id not in self.disk.nodes
 
     async def ack_all(self, tenant_id: str, now: float) -> int:
         return await self._write("ack_all", now, lambda c: reports.ack_all(c.disk, tenant_id, now))

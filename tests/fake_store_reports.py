@@ -9,12 +9,20 @@ from typing import Any
 
 import attrs
 
-from mailproxy.records import Counts, ListQuery, MessageRecord, ReportItem, Suspension
+from mailproxy.records import (
+    Counts,
+    ListQuery,
+    MessageRecord,
+    ReportItem,
+    ReportLease,
+    Said,
+    Suspension,
+)
 from mailproxy.states import MessageState
 from mailproxy.tenancy import Tenant
 from tests import fake_store_intake as intake
 from tests.fake_store_intake import Change
-from tests.fake_store_rows import ALL, Disk, EventRow, MessageRow, Tombstone
+from tests.fake_store_rows import ALL, Disk, EventRow, LeaseRow, MessageRow, Tombstone
 
 #: Seconds a reported message is kept, and its tombstone after that.
 RETENTION = 604_800.0
@@ -55,9 +63,35 @@ def acked(disk: Disk, event_pks: Sequence[int], now: float) -> None:
             event.reported_at = now
 
 
-def park_event(disk: Disk, event_pks: Sequence[int], reason: str) -> None:
+def park_event(
+    disk: Disk, event_pks: Sequence[int], reason: str, lease: ReportLease | None
+) -> bool:
+    if lease is not None and disk.report_leases[lease.tenant_id].token != lease.token:
+        return False
     for event in _by_pk(disk, event_pks):
         event.parked = reason or "refused"
+    return True
+
+
+def hold(
+    disk: Disk, tenant_id: str, node: str, seconds: float, length: float
+) -> ReportLease | None:
+    """:param seconds: of the one clock that all nodes of the fake have."""
+    held = disk.report_leases.setdefault(tenant_id, LeaseRow())
+    if held.until > seconds and held.node != node and (not held.node or held.node in disk.nodes):
+        return None
+    held.node, held.until, held.token = node, seconds + length, held.token + 1
+    shared = len(disk.nodes) > 1
+    empty_in = None if held.empty_at is None or not shared else held.empty_at - seconds
+    return ReportLease(tenant_id, held.token, shared, empty_in)
+
+
+def release(disk: Disk, lease: ReportLease, said: Said, seconds: float) -> None:
+    held = disk.report_leases[lease.tenant_id]
+    if held.token == lease.token:
+        held.node, held.until = "", seconds + said.rest
+        if said.empty_in is not None:
+            held.empty_at = seconds + said.empty_in
 
 
 def ack_all(disk: Disk, tenant_id: str, now: float) -> int:

@@ -261,6 +261,20 @@ class Tombstone:
 
 
 @attrs.define
+class LeaseRow:
+    """
+    Who may call a tenant, in seconds of the clock that all have.
+
+    :param node: "" for nobody, before ``until``.
+    """
+
+    node: str = ""
+    token: int = 0
+    until: float = 0.0
+    empty_at: float | None = None
+
+
+@attrs.define
 class Disk:
     """
     Everything that outlives a process.
@@ -294,6 +308,7 @@ class Disk:
     files: dict[int, LargeFile] = attrs.Factory(dict)
     notes: dict[int, tuple[str, int, int, str]] = attrs.Factory(dict)
     nodes: set[str] = attrs.Factory(set)
+    report_leases: dict[str, LeaseRow] = attrs.Factory(dict)
 
     def find(self, tenant_id: str, message_id: str) -> MessageRow | None:
         """The message (*tenant_id*, *message_id*), unless it was removed."""

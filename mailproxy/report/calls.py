@@ -28,7 +28,11 @@ _RESULTS: dict[type[Exception], str] = {
 
 @attrs.define
 class Parts:
-    """What all streams of one reporter share; see :class:`mailproxy.report.reporter.Reporter`."""
+    """
+    What all streams of one reporter share; see :class:`mailproxy.report.reporter.Reporter`.
+
+    :param timeout: seconds after which a sink has ended its call.
+    """
 
     store: IReports
     sinks: Callable[[str], IReportSink | None]
@@ -36,7 +40,13 @@ class Parts:
     metrics: Metrics
     rng: random.Random
     interval: float
+    timeout: float
     log_activity: bool
+
+    def know(self, tenant_id: str) -> None:
+        """Show the tenant's counts from now on, also while they are 0."""
+        self.metrics.reported.labels(tenant_id)
+        self.metrics.parked_events.labels(tenant_id)
 
     def told(self, tenant_id: str, result: str, items: int, started: float) -> None:
         """Count and log one call that has ended; it began at *started*."""
@@ -49,6 +59,17 @@ class Parts:
                 result=result,
                 seconds=self.clock.seconds() - started,
             )
+
+    def parked(self, item: ReportItem, reason: str) -> None:
+        """Count and log one item that will not be offered again."""
+        self.metrics.parked_events.labels(item.tenant_id).inc(len(item.event_pks))
+        _log.error(
+            "{tenant} will not take the report of message {id} ({event_id}): {reason}; parked",
+            tenant=item.tenant_id,
+            id=item.id,
+            event_id=item.event_id,
+            reason=reason,
+        )
 
 
 def result_of(error: Exception) -> str:

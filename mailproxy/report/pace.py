@@ -30,6 +30,9 @@ AFTER_TIMEOUT = 60.0
 #: Seconds between the first failed call and the next; doubled each time, up to the longest.
 FIRST_REST, LONGEST_REST = 1.0, 300.0
 
+#: Seconds until another try while another node calls; doubled each time, up to the longest.
+FIRST_TURN, LONGEST_TURN = 1.0, 5.0
+
 #: A rest is shortened by up to this part, so that not all tenants of a receiver call together.
 JITTER = 0.2
 
@@ -55,6 +58,11 @@ class Pace:
     _forced: bool = False
     _extra_at: float = -math.inf
     _parks: int = 0
+    #: Whether the call that was begun last is made because of run-now.
+    _asked: bool = False
+    #: Whether the next call is to be made whatever others did.
+    _owed: bool = False
+    _turns: int = 0
 
     def events(self, now: float) -> None:
         """There may be events to report."""
@@ -82,10 +90,37 @@ class Pace:
         :return: whether it is to be made also if there is nothing to report.
         """
         empty = self._forced or max(self._empty_due(), self.rest_until) <= now
+        self._asked = self._forced
         if self._forced:
             self._forced, self._extra_at = False, now + EXTRA
         self._events_at = math.inf
         return empty
+
+    def refused(self, now: float) -> None:
+        """
+        The call that was begun cannot be made: another node calls just now.
+
+        That one may have what was to be told, and will look again; it may also end before it does.
+        """
+        self._turns += 1
+        wait = min(FIRST_TURN * 2.0 ** min(self._turns - 1, 16), LONGEST_TURN)
+        self.rest_until = max(self.rest_until, now + wait)
+        self.more(now)
+        if self._asked:
+            self._forced, self._extra_at = True, now + wait
+
+    def granted(self, now: float, empty_in: float | None, *, empty: bool) -> bool:
+        """
+        The call that was begun can be made; others may have called in the meantime.
+
+        :param empty_in: seconds until an empty report is due by the last call of whichever node.
+        :return: whether it is to be made also if there is nothing to report.
+        """
+        self._turns = 0
+        if empty_in is None or self._owed:
+            return empty
+        self._empty_at, self.no_empty_before = now + empty_in, -math.inf
+        return self._asked or (empty and empty_in <= 0.0)
 
     def taken(self, now: float, queued: int = 0, quiet_until: float | None = None) -> None:
         """
@@ -95,6 +130,7 @@ class Pace:
         :param quiet_until: when it next wants an empty report, at the earliest.
         """
         self.failures = self._parks = 0
+        self._owed = False
         self.rest_until = -math.inf
         self._empty_at = now + (min(AGAIN, self.interval) if queued > 0 else self.interval)
         self.no_empty_before = -math.inf if quiet_until is None else quiet_until
@@ -134,11 +170,16 @@ class Pace:
 
     def owe(self, now: float) -> None:
         """The next call is to be made whatever it carries."""
+        self._owed = True
         self._empty_at = min(self._empty_at, now)
 
     def timed_out(self, now: float) -> None:
         """The last call had no answer in time; to be told beside :meth:`failed`."""
         self.floor = now + AFTER_TIMEOUT
+
+    def empty_in(self, now: float) -> float:
+        """Seconds until an empty report is due."""
+        return self._empty_due() - now
 
     def _empty_due(self) -> float:
         return max(self._empty_at, self.no_empty_before)

@@ -52,6 +52,7 @@ class Reporter(Service):
     :param tenants: those to call now and then though nothing is to be reported.
     :param rng: shortens rests after failures at random.
     :param interval: seconds without contact after which an empty report is sent.
+    :param timeout: seconds after which a sink has ended its call.
     :param poll: seconds between two looks at the store that nobody asked for.
     :param log_activity: whether each call is one INFO line.
     """
@@ -68,6 +69,7 @@ class Reporter(Service):
         tenants: Callable[[], Iterable[str]] = _only_default,
         rng: random.Random | None = None,
         interval: float = 300.0,
+        timeout: float = 300.0,
         poll: float = POLL,
         log_activity: bool = False,
     ) -> None:
@@ -76,9 +78,8 @@ class Reporter(Service):
         self._metrics = metrics
         self._tenants = tenants
         self._poll = poll
-        self._parts = Parts(
-            store, sinks, clock, metrics, rng or random.SystemRandom(), interval, log_activity
-        )
+        rng = rng or random.SystemRandom()
+        self._parts = Parts(store, sinks, clock, metrics, rng, interval, timeout, log_activity)
         self._streams: dict[str, Stream] = {}
         self._loop: LoopingCall | None = None
         self._ended = False

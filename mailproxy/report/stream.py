@@ -23,10 +23,11 @@ from mailproxy.errors import (
     StoreError,
 )
 from mailproxy.interfaces import IReportSink, ReportAnswer, crashpoint
-from mailproxy.records import ReportItem
+from mailproxy.records import ReportItem, Said
 from mailproxy.report.batch import Batch
 from mailproxy.report.calls import Parts, event_pks, reason_of, result_of
-from mailproxy.report.pace import Pace
+from mailproxy.report.lease import Right
+from mailproxy.report.pace import AFTER_TIMEOUT, Pace
 from mailproxy.tenancy import SyncState, SyncTest
 
 _log = Logger()
@@ -54,14 +55,14 @@ class Stream:
         self._clock = parts.clock
         self._pace = Pace(parts.interval, parts.rng.random)
         self._batch = Batch()
+        self._right = Right(tenant_id, parts)
         self._timer: IDelayedCall | None = None
         self._call: Deferred[ReportAnswer] | None = None
         self._busy = self._closed = self._ended = False
         self._waiters: list[Deferred[None]] = []
         self._last_sync: float | None = None
         self._last_error: str | None = None
-        parts.metrics.reported.labels(tenant_id)
-        parts.metrics.parked_events.labels(tenant_id)
+        parts.know(tenant_id)
 
     def watch(self) -> None:
         """Call now and then, though there may be nothing to report."""
@@ -106,6 +107,7 @@ class Stream:
         except StoreError as error:
             return SyncTest(acknowledged=False, problem=str(error), seconds=0.0)
         finally:
+            await self._right.give()
             self._idle()
 
     async def _test(self) -> SyncTest:
@@ -117,6 +119,8 @@ class Stream:
             problem = "no URL is known for its reports"
         elif rest > 0:
             problem = f"the last call had no answer in time; none is made for {rest:.0f} s"
+        elif not await self._right.wait(PATIENCE, lambda: self._closed):
+            problem = "a report call of another node is open, or had no answer in time"
         else:
             try:
                 answer = await self._send(sink, ())
@@ -130,7 +134,7 @@ class Stream:
     def _test_failed(self, error: Exception, started: float) -> str:
         self._told(result_of(error), (), started)
         if isinstance(error, ReportUnanswered):
-            self._pace.timed_out(self._clock.seconds())
+            self._timed_out()
         if not isinstance(error, SinkUnavailable | CancelledError):
             _log.failure("the report sink of {tenant}", tenant=self.tenant_id)
         self._last_error = reason_of(error)
@@ -198,13 +202,17 @@ class Stream:
                     await self._parts.store.ack_all(self.tenant_id, self._clock.now())
                     return
                 items = await self._unreported()
-                if not items or self._ended or not await self._offer(sink, items, empty=False):
+                granted = await self._granted(items, empty=False) if items else None
+                if granted is None or not granted[0] or self._ended:
+                    return
+                if not await self._offer(sink, granted[0], empty=False):
                     return
         except StoreError as error:
             _log.warn("last report of {tenant}: {error}", tenant=self.tenant_id, error=error)
         except Exception:
             _log.failure("last report of {tenant}", tenant=self.tenant_id)
         finally:
+            await self._right.give()
             self._idle()
 
     # -- one call at a time ----------------------------------------------------------------
@@ -254,12 +262,34 @@ class Stream:
             self._pace.taken(self._clock.seconds())
             return
         items = await self._unreported()
-        if (items or empty) and not self._closed:
-            await self._offer(sink, items, empty=empty)
+        if not (items or empty) or self._closed:
+            return
+        try:
+            granted = await self._granted(items, empty=empty)
+            if granted is not None and any(granted) and not self._closed:
+                await self._offer(sink, granted[0], empty=granted[1])
+        finally:
+            await self._right.give()
 
-    async def _unreported(self) -> list[ReportItem]:
-        size = self._batch.size
-        return (await self._parts.store.unreported(self.tenant_id, size))[:size]
+    async def _granted(
+        self, items: Sequence[ReportItem], *, empty: bool
+    ) -> tuple[Sequence[ReportItem], bool] | None:
+        """
+        Take the right to call.
+
+        :return: what is to be told now, and whether to call without it; None: not now.
+        """
+        lease = await self._right.take()
+        if lease is not None and lease.shared:  # another node may have told some of them
+            empty = self._pace.granted(self._clock.seconds(), lease.empty_in, empty=empty)
+            items = await self._unreported()
+        if self._right.fresh():
+            return items, empty
+        self._pace.refused(self._clock.seconds())
+        return None
+
+    async def _unreported(self) -> Sequence[ReportItem]:
+        return await self._parts.store.unreported(self.tenant_id, self._batch.size)
 
     async def _offer(self, sink: IReportSink, items: Sequence[ReportItem], *, empty: bool) -> bool:
         """
@@ -287,8 +317,15 @@ class Stream:
         async def send() -> ReportAnswer:
             return await sink.send(items)
 
-        self._call = Deferred.fromCoroutine(send())
-        return self._call
+        self._call = call = Deferred.fromCoroutine(send())
+        self._right.watch(self._cut)
+        return call
+
+    def _cut(self) -> None:
+        """The right to the open call may be lost soon."""
+        self._timed_out()
+        if self._call is not None:
+            self._call.cancel()
 
     async def _acked(self, items: Sequence[ReportItem], answer: ReportAnswer) -> None:
         """The receiver took *items*: store that, and only then believe it."""
@@ -304,6 +341,7 @@ class Stream:
         self._batch.taken(len(items))
         seconds, after = self._clock.seconds(), answer.next_sync_after
         self._pace.taken(seconds, answer.queued, None if after is None else seconds + after - now)
+        self._right.said = Said(empty_in=self._pace.empty_in(seconds))
 
     async def _not_taken(self, error: Exception, items: Sequence[ReportItem], empty: bool) -> bool:
         count, now = len(items), self._clock.seconds()
@@ -325,19 +363,19 @@ class Stream:
         asked = error.retry_after if isinstance(error, SinkUnavailable) else None
         self._failed("the receiver", reason_of(error), asked, empty=empty)
         if timed_out:
-            self._pace.timed_out(now)
+            self._timed_out()
         return False
 
+    def _timed_out(self) -> None:
+        """The receiver may still be at work: no node is to call it for a while."""
+        self._pace.timed_out(self._clock.seconds())
+        self._right.said = Said(rest=AFTER_TIMEOUT)
+
     async def _park(self, item: ReportItem, reason: str) -> None:
-        await self._parts.store.park_event(item.event_pks, reason, self._clock.now())
-        self._parts.metrics.parked_events.labels(self.tenant_id).inc(len(item.event_pks))
-        _log.error(
-            "{tenant} will not take the report of message {id} ({event_id}): {reason}; parked",
-            tenant=self.tenant_id,
-            id=item.id,
-            event_id=item.event_id,
-            reason=reason,
-        )
+        lease, now = self._right.lease, self._clock.now()
+        if not await self._parts.store.park_event(item.event_pks, reason, now, lease):
+            return
+        self._parts.parked(item, reason)
         self._last_error = reason
         self._pace.parked(self._clock.seconds())
 
@@ -358,4 +396,5 @@ class Stream:
 
     def _told(self, result: str, items: Sequence[ReportItem], started: float) -> None:
         self._call = None
+        self._right.unwatch()
         self._parts.told(self.tenant_id, result, len(items), started)

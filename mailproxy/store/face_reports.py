@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mailproxy.records import Counts, ListQuery, MessageRecord, Node, ReportItem, Suspension
+from mailproxy.records import (
+    Counts,
+    ListQuery,
+    MessageRecord,
+    Node,
+    ReportItem,
+    ReportLease,
+    Said,
+    Suspension,
+)
 from mailproxy.store import eventlog, listing, nodes, reports, suspensions, timeline
 from mailproxy.store.face import Face
 
@@ -13,14 +22,33 @@ from mailproxy.store.face import Face
 class ReportsFace(Face):
     """``IReports``, ``IEventLog``, and the reading half of ``IStatus``."""
 
+    #: The token of each tenant's report lease; in memory, where one node has the store.
+    _report_tokens: dict[str, int]
+
     async def unreported(self, tenant_id: str, limit: int) -> list[ReportItem]:
         return await self._read(reports.unreported, tenant_id, limit)
 
     async def acked(self, event_pks: Sequence[int], now: float) -> None:
         await self._write(reports.ACK, reports.Ack(event_pks, now))
 
-    async def park_event(self, event_pks: Sequence[int], reason: str, now: float) -> None:
+    async def park_event(
+        self, event_pks: Sequence[int], reason: str, now: float, lease: ReportLease | None = None
+    ) -> bool:
+        if lease is not None and self._report_tokens.get(lease.tenant_id) != lease.token:
+            return False
         await self._write(reports.PARK, reports.Ack(event_pks, now, reason))
+        return True
+
+    async def hold_reports(self, tenant_id: str, seconds: float) -> ReportLease | None:
+        token = self._report_tokens.get(tenant_id, 0) + 1
+        self._report_tokens[tenant_id] = token
+        return ReportLease(tenant_id, token)
+
+    async def release_reports(self, lease: ReportLease, said: Said) -> None:
+        """Nobody waits for it."""
+
+    def cut_off(self) -> bool:
+        return False
 
     async def ack_all(self, tenant_id: str, now: float) -> int:
         acked, step = 0, reports.STEP

@@ -24,9 +24,10 @@ from mailproxy.errors import PartlyStored, StoreRefused
 from mailproxy.interfaces import IClock, IStore
 from mailproxy.metrics import Metrics
 from mailproxy.model import Claimed
-from mailproxy.records import Node
+from mailproxy.records import Node, ReportLease, Said
 from mailproxy.store import postgres_nodes as nodes
-from mailproxy.store import upkeep
+from mailproxy.store import postgres_reports as leases
+from mailproxy.store import reports, upkeep
 from mailproxy.store.boot import check_key, greatest_pk, refuse_moved
 from mailproxy.store.migrate import newest
 from mailproxy.store.options import StoreOptions
@@ -246,9 +247,29 @@ class PostgresStore(WholeStore):
         *,
         through: tuple[int, int] | None = None,
     ) -> list[bool]:
-        if self._clock.seconds() - self._renewed > CAUTION * self._options.lease_seconds:
+        if self.cut_off():
             return [False] * len(intents)  # somebody else may be at it
         return await super().begin(intents, account, now, through=through)
+
+    def cut_off(self) -> bool:
+        silent = self._clock.seconds() - self._renewed
+        return silent > CAUTION * self._options.lease_seconds
+
+    async def hold_reports(self, tenant_id: str, seconds: float) -> ReportLease | None:
+        if self.cut_off() or await self._read(leases.taken, tenant_id, self.node_id):
+            return None
+        return await self._write(leases.HOLD, leases.Hold(tenant_id, seconds))
+
+    async def release_reports(self, lease: ReportLease, said: Said) -> None:
+        await self._write(leases.RELEASE, leases.Release(lease, said))
+
+    async def park_event(
+        self, event_pks: Sequence[int], reason: str, now: float, lease: ReportLease | None = None
+    ) -> bool:
+        if lease is None:
+            return await super().park_event(event_pks, reason, now)
+        ack = reports.Ack(event_pks, now, reason)
+        return await self._write(leases.PARK, leases.Park(lease, ack))
 
     async def nodes(self, now: float) -> list[Node]:
         return await self._read(nodes.listed)

@@ -26,27 +26,27 @@ from mailproxy.store.works import alone
 STEP = 250
 
 #: The server's clock, in Unix seconds; not that of the transaction's beginning.
-_NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
+SERVER_NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
 
 _REGISTER = (
     "INSERT INTO nodes (id, started_at, alive_until, version, host) "
-    f"VALUES (?, {_NOW}, {_NOW} + ?, ?, ?) "
+    f"VALUES (?, {SERVER_NOW}, {SERVER_NOW} + ?, ?, ?) "
     "ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until"
 )
-_ALIVE = f"SELECT 1 FROM nodes WHERE id = ? AND alive_until > {_NOW}"
+_ALIVE = f"SELECT 1 FROM nodes WHERE id = ? AND alive_until > {SERVER_NOW}"
 _LEAVE = "DELETE FROM nodes WHERE id = ?"
 _LEFT = f"""
 SELECT m.pk, m.intent FROM messages AS m
 WHERE m.lease_owner IS NOT NULL AND m.lease_owner <> ? AND NOT EXISTS (
-    SELECT 1 FROM nodes AS n WHERE n.id = m.lease_owner AND n.alive_until > {_NOW}
+    SELECT 1 FROM nodes AS n WHERE n.id = m.lease_owner AND n.alive_until > {SERVER_NOW}
 )
 ORDER BY m.pk LIMIT ? FOR UPDATE OF m SKIP LOCKED
 """
-_DEAD = f"SELECT id FROM nodes WHERE alive_until <= {_NOW} - ?"
+_DEAD = f"SELECT id FROM nodes WHERE alive_until <= {SERVER_NOW} - ?"
 
 
 _NODES = f"""
-SELECT n.id, n.host, n.version, n.started_at, n.alive_until, n.alive_until > {_NOW},
+SELECT n.id, n.host, n.version, n.started_at, n.alive_until, n.alive_until > {SERVER_NOW},
     (SELECT count(*) FROM messages AS m WHERE m.lease_owner = n.id)
 FROM nodes AS n ORDER BY n.started_at, n.id
 """

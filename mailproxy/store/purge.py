@@ -24,6 +24,7 @@ from mailproxy.store.schema import (
     lanes,
     messages,
     rates,
+    report_leases,
     suspensions,
     tombstones,
 )
@@ -102,6 +103,7 @@ _LEFT = tuple(
         (bounces, "pk"),
         (destinations, "domain"),
         (suspensions, "batch"),
+        (report_leases, "tenant_id"),
         (batch_holds, "batch"),
         (api_keys, "hash"),
         (bulk_jobs, "pk"),

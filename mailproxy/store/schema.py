@@ -351,6 +351,18 @@ nodes = Table(
     Column("host", Text, nullable=False, server_default=""),
 )
 
+# Who may call a tenant's report endpoint. Instants are by the server's clock; unused by SQLite,
+# whose one node is the only one that calls.
+report_leases = Table(
+    "report_leases",
+    metadata,
+    Column("tenant_id", Text, primary_key=True),
+    Column("node", Text),  # NULL: nobody's, and nobody's before until
+    Column("token", BigInteger, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("empty_at", Float),  # when an empty report is due
+)
+
 # Acts on many messages: the flag that makes them hold is set elsewhere, in the same transaction.
 bulk_jobs = Table(
     "bulk_jobs",

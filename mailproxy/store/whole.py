@@ -87,6 +87,7 @@ class WholeStore(
         self._observers: list[IStoreObserver] = []
         self._opened_at = 0.0
         self._account_ids: dict[int, str] = {}
+        self._report_tokens = {}
         self._keys: dict[tuple[str, str], DeferredLock] = {}
         self._courtesy = Courtesy(clock)
         self._probing = Probing(clock, lambda: self.heartbeat(clock.now()))

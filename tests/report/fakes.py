@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from mailproxy.errors import StoreUnavailable
 from mailproxy.interfaces import IReports, IReportSink, IStoreObserver
-from mailproxy.records import RecipientReport, ReportItem
+from mailproxy.records import RecipientReport, ReportItem, ReportLease, Said
 from mailproxy.report.answer import Taken
 from tests.fakes import EPOCH, FakeClock
 
@@ -129,13 +129,25 @@ class FakeReports:
                 event.reported_at = now
                 self._done(event)
 
-    async def park_event(self, event_pks: Sequence[int], reason: str, now: float) -> None:
+    async def hold_reports(self, tenant_id: str, seconds: float) -> ReportLease | None:
+        return ReportLease(tenant_id, 1)
+
+    async def release_reports(self, lease: ReportLease, said: Said) -> None:
+        """This is the only node."""
+
+    def cut_off(self) -> bool:
+        return False
+
+    async def park_event(
+        self, event_pks: Sequence[int], reason: str, now: float, lease: ReportLease | None = None
+    ) -> bool:
         await self._called("park_event")
         for pk in event_pks:
             event = self.events[pk - 1]
             if event.waits:
                 event.parked = reason
                 self._done(event)
+        return True
 
     async def ack_all(self, tenant_id: str, now: float) -> int:
         await self._called("ack_all")
