@@ -46,6 +46,7 @@ from mailproxy.config_values import (
     Whole,
     Word,
 )
+from mailproxy.log import FORMATS
 from mailproxy.records import AccountSpec
 from mailproxy.reply_rules import Rule
 
@@ -262,6 +263,13 @@ class Settings(AttachmentSettings, SubmissionSettings):
         Word(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
         "INFO",
         "What is logged; DEBUG also tells each HTTP request, SMTP command and reply.",
+    )
+    log_format: str = setting(
+        "logging.format",
+        Word(FORMATS),
+        "auto",
+        "How the log is written: text for a person, json for one object a line; auto is text on a "
+        "terminal, json elsewhere.",
     )
     log_delivery_activity: bool = setting(
         "logging.delivery_activity",

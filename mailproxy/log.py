@@ -2,8 +2,8 @@
 What may reach the log, and in what form: no secret, no control character, nothing below a level.
 
 The program logs with :class:`twisted.logger.Logger`; ``twist`` and ``twistd`` decide where it
-goes. :func:`screen` puts a :class:`Screen` between the two, however the service is run.
-``twistd --logger=mailproxy.log.json_lines`` writes one JSON object per line instead of text.
+goes. :func:`screen` puts a :class:`Screen` between the two, however the service is run, and has
+files written as ``GMP_LOG_FORMAT`` says: for a person, or one JSON object a line.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from twisted.logger import (
     LogLevel,
     formatEvent,
     globalLogBeginner,
+    textFileLogObserver,
 )
 from zope.interface import implementer
 
@@ -53,6 +54,9 @@ LEVELS = {
     "ERROR": LogLevel.error,
     "CRITICAL": LogLevel.critical,
 }
+
+#: The words of ``GMP_LOG_FORMAT``.
+FORMATS = ("auto", "text", "json")
 
 
 class Mask:
@@ -185,12 +189,15 @@ def _traceback(failure: Any) -> str:
 _screens: list[Screen] = []
 
 
-def screen(level: str, beginner: Any = globalLogBeginner) -> None:
+def screen(level: str, beginner: Any = globalLogBeginner, form: str = "auto") -> None:
     """
     Screen whatever *beginner* begins to log to from now on; a second call replaces the first.
 
     To be called before logging begins, that is when the service is made: ``twistd`` begins right
     after that, ``twist`` when the reactor runs, and what was logged before is kept and screened.
+
+    :param form: one of :data:`FORMATS`, of what is written to files. An observer that was chosen by
+        name (``twistd --logger``) and the system's log stay as they are.
     """
     current = beginner.beginLoggingTo
     begin = getattr(current, "unscreened", current)
@@ -198,11 +205,36 @@ def screen(level: str, beginner: Any = globalLogBeginner) -> None:
     def begin_screened(
         observers: Iterable[Callable[[LogEvent], object]], *args: Any, **kwargs: Any
     ) -> None:
-        _screens[:] = [Screen(observer, level) for observer in observers]
+        _screens[:] = [Screen(_written(observer, form), level) for observer in observers]
         begin(_screens, *args, **kwargs)
 
     vars(begin_screened)["unscreened"] = begin
     beginner.beginLoggingTo = begin_screened
+
+
+def observer_of(form: str) -> Callable[[IO[str]], FileLogObserver]:
+    """
+    What makes an observer that writes to a file.
+
+    :param form: one of :data:`FORMATS`; ``auto`` is text on a terminal, else JSON.
+    """
+
+    def observer(out: IO[str]) -> FileLogObserver:
+        text = _is_terminal(out) if form == "auto" else form == "text"
+        return textFileLogObserver(out) if text else json_lines(out)
+
+    return observer
+
+
+def _is_terminal(out: Any) -> bool:
+    return hasattr(out, "isatty") and bool(out.isatty())
+
+
+def _written(observer: Callable[[LogEvent], object], form: str) -> Callable[[LogEvent], object]:
+    """*observer*; if it writes text to a file, one that writes *form* to that file."""
+    if isinstance(observer, FileLogObserver) and observer.formatEvent is not _as_json:
+        return observer_of(form)(observer._outFile)
+    return observer
 
 
 def set_level(level: str) -> None:

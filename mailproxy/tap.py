@@ -22,7 +22,7 @@ from mailproxy.config import VARIABLES, Settings, load
 from mailproxy.config_sources import Variable
 from mailproxy.crash import arm
 from mailproxy.errors import ConfigurationError
-from mailproxy.log import LEVELS, basic_credentials, hide, screen
+from mailproxy.log import LEVELS, basic_credentials, hide, observer_of, screen
 
 _log = Logger()
 
@@ -131,7 +131,7 @@ def makeService(options: Options) -> IService:
 
 
 def _set_up_log(settings: Settings, options: Options) -> None:
-    """Screen the log, and have ``twist`` show what ``GMP_LOG_LEVEL`` asks for."""
+    """Screen the log, and have ``twist`` write it as the settings ask for."""
     hide(
         settings.api_token,
         settings.metrics_token,
@@ -142,7 +142,12 @@ def _set_up_log(settings: Settings, options: Options) -> None:
     )
     if settings.client_sync_user and settings.client_sync_password:
         hide(basic_credentials(settings.client_sync_user, settings.client_sync_password))
-    screen(settings.log_level)
-    # twist has a filter of its own, INFO unless it was told otherwise; twistd has none.
-    if options.parent is not None and options.parent.get("logLevel") is LogLevel.info:
-        options.parent["logLevel"] = LEVELS[settings.log_level]
+    screen(settings.log_level, form=settings.log_format)
+    # twist has a filter of its own, INFO unless it was told otherwise, and a form of its own, by
+    # default the same as our auto; twistd has neither.
+    twist = options.parent
+    if twist is not None and "logFormat" in twist:
+        if twist["logLevel"] is LogLevel.info:
+            twist["logLevel"] = LEVELS[settings.log_level]
+        form = twist["logFormat"] if settings.log_format == "auto" else settings.log_format
+        twist["fileLogObserverFactory"] = observer_of(form)

@@ -79,6 +79,7 @@ SAMPLES = {
     "GMP_SMTP_MAX_CONNECTIONS": "500",
     "GMP_SMTP_MAX_PER_PEER": "10",
     "GMP_LOG_LEVEL": "debug",
+    "GMP_LOG_FORMAT": "JSON",
     "GMP_LOG_DELIVERY_ACTIVITY": "true",
 }
 

@@ -72,7 +72,9 @@ WRONG = {
     "GMP_ATTACHMENT_ROOTS": "/srv/files,/",
     "GMP_ATTACHMENT_ALLOW": "10.0.0.0/33",
     "GMP_ATTACHMENT_MAX_BYTES": "25M",
+    "GMP_ALLOW_EPHEMERAL": "perhaps",
     "GMP_LOG_LEVEL": "LOUD",
+    "GMP_LOG_FORMAT": "xml",
     "GMP_LOG_DELIVERY_ACTIVITY": "nope",
 }
 

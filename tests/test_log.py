@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
+import pkgutil
+import re
+import sys
+import warnings
+from operator import itemgetter
 from typing import Any, cast
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.logger import (
@@ -20,6 +27,7 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+import mailproxy
 from mailproxy.log import HIDDEN, Mask, Screen, basic_credentials, escape, json_lines, screen
 
 ANY_TEXT = st.text(st.characters(codec=None))
@@ -204,6 +212,27 @@ class ScreenTests(SynchronousTestCase):
         self.assertNotIn("hunter2", repr(self.events))
 
 
+class ConstructionTests(SynchronousTestCase):
+    def test_no_value_shows_its_secret(self) -> None:
+        """The repr of a value, as a traceback or a careless line shows it, has no secret in it."""
+        secret = re.compile(r"password|secret|(^|_)tokens?$|^(api|private|encryption)_keys?$")
+        found = []
+        for module in pkgutil.walk_packages(mailproxy.__path__, "mailproxy."):
+            if ".migrations." in module.name or module.name.endswith("__main__"):
+                continue
+            for kind in vars(importlib.import_module(module.name)).values():
+                if isinstance(kind, type) and attrs.has(kind):
+                    found += [
+                        (f"{kind.__name__}.{field.name}", field.repr)
+                        for field in attrs.fields(kind)
+                        if secret.search(field.name)
+                        and "str" in str(field.type)
+                        and "__repr__" in vars(kind)
+                    ]
+        self.assertGreater(len(set(found)), 10)
+        self.assertEqual([], sorted({name for name, shown in found if shown}))
+
+
 class BeginTests(SynchronousTestCase):
     def setUp(self) -> None:
         class Stdio:
@@ -227,6 +256,43 @@ class BeginTests(SynchronousTestCase):
         self.beginner.beginLoggingTo([cast(Any, events.append)], redirectStandardIO=False)
         log.info("late\nline")
         self.assertEqual([r"early\nline", r"late\nline"], [formatEvent(e) for e in events])
+
+
+class FormTests(SynchronousTestCase):
+    """A file in memory that is a terminal, or is none."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def written(self, out: io.StringIO, form: str, observer: Any = textFileLogObserver) -> str:
+        """What logging one line to *out* leaves there."""
+        publisher = LogPublisher()
+        beginner = LogBeginner(publisher, io.StringIO(), sys, warnings)
+        screen("INFO", beginner, form=form)
+        beginner.beginLoggingTo([observer(out)], redirectStandardIO=False)
+        Logger("mailproxy.x", observer=publisher).info("{n} sent", n=3)
+        return out.getvalue()
+
+    def test_who_reads_it(self) -> None:
+        """Text on a terminal, JSON elsewhere; either can be asked for."""
+        for form, terminal, json_wanted in (
+            ("auto", True, False), ("auto", False, True), ("text", False, False),
+            ("json", True, True),
+        ):  # fmt: skip
+            got = self.written(self.Terminal() if terminal else io.StringIO(), form)
+            if json_wanted:
+                self.assertEqual(("3 sent", 3), itemgetter("message", "n")(json.loads(got)))
+            else:
+                self.assertRegex(got, r"^\d{4}-\S+ \[mailproxy\.x#info\] 3 sent\n$")
+
+    def test_what_was_chosen_by_name_stays(self) -> None:
+        """An observer of ours stays the one it is, and so does what writes to no file."""
+        self.assertEqual("3 sent", json.loads(self.written(io.StringIO(), "text", json_lines))
+                         ["message"])  # fmt: skip
+        events: list[LogEvent] = []
+        self.assertEqual("", self.written(io.StringIO(), "json", lambda out: events.append))
+        self.assertEqual(["3 sent"], [formatEvent(event) for event in events])
 
 
 class JsonTests(SynchronousTestCase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import pty
 import pwd
 import select
 import signal
@@ -27,6 +28,9 @@ from tests.test_packaging import build_wheel, install
 PATIENCE = 60
 
 BIN = Path(sys.executable).parent
+
+#: A line for a person.
+SERVES = r"(?m)^\S+ \[mailproxy.service#info\] mailproxy .* serves on"
 TWISTD = ("-c", "from twisted.scripts.twistd import run; run()")
 
 
@@ -63,6 +67,12 @@ def deadline(process: subprocess.Popen[str]) -> Iterator[None]:
 
 
 class RunCase(SynchronousTestCase):
+    """
+    :ivar out: where programs write to.
+    """
+
+    out = subprocess.PIPE
+
     def setUp(self) -> None:
         self.dir = scratch(self)
         self.socket = self.dir / "api.sock"
@@ -80,7 +90,7 @@ class RunCase(SynchronousTestCase):
             [str(word) for word in argv],
             cwd=self.dir,
             env=self.environ(**settings),
-            stdout=subprocess.PIPE,
+            stdout=self.out,
             stderr=subprocess.STDOUT,
             text=True,
             # Who runs the tests in the background ignores SIGINT, and so would the program.
@@ -88,8 +98,8 @@ class RunCase(SynchronousTestCase):
         )
         self.addCleanup(process.wait, PATIENCE)
         self.addCleanup(process.kill)
-        assert process.stdout is not None
-        self.addCleanup(process.stdout.close)
+        if process.stdout is not None:
+            self.addCleanup(process.stdout.close)
         return process
 
     def until(self, process: subprocess.Popen[str], words: str | None) -> str:
@@ -141,13 +151,17 @@ class RunCase(SynchronousTestCase):
 
 class ForegroundTests(RunCase):
     def test_twist(self) -> None:
-        """``twist mailproxy`` serves and stops; its own lines are JSON."""
-        said = self.run_in_the_foreground(BIN / "twist", "mailproxy")
-        self.assertIn('"log_namespace"', said)
+        """``twist mailproxy`` serves and stops; where nobody watches, every line is JSON."""
+        self.is_json(self.run_in_the_foreground(BIN / "twist", "mailproxy"))
+
+    def is_json(self, said: str) -> None:
+        for line in said.splitlines():
+            self.assertLessEqual({"time", "level", "logger", "message"}, set(json.loads(line)))
 
     def test_twistd(self) -> None:
-        """``twistd -n mailproxy`` serves and stops."""
-        self.run_in_the_foreground(BIN / "twistd", "-n", "--pidfile=", "mailproxy")
+        """``twistd -n mailproxy`` serves and stops; where nobody watches, every line is JSON."""
+        argv = (BIN / "twistd", "-n", "--pidfile=", "mailproxy")
+        self.is_json(self.run_in_the_foreground(*argv))
 
     def test_python_m(self) -> None:
         """``python -m mailproxy serve`` serves and stops."""
@@ -263,13 +277,16 @@ class LogTests(RunCase):
         }
         url = {"GMP_CLIENT_SYNC_URL": "http://127.0.0.1:9/"}
         for argv in ((BIN / "twist", "mailproxy"), (BIN / "mailproxy", "serve")):
-            process = self.start(*argv, GMP_LOG_LEVEL="debug", **secrets, **url)
+            process = self.start(
+                *argv, GMP_LOG_LEVEL="debug", GMP_LOG_FORMAT="text", **secrets, **url
+            )
             said = self.until(process, "serves on")
             self.get(f"/messages?x={secrets['GMP_API_TOKEN']}", {"X-API-Token": "canary-wrong"})
             self.get("/status", {"Authorization": f"Bearer {secrets['GMP_API_TOKEN']}"})
             said += self.stop(process)
             self.assertNotIn("canary", said)
-            self.assertRegex(said, r"#debug|\"name\": \"debug\"")
+            self.assertRegex(said, SERVES)
+            self.assertIn("#debug", said)
             self.assertIn("/status", said)
 
     def test_warning_level(self) -> None:
@@ -277,6 +294,24 @@ class LogTests(RunCase):
         process = self.start(BIN / "twist", "mailproxy", GMP_LOG_LEVEL="WARNING", GMP_NONSENSE="1")
         said = self.until(process, "GMP_NONSENSE: unknown variable")
         self.assertNotIn("serves on", said)
+
+    def test_form_chosen_by_twist(self) -> None:
+        """What ``twist`` was told about the form of the log counts, unless we were told, too."""
+        process = self.start(BIN / "twist", "--log-format=text", "mailproxy")
+        self.assertRegex(self.until(process, "serves on"), SERVES)
+
+    def test_on_a_terminal(self) -> None:
+        """On a terminal the log is for a person."""
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+        self.out = slave
+        self.start(BIN / "mailproxy", "serve")
+        os.close(slave)
+        said = ""
+        while "serves on" not in said:
+            self.assertTrue(select.select([master], [], [], PATIENCE)[0], said)
+            said += os.read(master, 65536).decode()
+        self.assertRegex(said, SERVES)
 
     def test_json_lines(self) -> None:
         """twistd writes one JSON object per line when told to use our observer."""

@@ -22,12 +22,12 @@ from mailproxy.mounts import Keeping, judge
 MOUNTS = Path("/proc/self/mountinfo")
 
 
-def run(reactor: str | None, log_format: str, **given: str | None) -> None:
+def run(reactor: str | None, **given: str | None) -> None:
     """Look at the place of the database, then serve."""
     warning = check_place(load_settings(given, accounts=False), MOUNTS)
     if warning:
         click.echo(f"mailproxy: {warning}", err=True)
-    run_service(reactor, log_format, **given)
+    run_service(reactor, **given)
 
 
 def check_place(settings: Settings, table: Path) -> str | None:

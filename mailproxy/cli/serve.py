@@ -15,28 +15,21 @@ import click
 from mailproxy.cli.group import Refused
 from mailproxy.cli.settings import load_settings, setting_options
 
-#: Writes the log as one JSON object a line.
-JSON_LOG = "mailproxy.log.json_lines"
 
-
-def run(reactor: str | None, log_format: str, **given: str | None) -> None:
+def run(reactor: str | None, **given: str | None) -> None:
     """Check the settings, then hand over to Twisted; returns when the service has stopped."""
     load_settings(given)
-    sys.argv = ["mailproxy", *twistd_arguments(reactor, log_format, given)]
+    sys.argv = ["mailproxy", *twistd_arguments(reactor, given)]
     from twisted.scripts.twistd import run as twistd
 
     twistd()
 
 
-def twistd_arguments(
-    reactor: str | None, log_format: str, given: Mapping[str, str | None]
-) -> list[str]:
+def twistd_arguments(reactor: str | None, given: Mapping[str, str | None]) -> list[str]:
     """What ``twistd`` is called with for these options of ours."""
     own = ["--nodaemon", "--pidfile="]
     if reactor is not None:
         own.append(f"--reactor={reactor}")
-    if log_format == "json":
-        own.append(f"--logger={JSON_LOG}")
     settings = [
         f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None
     ]
@@ -63,13 +56,6 @@ serve = click.Command(
             metavar="NAME",
             callback=_known_reactor,
             help="The Twisted reactor to use, such as epoll or asyncio.",
-        ),
-        click.Option(
-            ["--log-format"],
-            type=click.Choice(["text", "json"]),
-            default="text",
-            show_default=True,
-            help="How the log is written on the standard output.",
         ),
         *setting_options(),
     ],

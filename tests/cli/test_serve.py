@@ -29,18 +29,16 @@ def invoke(*arguments: str, **env: str | None) -> Result:
 class ArgumentTests(SynchronousTestCase):
     def test_plain(self) -> None:
         """Without options it is ``twistd -n mailproxy`` without a process id file."""
-        self.assertEqual(
-            ["--nodaemon", "--pidfile=", "mailproxy"], twistd_arguments(None, "text", {})
-        )
+        self.assertEqual(["--nodaemon", "--pidfile=", "mailproxy"], twistd_arguments(None, {}))
 
     def test_options(self) -> None:
-        """The reactor and the form of the log go to Twisted, settings to the service."""
+        """The reactor goes to Twisted, settings to the service."""
         self.assertEqual(
             [
                 *("--nodaemon", "--pidfile=", "--reactor=asyncio"),
-                *("--logger=mailproxy.log.json_lines", "mailproxy", "--db-path=-x y"),
+                *("mailproxy", "--db-path=-x y"),
             ],
-            twistd_arguments("asyncio", "json", {"db_path": "-x y", "port": None}),
+            twistd_arguments("asyncio", {"db_path": "-x y", "port": None}),
         )
 
     def test_every_setting_is_an_option(self) -> None:

@@ -116,9 +116,24 @@ class FirstMessageTests(SynchronousTestCase):
         self.assertTrue(self.curl("/account/smtp-main", "-X", "DELETE")["ok"])
         self.assertEqual([], self.curl("/accounts")["accounts"])
         log = self.service.output()
-        self.assertIn("MSG-001", log)
+        self.one_line_per_delivery(log)
         for secret in ("app-specific-password", "syncpass", TOKEN, "Buongiorno"):
             self.assertNotIn(secret, log)
+
+    def one_line_per_delivery(self, log: str) -> None:
+        """The attempt has one line at INFO, with what an operator asks about as fields."""
+        lines = [json.loads(line) for line in log.splitlines()]
+        (line,) = [each for each in lines if each["level"] == "info" and "attempt" in each]
+        self.assertEqual(
+            {"id": "MSG-001", "tenant": "default", "account": "smtp-main", "attempt": 1,
+             "sent": 1, "count": 1, "peer": f"127.0.0.1:{self.sink.smtp_port}", "tls": line["tls"],
+             "wait": "-", "logger": "mailproxy.dispatch.activity"},
+            {key: value for key, value in line.items()
+             if key not in ("time", "level", "message", "reply", "seconds")},
+        )  # fmt: skip
+        self.assertRegex(line["reply"], "^250 ")
+        self.assertRegex(line["tls"], r"^TLSv1\.3 ")
+        self.assertGreater(line["seconds"], 0)
 
     def test_refused_and_deferred_are_told_apart(self) -> None:
         """550 is an error with its reply; 451 is a deferral, then sent."""

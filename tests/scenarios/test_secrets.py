@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import smtplib
 import sqlite3
 import urllib.error
 import urllib.request
@@ -21,7 +22,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.crypto import new_key
 from tests.scenarios.echo import Echo
-from tests.scenarios.processes import Service, SinkProcess, account, message, wait_until
+from tests.scenarios.processes import (
+    SinkProcess,
+    account,
+    free_port,
+    http,
+    message,
+    wait_until,
+)
+from tests.scenarios.test_crashpoints import Crasher
 from tests.scratch import scratch
 
 TOKEN = "canary-api-token-2f1c9a7be05d4b3386"
@@ -36,9 +45,11 @@ BODY = "canary-body-è-'\"\\-c0ffee"
 CLIENT_SECRET = "canary-client-'secret\"\\-3c7e"
 REFRESH_TOKEN = "canary-refresh-'token\"\\-90ad"
 CONTENT = "canary-content-è-'\"\\-facade"
+UNFIT = "canary unfit è 5e"
+SUBMITTER = "canary-submitter-'\"\\-77d1"
 
 SECRETS = (TOKEN, OTHER_TOKEN, METRICS, SYNC_TOKEN, SYNC_PASSWORD, PASSWORD, WRONG, KEY,
-           BODY, CONTENT, CLIENT_SECRET, REFRESH_TOKEN)  # fmt: skip
+           BODY, CONTENT, CLIENT_SECRET, REFRESH_TOKEN, SUBMITTER, UNFIT)  # fmt: skip
 
 
 def forms(secret: str) -> Iterator[str]:
@@ -63,8 +74,11 @@ class SecretTests(SynchronousTestCase):
         self.answers: list[str] = []
 
     def start(self, **settings: str) -> None:
-        self.service = Service(
+        self.smtp_port = free_port()
+        self.service = Crasher(
             self.directory,
+            GMP_SMTP_LISTEN=f"tcp:{self.smtp_port}:interface=127.0.0.1",
+            GMP_SMTP_PLAINTEXT_AUTH="127.0.0.1",
             GMP_API_TOKEN=TOKEN,
             GMP_METRICS_TOKEN=METRICS,
             GMP_ENCRYPTION_KEY=KEY,
@@ -73,7 +87,8 @@ class SecretTests(SynchronousTestCase):
             GMP_RETRY_DELAYS="0.2",
             GMP_OAUTH_ALLOW="127.0.0.1",
             **settings,
-        ).start()
+        )
+        self.service.start()
         self.addCleanup(self.service.end)
 
     def ask(
@@ -185,15 +200,56 @@ class SecretTests(SynchronousTestCase):
 
         wait_until(held, what="the damaged message to be put aside")
 
+    def submit_by_smtp(self) -> None:
+        """A program logs in, wrongly at first; its mail comes back to it as a bounce."""
+        given = {"user": "erp", "password": SUBMITTER}
+        self.ask("POST", "/v1/credentials", given)
+        self.ask("POST", "/v1/credentials", {**given, "user": SUBMITTER, "senders": [SUBMITTER]})
+        self.ask("PUT", "/tenant/default", {"bounces": {"enabled": True, "account_id": "good"}})
+        with smtplib.SMTP("127.0.0.1", self.smtp_port, timeout=20) as client:
+            with self.assertRaises(smtplib.SMTPAuthenticationError) as refused:
+                client.login("erp", OTHER_TOKEN)
+            self.answers.append(repr(refused.exception))
+            client.login("erp", SUBMITTER)
+            mail = f"From: erp@x.test\nX-Mailproxy-Account: good\n\n{BODY}\n".encode()
+            client.sendmail("erp@x.test", ["reject@x.test"], mail.replace(b"\n", b"\r\n"))
+
+        def bounces() -> list[str]:
+            copies = [each["n"] for each in self.sink.get("/messages")["messages"]]
+            raws = [http("GET", f"{self.sink.url}/messages/{n}").raw.decode() for n in copies]
+            return [raw for raw in raws if "Auto-Submitted: auto-replied" in raw]
+
+        wait_until(lambda: bool(bounces()), what="the bounce")
+        self.answers += bounces()
+
+    def crash(self) -> None:
+        """Killed while it works, then refused for a wrong setting."""
+        self.service.point = "enqueue-commit"
+        self.service.terminate()
+        self.service.start()
+        with self.assertRaises(OSError):
+            self.ask("POST", "/commands/add-messages", {"messages": [self.letter("last", "good")]})
+        wait_until(lambda: not self.service.alive, what="the crash")
+        self.service.point = ""
+        self.service.settings["GMP_API_TOKEN"] = UNFIT
+        self.service.spawn()
+        assert self.service.process is not None
+        self.assertNotEqual(0, self.service.process.wait(30))
+        self.assertIn("GMP_API_TOKEN", self.service.output().splitlines()[-1])
+
     def look_around(self) -> None:
         """Everything there is to ask for; bodies are shown only while they are still needed."""
-        for path in ("/accounts", "/status", "/health", "/readyz", "/nowhere"):
+        for path in ("/accounts", "/status", "/health", "/readyz", "/nowhere", "/docs",
+                     "/openapi.json", "/v1/credentials", "/v1/events", "/tenants",
+                      "/tenant/default"):  # fmt: skip
             self.ask("GET", path)
+        self.answers.append(json.dumps(self.sink.get("/reports"), ensure_ascii=False))
         self.ask("GET", "/metrics", token=METRICS)
         self.ask("GET", "/metrics", token=OTHER_TOKEN)
         self.ask("GET", "/messages?state=sent&include_history=1")
         listed = self.ask("GET", "/messages?include_history=1", keep=False)
-        for each in listed["messages"]:
+        listed["one"] = self.ask("GET", "/v1/messages/html", keep=False)["message"]
+        for each in (*listed["messages"], listed["one"]):
             each["message"].pop("body", None)
         self.answers.append(json.dumps(listed, ensure_ascii=False))
 
@@ -213,6 +269,7 @@ class SecretTests(SynchronousTestCase):
         self.start(
             GMP_CLIENT_SYNC_URL=f"http://127.0.0.1:{self.echo.http_port}/",
             GMP_CLIENT_SYNC_TOKEN=SYNC_TOKEN,
+            GMP_LOG_FORMAT="json",
         )
         self.good_and_bad_ways()
         self.damage()
@@ -222,10 +279,12 @@ class SecretTests(SynchronousTestCase):
     def test_basic(self) -> None:
         """S16: with user and password for reports, which are taken at first, then refused."""
         credentials = {"GMP_CLIENT_SYNC_USER": "sync", "GMP_CLIENT_SYNC_PASSWORD": SYNC_PASSWORD}
+        credentials["GMP_LOG_FORMAT"] = "text"
         self.start(GMP_CLIENT_SYNC_URL=self.sink.sync_url, **credentials)
         self.good_and_bad_ways()
+        self.submit_by_smtp()
         self.look_around()
-        self.service.terminate()
+        self.crash()
         self.start(GMP_CLIENT_SYNC_URL=f"http://127.0.0.1:{self.echo.http_port}/", **credentials)
         self.ask("POST", "/commands/run-now")
         wait_until(lambda: "bad credentials" in self.service.output(), what="the refused report")
