@@ -20,6 +20,11 @@ COMMANDS = {
     "status": ("mailproxy.cli.status:status", "Ask a running service how it is."),
     "migrate": ("mailproxy.service_migrate:migrate", "Bring the database to another schema."),
     "copy": ("mailproxy.service_copy:copy", "Move the whole queue to another database."),
+    "backup": ("mailproxy.service_backup:backup", "Copy the database, also while it is used."),
+    "restore": (
+        "mailproxy.service_backup:restore",
+        "Put such a copy back; what is unfinished is held.",
+    ),
     "sendmail": (
         "mailproxy.cli.sendmail:sendmail",
         "Hand in a message, as programs call sendmail.",

@@ -20,6 +20,9 @@ CLOSED_FAILED = "closed as failed by an operator"
 #: What a hold says that somebody laid on a message.
 HELD = "held by an operator"
 
+#: What the hold of a message begins with that was unfinished in a database that was put back.
+RESTORED = "restored from a backup: it may have been sent since"
+
 #: What the reply of a recipient begins with that failed because nobody knows whether it accepted.
 DOUBT = "uncertain: "
 

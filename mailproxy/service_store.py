@@ -30,11 +30,12 @@ def open_store(
     names: Names,
     sealer: Sealer,
     metrics: Metrics,
-    at_end: AtEnd,
+    at_end: AtEnd | None,
 ) -> EmbeddedStore | PostgresStore:
     """
     The store of this process, not yet started.
 
+    :param reactor: None: it does every work at once, in the caller's thread.
     :raises ConfigurationError: what is needed to speak to a database server is not installed.
     """
     options = StoreOptions(

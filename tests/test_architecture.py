@@ -21,6 +21,7 @@ COMPOSERS = {
     "mailproxy.service_machine",
     "mailproxy.service_store",
     "mailproxy.service_migrate",
+    "mailproxy.service_backup",
     "mailproxy.service_submission",
     "mailproxy.tap",
     "mailproxy.__main__",

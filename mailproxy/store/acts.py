@@ -13,7 +13,16 @@ from collections.abc import Callable
 import attrs
 from sqlalchemy import select, update
 
-from mailproxy.acts import CANCELLED, CLOSED_FAILED, CLOSED_SENT, HELD, Act, Acted, Operation
+from mailproxy.acts import (
+    CANCELLED,
+    CLOSED_FAILED,
+    CLOSED_SENT,
+    HELD,
+    RESTORED,
+    Act,
+    Acted,
+    Operation,
+)
 from mailproxy.model import RecipientChange, Record
 from mailproxy.states import EventKind, MessageState, RecipientState, message_state
 from mailproxy.store import acts_again, outcomes
@@ -213,10 +222,12 @@ def _close(tx: Transaction, subject: Subject, operation: Operation) -> str:
     as_sent = operation.act is Act.CLOSE_AS_SENT
     state = RecipientState.SENT if as_sent else RecipientState.FAILED
     reply = CLOSED_SENT if as_sent else CLOSED_FAILED
+    restored = subject.hold.startswith(RESTORED)
     changes = tuple(
         RecipientChange(n, state, reply=reply)
         for n, said in subject.recipients.items()
         if said.state == RecipientState.UNCERTAIN.value
+        or (restored and RecipientState(said.state).open)
     )
     if not changes:
         return acts_again.CERTAIN
@@ -228,7 +239,7 @@ def _close(tx: Transaction, subject: Subject, operation: Operation) -> str:
         changes=changes,
         next_at=subject.next_at if opened(subject) else None,
         at=operation.now,
-        hold=subject.hold if opened(subject) else "",
+        hold=subject.hold if opened(subject) and not restored else "",
         reason="" if as_sent else reply,
         data=noted(operation),
     )

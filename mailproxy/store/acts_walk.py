@@ -56,8 +56,8 @@ _ABOUT: dict[Act, tuple[MessageState, ...]] = {
     Act.RETRY: (MessageState.QUEUED, MessageState.DEFERRED),
     Act.RELEASE: (MessageState.HELD,),
     Act.RESEND: (MessageState.UNCERTAIN,),
-    Act.CLOSE_AS_SENT: (MessageState.UNCERTAIN,),
-    Act.CLOSE_AS_FAILED: (MessageState.UNCERTAIN,),
+    Act.CLOSE_AS_SENT: (MessageState.UNCERTAIN, MessageState.HELD),
+    Act.CLOSE_AS_FAILED: (MessageState.UNCERTAIN, MessageState.HELD),
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mailproxy.acts import Acted, ActedOnAll, Group, Hold, Operation
-from mailproxy.store import acts, acts_bulk
+from mailproxy.store import acts, acts_bulk, restored
 from mailproxy.store.face import DEADLINE, Face
 
 
@@ -26,3 +28,21 @@ class ActsFace(Face):
 
     async def holds(self, tenant_id: str | None) -> list[Hold]:
         return await self._read(acts_bulk.holds, tenant_id)
+
+    async def hold_unfinished(self, now: float, told: Callable[[int], None]) -> int:
+        """
+        Hold all that has not ended, in a database that is a copy from earlier; not of ``IActs``,
+        for it is done while nobody sends. Repeated, it goes on where it was.
+
+        :param told: of how many messages are held so far.
+        :return: how many are held now for this reason that were not before.
+        :raises StoreError: some of it may not be held.
+        """
+        await self._write(restored.START, None)
+        further: restored.From | None = restored.From(now)
+        held = 0
+        while further is not None:
+            done = await self._write(restored.HOLD, further)
+            held, further = held + done.held, done.further
+            told(held)
+        return held
