@@ -3,7 +3,7 @@
 #   make run     the service on :8000, SQLite in ./data
 #   make test    linters, types, all tests
 #   make test-long  the same, and a torture run for each of SEEDS, MINUTES long
-#   make bench   the benchmarks (needs Postfix's smtp-sink for the relay figures)
+#   make bench   every benchmark, about 20 minutes; benchmarks/README.md (needs Postfix)
 #   make docs    whether the generated pages are up to date, and the next release's notes
 #
 # PYTHON=python3.12 make venv chooses the interpreter.

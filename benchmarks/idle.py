@@ -21,7 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.relay import batches, post
+from benchmarks.bodies import call_bodies
+from benchmarks.relay import post
 from mailproxy.descriptors import make_room
 from tests.scenarios.crowd import Crowd
 from tests.scenarios.door import OpenDoor
@@ -51,7 +52,7 @@ class Api:
 
     def __init__(self, door: OpenDoor, count: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", door.service.port)
-        self._bodies = iter(batches(2 * count, 1))
+        self._bodies = iter(call_bodies(2 * count, 1, "b"))
 
     def status(self) -> None:
         self._connection.request("GET", "/status", headers={"X-API-Token": TOKEN})

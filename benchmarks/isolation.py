@@ -23,8 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bodies import BODY
 from benchmarks.latency import Arrivals, percentile
-from benchmarks.relay import BODY, PostfixSink
+from benchmarks.relay import PostfixSink
 from benchmarks.troubles import ACCOUNTS, table
 from tests.scenarios.processes import Service, account, wait_until
 from tests.scenarios.processes import http as call

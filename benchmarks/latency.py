@@ -18,7 +18,8 @@ import threading
 import time
 from pathlib import Path
 
-from benchmarks.relay import BODY, post
+from benchmarks.bodies import BODY
+from benchmarks.relay import post
 from tests.scenarios.processes import Service, account, free_port
 
 

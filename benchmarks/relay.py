@@ -21,7 +21,6 @@ import os
 import re
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,9 +30,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.scenarios.processes import TOKEN, Service, account, free_port, wait_until
+import attrs
 
-BODY = ("The quick brown fox jumps over the lazy dog, again and again.\n" * 33)[:2048]
+from benchmarks.bodies import call_bodies, text
+from benchmarks.figures import Figure
+from benchmarks.machine import additions
+from tests.scenarios.processes import TOKEN, Service, account, free_port, wait_until
 
 
 class Receiver:
@@ -90,25 +92,6 @@ class PostfixSink:
         self.process.wait()
 
 
-def batches(count: int, size: int) -> list[bytes]:
-    """Ready-made request bodies, so that making them is not measured."""
-    found = []
-    for first in range(0, count, size):
-        elements = [
-            {
-                "id": f"b{n}",
-                "account_id": "main",
-                "from": "Shop <shop@example.test>",
-                "to": [f"customer{n}@example.test"],
-                "subject": f"Your order {n}",
-                "body": BODY,
-            }
-            for n in range(first, min(first + size, count))
-        ]
-        found.append(json.dumps({"messages": elements}).encode())
-    return found
-
-
 def post(connection: Any, body: bytes) -> dict[str, Any]:
     connection.request("POST", "/commands/add-messages", body, {"X-API-Token": TOKEN})
     answer = connection.getresponse()
@@ -118,13 +101,43 @@ def post(connection: Any, body: bytes) -> dict[str, Any]:
     return dict(json.loads(raw))
 
 
-def throughput(directory: Path, count: int, sessions: int) -> float:
-    """Messages per second from the first POST to the last arrival at the sink."""
+@attrs.frozen
+class Relayed:
+    """
+    What one run came to, in messages a second.
+
+    :param rate: from the first POST to the last arrival at the sink.
+    :param accepted: to the last answer.
+    :param reported: to the last report.
+    :param cpu: seconds of processor of the service for 1 000 messages, until the last report.
+    :param repeats: reports that were told more than once.
+    """
+
+    rate: float
+    accepted: float
+    reported: float
+    cpu: float
+    repeats: int
+
+    def __str__(self) -> str:
+        return (
+            f"accepted {self.accepted:.0f}/s, reported {self.reported:.0f}/s, "
+            f"{self.cpu:.2f} CPU s per 1000, repeated reports {self.repeats}"
+        )
+
+
+def throughput(directory: Path, count: int, sessions: int, size: int = 2048) -> Relayed:
+    """
+    Relay *count* messages over at most *sessions* sessions.
+
+    :param size: bytes of a body.
+    :raises SystemExit: what was accepted, taken by the sink and reported is not the same.
+    """
     receiver, sink = Receiver(), PostfixSink(directory)
     service = Service(directory, GMP_CLIENT_SYNC_URL=receiver.url, GMP_LOG_LEVEL="WARNING").start()
     try:
         service.call("POST", "/account", account(sink.port, max_sessions=sessions))
-        bodies = batches(count, 100)
+        bodies = call_bodies(count, 100, "b", body=text(size))
         connection = http.client.HTTPConnection("127.0.0.1", service.port)
         assert service.process is not None
         used = _cpu(service.process.pid)
@@ -142,31 +155,48 @@ def throughput(directory: Path, count: int, sessions: int) -> float:
                 f"accepted {accepted}, at the sink {arrived}, reported {len(receiver.ids)}: "
                 f"they must all be {count}"
             )
-        rate = count / (done - start)
-        print(
-            f"relay: {rate:.0f} msg/s  (accepted {count / (taken - start):.0f}/s, reported "
-            f"{count / (reported - start):.0f}/s, {used / count * 1000:.2f} CPU s per 1000, "
-            f"sink counted {arrived}, repeated reports {receiver.repeats})"
-        )
-        return rate
+        rates = [count / (end - start) for end in (done, taken, reported)]
+        return Relayed(rates[0], rates[1], rates[2], used / count * 1000, receiver.repeats)
     finally:
         service.end()
         sink.stop()
 
 
-def additions() -> float:
-    """Millions of additions a second of this interpreter, the best of five tries."""
-    best = 0.0
-    for _ in range(5):
-        start, total = time.perf_counter(), 0
-        for n in range(1_000_000):
-            total += n
-        best = max(best, 1.0 / (time.perf_counter() - start))
-    return best
+def median_of(rounds: int, count: int, sessions: int, size: int = 2048) -> Relayed:
+    """The run in the middle of *rounds*, by rate."""
+    runs = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory(prefix="mailproxy-bench-") as directory:
+            runs.append(throughput(Path(directory), count, sessions, size))
+    return sorted(runs, key=lambda run: run.rate)[len(runs) // 2]
 
 
-def raw(directory: Path, count: int, sessions: int) -> float | None:
-    """Messages a second of ``smtp-source`` to ``smtp-sink``; None where there is none."""
+#: Bytes of a body, its short name, and over how many sessions how many messages go.
+MATRIX = (
+    (2048, "2k", ((1, 4000), (4, 6000), (16, 10_000))),
+    (50_000, "50k", ((1, 1000), (4, 2000), (10, 3000), (16, 3000))),
+)
+
+
+def figures(quick: bool) -> list[Figure]:
+    """Rates over 1, 4 and 16 sessions, with 2 kB and 50 kB; and the processor's time."""
+    found = []
+    for size, short, runs in MATRIX:
+        for sessions, count in runs:
+            count //= 10 if quick else 1
+            run = median_of(1 if quick else 3, count, sessions, size)
+            note = f"{sessions} session{'s' * (sessions > 1)}, {size} bytes; {run}"
+            found.append(Figure(f"relay-{short}-{sessions}", run.rate, "msg/s", note))
+            if (short, sessions) == ("2k", 16):
+                found.append(Figure("cpu", run.cpu, "s", "for 1 000 of these, reports and all"))
+    return found
+
+
+def raw(directory: Path, count: int, sessions: int, size: int = 2048) -> float | None:
+    """Messages a second of ``smtp-source`` to ``smtp-sink``; None where there is none.
+
+    :param size: bytes of a body.
+    """
     source = shutil.which("smtp-source") or "/usr/sbin/smtp-source"
     if not Path(source).exists():
         return None
@@ -174,7 +204,7 @@ def raw(directory: Path, count: int, sessions: int) -> float | None:
     try:
         wait_until(lambda: _listens(sink.port), 10.0, "the sink")
         start = time.perf_counter()
-        options = ["-d", "-s", str(sessions), "-m", str(count), "-l", str(len(BODY))]
+        options = ["-d", "-s", str(sessions), "-m", str(count), "-l", str(size)]
         subprocess.run([source, *options, f"127.0.0.1:{sink.port}"], check=True, timeout=60.0)
         return count / (time.perf_counter() - start)
     finally:
@@ -201,17 +231,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--floor", type=float, default=3000.0)
     given = parser.parse_args()
-    rates = []
-    for _ in range(given.rounds):
-        with tempfile.TemporaryDirectory(prefix="mailproxy-bench-") as directory:
-            rates.append(throughput(Path(directory), given.messages, given.sessions))
-    middle = statistics.median(rates)
+    run = median_of(given.rounds, given.messages, given.sessions)
     with tempfile.TemporaryDirectory(prefix="mailproxy-bench-") as directory:
         best = raw(Path(directory), given.messages, given.sessions)
     beside = f", smtp-source to smtp-sink {best:.0f} msg/s" if best else ""
     print(f"this machine now: {additions():.1f} million additions/s{beside}")
-    print(f"median of {given.rounds}: {middle:.0f} msg/s, floor {given.floor:.0f}")
-    sys.exit(middle < given.floor)
+    print(f"median of {given.rounds}: {run.rate:.0f} msg/s, floor {given.floor:.0f} ({run})")
+    sys.exit(run.rate < given.floor)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ import threading
 import time
 from pathlib import Path
 
+from benchmarks.bodies import BODY, call_bodies
 from benchmarks.delay import DelayProxy, measure
 from benchmarks.latency import percentile
-from benchmarks.relay import BODY, PostfixSink, batches, post
+from benchmarks.relay import PostfixSink, post
 from tests.scenarios.processes import Service, account, wait_until
 
 #: Messages that each connection of the plain client sends.
@@ -44,7 +45,7 @@ def service_rate(
         if made.status != 200:
             raise SystemExit(f"POST /account answered {made.status}: {made.raw!r}")
         connection = http.client.HTTPConnection("127.0.0.1", service.port)
-        accepted = sum(post(connection, body)["queued"] for body in batches(count, 100))
+        accepted = sum(post(connection, body)["queued"] for body in call_bodies(count, 100, "b"))
         if accepted != count:
             raise SystemExit(f"{accepted} of {count} were accepted")
         before = sink.count

@@ -23,9 +23,10 @@ from typing import Any
 
 import attrs
 
+from benchmarks.bodies import BODY
 from benchmarks.filled import fill
 from benchmarks.latency import Arrivals, percentile
-from benchmarks.relay import BODY, post
+from benchmarks.relay import post
 from benchmarks.upstreams import Upstream
 from tests.scenarios.processes import Service, account, free_port
 
