@@ -304,6 +304,8 @@ def check_endpoint(text: str) -> None:
 
     try:
         serverFromString(None, text)
+    except LookupError:  # of the sockets that systemd passes
+        raise ValueError(f"{shown(text)}: no such socket was passed on at the start") from None
     except Exception as error:  # the parsers of each kind raise what they like
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"not an endpoint description: {shown(reason)}") from None

@@ -23,6 +23,7 @@ from mailproxy.config import Settings
 from mailproxy.dkim_keys import NOT_INSTALLED, installed
 from mailproxy.errors import ConfigurationError, StoreRefused
 from mailproxy.interfaces import IClock, IControl
+from mailproxy.notify import READY, STOPPING
 from mailproxy.records import AccountSpec
 from mailproxy.reload import Reload
 from mailproxy.reply_rules import Rule
@@ -116,6 +117,7 @@ class MailProxy(Service):
         parts.caretaker.startService()
         parts.attachments.sweeper.startService()
         parts.reporter.startService()
+        self._machine.tell(READY)
 
     def _stumbled(self, failure: Failure) -> None:
         """Half a service would be worse than none."""
@@ -184,6 +186,7 @@ class MailProxy(Service):
     async def _stop(self, parts: Parts) -> None:
         self._draining = True
         _log.info("stopping: no new mail is begun")
+        self._machine.tell(STOPPING)
         self._cut_on_signal(parts)
         try:
             if (door := parts.submission.door) is not None:

@@ -22,6 +22,7 @@ from mailproxy.clock import seeded
 from mailproxy.config import Settings
 from mailproxy.config_secrets import Secrets, obtain
 from mailproxy.delivery.names import Lookup
+from mailproxy.notify import tell
 from mailproxy.service_store import open_store
 from mailproxy.signals import Signals
 from mailproxy.threads import Threads
@@ -62,6 +63,7 @@ class Machine:
     :param signals: hears the signals that are sent to the process.
     :param tune: called once everything is made.
     :param serves: whether an endpoint is served.
+    :param tell: tells whoever started the process how far it is; see :mod:`mailproxy.notify`.
     """
 
     secrets: Callable[[Settings], Secrets] = obtain
@@ -73,6 +75,7 @@ class Machine:
     signals: Callable[[Any], Signals] = Signals
     tune: Callable[[], None] = tune_interpreter
     serves: Callable[[Route], bool] = _all
+    tell: Callable[[str], None] = tell
 
 
 #: The one that the program runs on.

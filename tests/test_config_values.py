@@ -147,6 +147,8 @@ class ValueTests(SynchronousTestCase):
             "tcp:1 x",
         ):
             self.assertIn("not an endpoint description", problem(Listen(), text))
+        for text in ("systemd:domain=INET:index=7", "systemd:domain=INET:name=api"):
+            self.assertIn("no such socket was passed", problem(Listen(), text))
 
     def test_certificates(self) -> None:
         """A file without a certificate is refused when it is named, not when it is needed."""

@@ -106,6 +106,7 @@ class Process:
             signals=_NoSignals,  # type: ignore[arg-type]
             tune=lambda: None,
             serves=served,
+            tell=lambda state: None,
         )
         settings = settings_for(world)
         self.service = MailProxy(self.reactor, settings, lambda: settings, machine)
