@@ -24,7 +24,7 @@ from mailproxy.config_attachments import AttachmentSettings, Places
 from mailproxy.config_check import check, is_local
 from mailproxy.config_database import DatabaseUrl
 from mailproxy.config_sources import Variable, find, read_ini, setting, strangers
-from mailproxy.config_submission import SubmissionSettings
+from mailproxy.config_submission import Peers, SubmissionSettings
 from mailproxy.config_values import (
     Certificates,
     Credential,
@@ -36,7 +36,6 @@ from mailproxy.config_values import (
     Host,
     Keys,
     Listen,
-    Networks,
     Port,
     ReplyRules,
     Seconds,
@@ -91,7 +90,7 @@ class Settings(AttachmentSettings, SubmissionSettings):
     )
     trusted_proxies: tuple[str, ...] = setting(
         "server.trusted_proxies",
-        Networks(),
+        Peers(),
         (),
         "Reverse proxies whose X-Forwarded-For says who is calling.",
     )

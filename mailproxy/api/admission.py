@@ -46,7 +46,7 @@ class Admission:
         Who is calling.
 
         :param target: as the request has it, not decoded.
-        :param peer: the address of the other end of the connection; "-" if it has none.
+        :param peer: the address of the other end of the connection, else ``NO_ADDRESS``.
         :raises Refused: this caller may not make this request.
         """
         path, _, query = target.partition(b"?")

@@ -18,7 +18,11 @@ from twisted.web.http_headers import Headers
 from mailproxy.api.answers import UNAUTHORIZED, Refused, unavailable
 from mailproxy.book import TenantBook
 from mailproxy.crypto import hash_token
+from mailproxy.submitters import UNIX, within
 from mailproxy.tenancy import ApiKey, Scope
+
+#: Stands for the address of a peer that has none: a local socket.
+NO_ADDRESS = "-"
 
 #: What needs no token.
 OPEN_PATHS = frozenset((b"/health", b"/livez", b"/readyz", b"/metrics", b"/openapi.json", b"/docs"))
@@ -169,13 +173,14 @@ class Proxies:
     """
     Whose ``X-Forwarded-For`` is believed.
 
-    :param networks: addresses or CIDR blocks of our own reverse proxies.
-    :raises ValueError: one of them is neither.
+    :param networks: addresses or CIDR blocks of our own reverse proxies; ``unix`` for local
+        sockets.
+    :raises ValueError: one of them is none of these.
     """
 
     def __init__(self, networks: Sequence[str] = ()) -> None:
-        self._trusted: tuple[IPv4Network | IPv6Network, ...] = tuple(
-            ip_network(network, strict=False) for network in networks
+        self._trusted = tuple(
+            each if each == UNIX else str(ip_network(each, strict=False)) for each in networks
         )
 
     def client(self, peer: str, headers: Headers) -> str:
@@ -195,8 +200,4 @@ class Proxies:
         return peer
 
     def _trusts(self, address: str) -> bool:
-        try:
-            ip = ip_address(address)
-        except ValueError:
-            return False
-        return any(ip in network for network in self._trusted)
+        return within("" if address == NO_ADDRESS else address, self._trusted)

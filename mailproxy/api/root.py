@@ -31,7 +31,7 @@ from mailproxy.api.answers import (
     error,
 )
 from mailproxy.api.audit import Audit
-from mailproxy.api.auth import NOT_READ_YET, Caller, Gate, Proxies
+from mailproxy.api.auth import NO_ADDRESS, NOT_READ_YET, Caller, Gate, Proxies
 from mailproxy.api.call import Call, Need, Route, shielded
 from mailproxy.api.command_log import CommandLog
 from mailproxy.api.description import Description
@@ -187,7 +187,7 @@ class _Front(Resource):
         app.route(route.path, methods=[route.method], endpoint=_name(route))(handle)
 
     def render(self, request: Request) -> Any:
-        peer = getattr(request.client, "host", "-")
+        peer = getattr(request.client, "host", NO_ADDRESS)
         try:
             caller = self.admission.admit(request.method, request.uri, request.requestHeaders, peer)
         except Refused as refused:

@@ -15,7 +15,7 @@ from twisted.web.server import Site
 
 from mailproxy.api.admission import Admission
 from mailproxy.api.answers import TOO_LARGE, Answer, Refused
-from mailproxy.api.auth import NOT_READ_YET, Proxies
+from mailproxy.api.auth import NO_ADDRESS, NOT_READ_YET, Proxies
 from mailproxy.api.call import SMALL_BYTES
 from mailproxy.api.channel import ApiChannel, LimitedRequest, content_file
 from mailproxy.interfaces import IClock
@@ -87,7 +87,7 @@ class ApiSite(Site):
         self, request: LimitedRequest, method: bytes, target: bytes, length: int | None
     ) -> Answer | None:
         """Why a body of *length* (None: not announced) is not read; None if it is."""
-        peer = getattr(request.client, "host", "-")
+        peer = getattr(request.client, "host", NO_ADDRESS)
         try:
             caller = self._admission.admit(method, target, request.requestHeaders, peer)
         except Refused as refused:
@@ -160,7 +160,7 @@ class ApiSite(Site):
 
     def _client(self, request: LimitedRequest) -> str:
         peer: IAddress = request.client
-        return self._proxies.client(getattr(peer, "host", "-"), request.requestHeaders)
+        return self._proxies.client(getattr(peer, "host", NO_ADDRESS), request.requestHeaders)
 
 
 def _printable(value: bytes) -> str:

@@ -332,6 +332,17 @@ class ProxiesTests(SynchronousTestCase):
             self.assertEqual("198.51.100.9", self.client("192.0.2.1", *hops, trusted=trusted))
         self.assertEqual("203.0.113.9", self.client("203.0.113.9", "1.1.1.1", trusted=trusted))
 
+    def test_local_socket(self) -> None:
+        """A proxy on a local socket is believed if the word for those is there."""
+        self.assertEqual("192.0.2.1", self.client("-", "192.0.2.1", trusted=("unix",)))
+        self.assertEqual("-", self.client("-", "192.0.2.1", trusted=("192.0.2.1", "::1")))
+        self.assertEqual("192.0.2.1", self.client("192.0.2.1", "1.1.1.1", trusted=("unix",)))
+
+    def test_both_families_in_one_socket(self) -> None:
+        """An IPv4 peer of an IPv6 socket is the proxy that it is."""
+        trusted = ("192.0.2.0/24",)
+        self.assertEqual("1.1.1.1", self.client("::ffff:192.0.2.7", "1.1.1.1", trusted=trusted))
+
     def test_nonsense(self) -> None:
         """What is not an address is not taken for one."""
         for hops in ((), ("",), ("unknown",), ("\x1b[31m",), ("a, b",)):
