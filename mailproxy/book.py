@@ -2,7 +2,8 @@
 The tenants and their keys as this process knows them: what has to be answered without waiting.
 
 A copy of what is stored, read at the start, after every change made here, and every few seconds
-for changes that other nodes made. A token is judged, and a report's address found, by this copy.
+for changes that other nodes made; as a rule it is told of those when they happen. A token is
+judged, and a report's address found, by this copy.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class TenantBook(Service):
         self._used: dict[bytes, float] = {}
         self._watchers: list[Callable[[str], None]] = []
         self._loop: LoopingCall | None = None
+        self._unwatch: Callable[[], None] = lambda: None
         self._turn = DeferredLock()
         self._waiters: dict[Deferred[None], None] = {}
         self.loaded = False
@@ -158,6 +160,7 @@ class TenantBook(Service):
 
     def startService(self) -> None:
         super().startService()
+        self._unwatch = self._store.watch_changes(self._changed_elsewhere)
         self._loop = LoopingCall(self._look)
         self._loop.clock = self._clock
         self._loop.start(self._poll, now=True)
@@ -165,10 +168,16 @@ class TenantBook(Service):
     def stopService(self) -> Deferred[None]:
         """Notes what keys were used since the last look."""
         super().stopService()
+        self._unwatch()
+        self._unwatch = lambda: None
         loop, self._loop = self._loop, None
         if loop is not None and loop.running:
             loop.stop()
         return Deferred.fromCoroutine(self._look(reading=False))
+
+    def _changed_elsewhere(self) -> None:
+        if not self._turn.waiting:  # or a reading is to begin anyhow
+            Deferred.fromCoroutine(self._look())
 
     async def _look(self, *, reading: bool = True) -> None:
         """Must not raise, or the looping call stops for good."""

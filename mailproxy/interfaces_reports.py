@@ -63,7 +63,13 @@ class IReports(Interface):
         """
 
     async def ack_all(tenant_id: str, now: float) -> int:
-        """There is no URL for the tenant: all its events count as reported."""
+        """
+        There is no URL for the tenant: all its events count as reported.
+
+        None do if one is stored for it: another node may have changed that just now.
+
+        :return: how many.
+        """
 
     async def waiting_tenants() -> list[str]:
         """Tenants with unreported events."""

@@ -32,6 +32,16 @@ from mailproxy.undelivered import Undelivered
 class ISubmitters(Interface):
     """Who may hand mail in by SMTP."""
 
+    def watch_changes(told: Callable[[], object]) -> Callable[[], None]:
+        """
+        Have *told* called, in the reactor, when another node changed credentials, tenants, keys or
+        keys that sign.
+
+        A hint that may be missed: who keeps a copy reads it again from time to time anyhow.
+
+        :return: ends that.
+        """
+
     async def put_submitter(submitter: Submitter, now: float) -> Submitter:
         """
         Create or change the credential of this user name.

@@ -2,13 +2,15 @@
 The SMTP credentials as this process knows them: what has to be answered without waiting.
 
 A copy of what is stored, read at the start, after every change made here, and every few seconds
-for changes that other nodes made.
+for changes that other nodes made; as a rule it is told of those when they happen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.application.service import Service
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -40,6 +42,7 @@ class SubmitterBook(Service):
         self._users: dict[str, Submitter] = {}
         self._by_network: list[Submitter] = []
         self._loop: LoopingCall | None = None
+        self._unwatch: Callable[[], None] = lambda: None
         self._turn = DeferredLock()
         self.loaded = False
 
@@ -84,15 +87,22 @@ class SubmitterBook(Service):
 
     def startService(self) -> None:
         super().startService()
+        self._unwatch = self._store.watch_changes(self._changed_elsewhere)
         self._loop = LoopingCall(self._look)
         self._loop.clock = self._clock
         self._loop.start(self._poll, now=True)
 
     def stopService(self) -> None:
         super().stopService()
+        self._unwatch()
+        self._unwatch = lambda: None
         loop, self._loop = self._loop, None
         if loop is not None and loop.running:
             loop.stop()
+
+    def _changed_elsewhere(self) -> None:
+        if not self._turn.waiting:  # or a reading is to begin anyhow
+            Deferred.fromCoroutine(self._look())
 
     async def _look(self) -> None:
         """Must not raise, or the looping call stops for good."""

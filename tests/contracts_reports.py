@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import attrs
+
+from mailproxy.tenancy import Tenant
 from tests.build import deferral, new_message, record
 from tests.contracts_base import StoreContract
 
@@ -144,6 +147,24 @@ class AckContract(StoreContract):
         self.assertEqual([], await self.store.waiting_tenants())
         self.assertEqual(self.now, (await self.stored("m1")).reported_ts)
         self.assertEqual(0, await self.store.ack_all("default", self.now))
+
+    async def test_url_known_elsewhere(self) -> None:
+        """Nothing counts as reported for want of a URL where the store knows one."""
+
+        async def known(base: str | None, url: str | None) -> None:
+            def change(old: Tenant | None) -> Tenant:
+                tenant = old or Tenant("default")
+                return attrs.evolve(tenant, client_base_url=base, client_sync_url=url)
+
+            await self.store.change_tenant("default", change, self.now)
+
+        await self.deliver()
+        for base, url in (("https://app.test", None), (None, "http://a/b"), ("", "http://a/b")):
+            await known(base, url)
+            self.assertEqual(0, await self.store.ack_all("default", self.now))
+            self.assertEqual(1, len(await self.offered()))
+        await known("", None)
+        self.assertEqual(1, await self.store.ack_all("default", self.now))
 
     async def test_lag(self) -> None:
         """The lag is the age of the oldest unreported event."""

@@ -80,6 +80,7 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeBounces, FakeActs):
         self.disk.nodes.add(self.node_id)
         #: Names of the methods that wrote something, in order.
         self.writes: list[str] = []
+        self.watchers: list[Callable[[], object]] = []
         self._observers: list[IStoreObserver] = []
         self._failures: list[tuple[Exception, frozenset[str]]] = []
         self._stalled: frozenset[str] | None = None

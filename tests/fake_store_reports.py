@@ -95,6 +95,8 @@ def release(disk: Disk, lease: ReportLease, said: Said, seconds: float) -> None:
 
 
 def ack_all(disk: Disk, tenant_id: str, now: float) -> int:
+    if disk.tenants[tenant_id].sync_url is not None:
+        return 0
     events = [event for group in _offered(disk, tenant_id).values() for event in group]
     for event in events:
         event.reported_at = now

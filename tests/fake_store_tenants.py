@@ -39,12 +39,22 @@ _FIELDS = tuple(
 
 
 class FakeTenants(FakeSigningKeys):
-    """The part of the fake that is ``ITenants``."""
+    """
+    The part of the fake that is ``ITenants``.
+
+    :ivar watchers: to be called by tests as if another node had changed something.
+    """
+
+    watchers: list[Callable[[], object]]
 
     def add_tenant(self, tenant_id: str, *, active: bool = True) -> None:
         """Make *tenant_id* known, or change whether it is active; for tests."""
         old = self.disk.tenants.get(tenant_id, Tenant(tenant_id))
         self.disk.tenants[tenant_id] = attrs.evolve(old, active=active)
+
+    def watch_changes(self, told: Callable[[], object]) -> Callable[[], None]:
+        self.watchers.append(told)
+        return lambda: self.watchers.remove(told)
 
     async def change_tenant(
         self, tenant_id: str, change: Callable[[Tenant | None], Tenant], now: float

@@ -115,6 +115,41 @@ class BookTests(SynchronousTestCase):
         self.clock.advance(POLL)
         self.assertIsNone(self.book.key(key.hash))
 
+    def test_told_of_other_nodes(self) -> None:
+        """What another node changed is known when that is told, without waiting for a look."""
+        self.register("acme")
+        key = self.add_key("acme", "token")
+        self.start()
+        self.assertIsNotNone(self.book.key(key.hash))
+        result(self.store.revoke_keys("acme", None, self.clock.now()))
+        (told,) = self.store.watchers
+        told()
+        self.assertIsNone(self.book.key(key.hash))
+
+    def test_told_many_times(self) -> None:
+        """However often it is told while it reads, it reads once more; stopped, it is not told."""
+        self.start()
+        (told,) = self.store.watchers
+        late: Deferred[None] = Deferred()
+        self.store.late = late
+        told()
+        self.store.late = None
+        reads: list[None] = []
+        keys = self.store.keys
+
+        async def counted() -> list[ApiKey]:
+            reads.append(None)
+            return await keys()
+
+        self.store.keys = counted  # type: ignore[method-assign]
+        for _ in range(20):
+            told()
+        late.callback(None)
+        self.assertEqual(1, len(reads))
+        self.book.stopService()
+        self.assertEqual([], self.store.watchers)
+        self.book.startService()
+
     def test_sick_store(self) -> None:
         """While the store cannot be read, what was known stays known, and the polling goes on."""
         self.register("acme")

@@ -20,7 +20,7 @@ from mailproxy.store.compiling import columns, compiled, const, p
 from mailproxy.store.schema_tenants import dkim_keys
 from mailproxy.store.sealed import again, opened
 from mailproxy.store.transaction import Transaction
-from mailproxy.store.works import alone
+from mailproxy.store.works import copied
 
 _c = dkim_keys.c
 _STORED = columns(dkim_keys)
@@ -139,6 +139,6 @@ def seal_again(tx: Transaction, name: tuple[str, str, str], sealer: Sealer) -> N
         tx.do(_SET_SEALED, again(sealer, row[0]), *name)
 
 
-ADD = alone(add)
-SWITCH = alone(switch)
-DROP = alone(drop)
+ADD = copied(add)
+SWITCH = copied(switch)
+DROP = copied(drop)

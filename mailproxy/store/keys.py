@@ -13,7 +13,7 @@ from mailproxy.store import statements_intake as sqi
 from mailproxy.store.compiling import LIMIT, columns, compiled, const, p
 from mailproxy.store.schema_tenants import api_keys
 from mailproxy.store.transaction import Transaction
-from mailproxy.store.works import alone
+from mailproxy.store.works import alone, copied
 from mailproxy.tenancy import MAX_KEYS, ApiKey, Scope, TooManyKeys
 
 _c = api_keys.c
@@ -148,7 +148,7 @@ def drop(tx: Transaction, found: list[Any]) -> int:
     return len(found)
 
 
-ADD = alone(add_key)
-REVOKE = alone(revoke_keys)
+ADD = copied(add_key)
+REVOKE = copied(revoke_keys)
 USED = alone(keys_used)
 DROP = alone(drop)

@@ -39,6 +39,7 @@ from mailproxy.store.postgres_readers import ServerReaders
 from mailproxy.store.postgres_server import Server
 from mailproxy.store.postgres_writer import (
     GREATEST,
+    Notice,
     ServerTransaction,
     ServerWriter,
     came_through,
@@ -183,9 +184,11 @@ class PostgresStore(WholeStore):
     def healthy(self) -> bool:
         return super().healthy() and not self._deciding
 
-    def _overheard(self, due: frozenset[int], reportable: frozenset[str]) -> None:
+    def _overheard(self, notice: Notice) -> None:
         """In the reactor: another node has stored something."""
-        self._tell(Committed([], due, reportable))
+        self._tell(Committed([], frozenset(notice.due), frozenset(notice.reportable)))
+        if notice.copied:
+            self._changed_elsewhere()
 
     # --- transactions ----------------------------------------------------------------------------
 

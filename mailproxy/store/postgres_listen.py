@@ -77,7 +77,7 @@ class Listener:
     """
     All of it in the reactor's thread, but for connecting.
 
-    :param told: called with the accounts and the tenants of gathered notices.
+    :param told: called with what gathered notices say.
     :param node_id: whose own notices are not told.
     """
 
@@ -87,7 +87,7 @@ class Listener:
         reactor: Any,
         clock: IClock,
         node_id: str,
-        told: Callable[[frozenset[int], frozenset[str]], None],
+        told: Callable[[Notice], None],
     ) -> None:
         self._server = server
         self._reactor: IReactorFDSet = reactor
@@ -101,6 +101,7 @@ class Listener:
         self._pause = FIRST_PAUSE
         self._due: set[int] = set()
         self._reportable: set[str] = set()
+        self._copied = False
         self._running = False
 
     @property
@@ -140,6 +141,8 @@ class Listener:
         self._pause = FIRST_PAUSE
         self._ear = Ear(raw, self._heard, self._lost)
         self._reactor.addReader(self._ear)
+        self._copied = True  # nobody knows what was missed
+        self._gather()
 
     def _failed(self, reason: Failure) -> None:
         _log.debug("cannot listen to other nodes: {reason}", reason=reason.getErrorMessage())
@@ -167,12 +170,17 @@ class Listener:
             return
         self._due.update(notice.due)
         self._reportable.update(notice.reportable)
+        self._copied = self._copied or notice.copied
+        self._gather()
+
+    def _gather(self) -> None:
         if self._gathering is None:
             self._gathering = self._clock.callLater(GATHER, self._tell)
 
     def _tell(self) -> None:
         self._gathering = None
-        due, reportable = frozenset(self._due), frozenset(self._reportable)
+        notice = Notice("", list(self._due), list(self._reportable), self._copied)
         self._due.clear()
         self._reportable.clear()
-        self._told(due, reportable)
+        self._copied = False
+        self._told(notice)

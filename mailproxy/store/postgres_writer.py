@@ -47,11 +47,13 @@ class Notice(msgspec.Struct, omit_defaults=True):
     :param node: which one.
     :param due: accounts with something due.
     :param reportable: tenants with something to be told.
+    :param copied: whether copies of tenants, keys or credentials have to be read again.
     """
 
     node: str
     due: list[int] = []
     reportable: list[str] = []
+    copied: bool = False
 
 
 @attrs.define(eq=False)
@@ -94,12 +96,13 @@ class ServerWriter(Writer):
         names, node = made[-1].names, made[-1].node_id
         due = sorted({pk for each in made for pk in each.due})
         reportable = sorted({tenant for each in made for tenant in each.reportable})
+        copied = any(each.copied for each in made)
         greatest = str(names.pk(0.0))
-        if not due and not reportable:
+        if not due and not reportable and not copied:
             return int(cursor.execute(_END, (greatest,)).fetchone()[0])
-        notice = msgspec.json.encode(Notice(node, due, reportable))
+        notice = msgspec.json.encode(Notice(node, due, reportable, copied))
         if len(notice) > NOTICE_BYTES:
-            notice = msgspec.json.encode(Notice(node))
+            notice = msgspec.json.encode(Notice(node, copied=copied))
         return int(cursor.execute(_END_AND_TELL, (greatest, notice.decode())).fetchone()[0])
 
 

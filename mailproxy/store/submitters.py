@@ -12,7 +12,7 @@ from mailproxy.store import statements_intake as sqi
 from mailproxy.store.compiling import columns, compiled, p
 from mailproxy.store.schema_tenants import submitters, tenants
 from mailproxy.store.transaction import Transaction
-from mailproxy.store.works import alone
+from mailproxy.store.works import copied
 from mailproxy.submitters import MAX_SUBMITTERS, Submitter, TooManySubmitters, UserTaken
 
 _c = submitters.c
@@ -106,5 +106,5 @@ def listed(cursor: Any) -> list[Submitter]:
     return [_submitter(row) for row in cursor.execute(_ALL.sql)]
 
 
-PUT = alone(put)
-DROP = alone(drop)
+PUT = copied(put)
+DROP = copied(drop)

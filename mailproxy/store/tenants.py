@@ -19,7 +19,7 @@ from mailproxy.store.schema import TENANT_DELETED, TENANT_INACTIVE, bulk_jobs
 from mailproxy.store.schema_tenants import api_keys, tenants
 from mailproxy.store.sealed import again, opened
 from mailproxy.store.transaction import Transaction
-from mailproxy.store.works import alone
+from mailproxy.store.works import copied
 from mailproxy.tenancy import Bounces, ClientAuth, LargeFiles, RateLimits, Tenant
 
 #: The kind of the background work that ends a deleted tenant's mail.
@@ -209,5 +209,5 @@ def listed(cursor: Any, sealer: Sealer) -> list[Tenant]:
     return [loaded(row, sealer) for row in cursor.execute(_ALL.sql)]
 
 
-CHANGE = alone(change_tenant)
-DELETE = alone(delete_tenant)
+CHANGE = copied(change_tenant)
+DELETE = copied(delete_tenant)

@@ -88,6 +88,7 @@ class Transaction:
     :param cursor: inside a transaction that others begin and end.
     :param due: accounts the dispatcher is to look at after the commit.
     :param reportable: tenants the reporter is to look at after the commit.
+    :param copied: whether something was changed that processes keep copies of.
     :param stale: lanes a message left other than by a claim: their due time has to be looked up.
     :param account_ids: of account pks, kept over transactions: an account never changes its id.
     :param suppressing: whether a tenant, as far as it was looked up, has a suppression list.
@@ -104,6 +105,7 @@ class Transaction:
     account_ids: dict[int, str] = attrs.Factory(dict)
     due: set[int] = attrs.Factory(set)
     reportable: set[str] = attrs.Factory(set)
+    copied: bool = False
     stale: set[int] = attrs.Factory(set)
     finished: list[Finished] = attrs.Factory(list)
     suppressing: dict[str, bool] = attrs.Factory(dict)
@@ -198,6 +200,7 @@ class Transaction:
         self._dues.clear()
         self.due.clear()
         self.reportable.clear()
+        self.copied = False
         self.finished.clear()
         self.stale.clear()
         self.suppressing.clear()

@@ -85,6 +85,7 @@ class WholeStore(
         self._metrics = metrics or Metrics()
         self._options = options
         self._observers: list[IStoreObserver] = []
+        self._watchers: list[Callable[[], object]] = []
         self._opened_at = 0.0
         self._account_ids: dict[int, str] = {}
         self._report_tokens = {}
@@ -111,6 +112,18 @@ class WholeStore(
     def subscribe(self, observer: IStoreObserver) -> Callable[[], None]:
         self._observers.append(observer)
         return lambda: self._observers.remove(observer)
+
+    def watch_changes(self, told: Callable[[], object]) -> Callable[[], None]:
+        self._watchers.append(told)
+        return lambda: self._watchers.remove(told)
+
+    def _changed_elsewhere(self) -> None:
+        """In the reactor: another node changed what is kept in copies."""
+        for told in list(self._watchers):
+            try:
+                told()
+            except Exception:  # one watcher must not keep news from the others
+                _log.failure("a watcher of the store raised")
 
     def _told(self, committed: Committed) -> None:
         """In the reactor, after the Deferreds of a commit fired."""

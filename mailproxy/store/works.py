@@ -36,6 +36,16 @@ def alone(function: Callable[[Transaction, C], R], mark: str = "") -> Kind[C, R]
     return Kind(lambda tx, calls: [function(tx, call) for call in calls], mark)
 
 
+def copied(function: Callable[[Transaction, C], R]) -> Kind[C, R]:
+    """A kind that changes what processes keep copies of: see ``ISubmitters.watch_changes``."""
+
+    def run(tx: Transaction, call: C) -> R:
+        tx.copied = True
+        return function(tx, call)
+
+    return alone(run)
+
+
 @attrs.define(eq=False)
 class Work:
     """
