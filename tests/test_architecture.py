@@ -231,8 +231,8 @@ class FormTests(SynchronousTestCase):
 
     def delivered(self) -> Iterator[Path]:
         """Every file a reader gets, as far as it is text."""
-        folders = ("mailproxy", "tests", "twisted", "docs", "benchmarks", "deploy", "newsfragments",
-                   ".ci")  # fmt: skip
+        folders = ("mailproxy", "tests", "twisted", "docs", "benchmarks", "examples", "deploy",
+                   "newsfragments", ".ci")  # fmt: skip
         for folder in folders:
             yield from (p for p in (ROOT / folder).rglob("*") if p.suffix != ".pyc" and p.is_file())
         for name in ("README.md", "CONTRIBUTING.md", "Makefile", "setup.cfg", "pyproject.toml",

@@ -26,7 +26,7 @@ from mailproxy.client.errors import (
     Unavailable,
     Untrusted,
 )
-from mailproxy.client.mail import Mail, attachment, new_id
+from mailproxy.client.mail import Mail, attachment, envelopes, new_id
 from mailproxy.client.transport import Retry
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Unavailable",
     "Untrusted",
     "attachment",
+    "envelopes",
     "join",
     "new_id",
 ]

@@ -6,6 +6,7 @@ import base64
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote_plus
 
 import msgspec
 
@@ -34,6 +35,9 @@ from mailproxy.states import Verdict
 
 Addresses = str | Sequence[str]
 
+#: Characters of a raw message's recipients, as they stand in a query: a request's line has an end.
+ENVELOPE = 12_000
+
 #: Events of one answer, unless it is said how many.
 EVENTS = 500
 
@@ -47,6 +51,21 @@ def attachment(filename: str, content: bytes, mime_type: str | None = None) -> d
     """An attachment whose *content* goes with the message."""
     path = "base64:" + base64.b64encode(content).decode("ascii")
     return given(filename=filename, storage_path=path, mime_type=mime_type)
+
+
+def envelopes(to: Sequence[str], most: int = ENVELOPE) -> Iterator[list[str]]:
+    """*to* in parts, each of which goes with one raw message."""
+    part: list[str] = []
+    size = 0
+    for each in to:
+        length = len(quote_plus(each)) + len("&to=")
+        if part and size + length > most:
+            yield part
+            part, size = [], 0
+        part.append(each)
+        size += length
+    if part:
+        yield part
 
 
 class Mail(Caller):
@@ -131,13 +150,15 @@ class Mail(Caller):
         Hand in one message as RFC 5322 bytes; it leaves as it is, but without Bcc.
 
         :param sender: of the envelope; empty: the null sender.
-        :param to: recipients of the envelope.
+        :param to: recipients of the envelope, as many as :func:`envelopes` puts together.
         :param fields: ``account_id``, ``priority``, ``batch_code``, ``deferred_ts``,
             ``expires_at``, ``notify``, ``ret``, ``envid``, ``test``.
         :raises Rejected: it was not taken.
         """
-        name = id or new_id()
-        query = {"id": name, "from": sender or "<>", "to": [to] if isinstance(to, str) else [*to]}
+        name, recipients = id or new_id(), [to] if isinstance(to, str) else [*to]
+        if len(list(envelopes(recipients))) > 1:
+            raise Rejected("too many recipients for one raw message", id=name)
+        query = {"id": name, "from": sender or "<>", "to": recipients}
         try:
             item = self.ask(
                 _Raw,
