@@ -31,6 +31,7 @@ from mailproxy.model import (
     Stored,
 )
 from mailproxy.records import (
+    AccountTest,
     ReportItem,
 )
 from mailproxy.tenancy import SyncState, SyncTest
@@ -352,6 +353,9 @@ class IControl(Interface):
 
     def sync_status(tenant_id: str) -> SyncState | None:
         """How reporting to a tenant stands; None if it was not called yet."""
+
+    async def test_account(account: Account) -> AccountTest:
+        """Connect to the account's server and log in, on a connection that carries no mail."""
 
     async def test_sync(tenant_id: str) -> SyncTest:
         """

@@ -15,6 +15,33 @@ from mailproxy.states import OnUncertain, TlsMode
 MAX_BATCH = 500
 
 
+@attrs.frozen
+class AccountTest:
+    """
+    What trying an account came to.
+
+    :param works: whether mail could have begun.
+    :param phase: where it ended, if it does not work; "" where nothing was tried.
+    :param code: the reply code that ended it, if one did.
+    :param problem: why it does not work.
+    :param peer: ``address:port`` of the server.
+    :param tls: version and cipher; "" without TLS.
+    :param offers: extensions, as the server names them after TLS and before the login.
+    :param notes: what is not as it should be, though it works.
+    """
+
+    works: bool = False
+    phase: str = ""
+    code: int | None = None
+    problem: str = ""
+    peer: str = ""
+    tls: str = ""
+    logged_in: bool = False
+    offers: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
 class PasswordRequired(MailProxyError):
     """An account has a user but no password, and none can be kept."""
 

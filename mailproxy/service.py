@@ -23,8 +23,9 @@ from mailproxy.config import Settings
 from mailproxy.dkim_keys import NOT_INSTALLED, installed
 from mailproxy.errors import ConfigurationError, StoreRefused
 from mailproxy.interfaces import IClock, IControl
+from mailproxy.model import Account
 from mailproxy.notify import READY, STOPPING
-from mailproxy.records import AccountSpec
+from mailproxy.records import AccountSpec, AccountTest
 from mailproxy.reload import Reload
 from mailproxy.reply_rules import Rule
 from mailproxy.service_machine import THIS_MACHINE, Machine
@@ -159,6 +160,11 @@ class MailProxy(Service):
 
     def sync_status(self, tenant_id: str) -> SyncState | None:
         return None if self._parts is None else self._parts.reporter.status(tenant_id)
+
+    async def test_account(self, account: Account) -> AccountTest:
+        if self._parts is None:
+            return AccountTest(problem="not running")
+        return await self._parts.courier.test(account)
 
     async def test_sync(self, tenant_id: str) -> SyncTest:
         if self._parts is None:

@@ -15,7 +15,8 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from mailproxy.interfaces import IClock, IControl, IReportSink, IStoreObserver, ReportAnswer
-from mailproxy.records import ReportItem
+from mailproxy.model import Account
+from mailproxy.records import AccountTest, ReportItem
 from mailproxy.tenancy import SyncState, SyncTest
 
 T = TypeVar("T")
@@ -135,6 +136,9 @@ class FakeControl:
         self.syncs: dict[str, SyncState] = {}
         #: What a test call of a tenant's endpoint comes to.
         self.sync_test: SyncTest = SyncTest(acknowledged=True, problem="", seconds=0.25)
+        #: What trying an account comes to, and the ids of those that were tried.
+        self.account_test = AccountTest(works=True)
+        self.tried: list[str] = []
         #: The tenants whose endpoint was tested; those that were registered.
         self.tested: list[str] = []
         self.registered: list[str] = []
@@ -147,6 +151,10 @@ class FakeControl:
 
     def sync_status(self, tenant_id: str) -> SyncState | None:
         return self.syncs.get(tenant_id)
+
+    async def test_account(self, account: Account) -> AccountTest:
+        self.tried.append(account.id)
+        return self.account_test
 
     async def test_sync(self, tenant_id: str) -> SyncTest:
         self.tested.append(tenant_id)

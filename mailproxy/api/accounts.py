@@ -14,6 +14,7 @@ from mailproxy.api.answers import (
     Answer,
     Problem,
     Refused,
+    answer,
     error,
     invalid,
     ok,
@@ -22,13 +23,13 @@ from mailproxy.api.answers import (
 from mailproxy.api.bodies import read_object
 from mailproxy.api.call import Call, Need, Route
 from mailproxy.api.times import iso, seconds
-from mailproxy.interfaces import IAccounts, IClock
+from mailproxy.interfaces import IAccounts, IClock, IControl
 from mailproxy.limits import UNITS, Use, waiting
 from mailproxy.logins import auth_of
 from mailproxy.metrics import Metrics
 from mailproxy.model import DEFAULT_TENANT, Account
 from mailproxy.pins import pins_of
-from mailproxy.records import AccountSpec, PasswordRequired
+from mailproxy.records import AccountSpec, AccountTest, PasswordRequired
 from mailproxy.routes import read_routes
 from mailproxy.tenancy import Declared
 
@@ -39,8 +40,11 @@ DECLARED = error(409, "declared in the configuration")
 class Accounts:
     """Declares, lists and deletes upstream accounts."""
 
-    def __init__(self, store: IAccounts, clock: IClock, metrics: Metrics) -> None:
+    def __init__(
+        self, store: IAccounts, clock: IClock, metrics: Metrics, control: IControl
+    ) -> None:
         self._store = store
+        self._control = control
         self._clock = clock
         self._metrics = metrics
 
@@ -53,6 +57,13 @@ class Accounts:
             self.delete,
             Need.CONTROL,
             shapes_accounts.DELETE_ACCOUNT,
+        )
+        yield Route(
+            "POST",
+            "/v1/accounts/<path:id>/test",
+            self.test,
+            Need.CONTROL,
+            shapes_accounts.TEST_ACCOUNT,
         )
 
     async def put(self, call: Call) -> Answer:
@@ -111,6 +122,29 @@ class Accounts:
         elif given is not None:
             raise refused(404, "account not found")
         return ok()
+
+    async def test(self, call: Call) -> Answer:
+        for account in await self._store.accounts(call.home()):
+            if account.id == call.path["id"]:
+                return _tested(await self._control.test_account(account))
+        raise refused(404, "account not found")
+
+
+def _tested(test: AccountTest) -> Answer:
+    return answer(
+        shapes_accounts.AccountTested(
+            works=test.works,
+            phase=test.phase or None,
+            code=test.code,
+            problem=test.problem,
+            peer=test.peer or None,
+            tls=test.tls or None,
+            logged_in=test.logged_in,
+            offers=list(test.offers),
+            notes=list(test.notes),
+            seconds=round(test.seconds, 3),
+        )
+    )
 
 
 def _missing_secret(spec: AccountSpec) -> Problem:

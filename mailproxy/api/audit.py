@@ -30,6 +30,7 @@ UNLOGGED = frozenset(
         "/v1/messages/raw",
         "/v1/explain",
         "/v1/tenants/<tenant_id>/test-sync",
+        "/v1/accounts/<path:id>/test",
     )
 )
 

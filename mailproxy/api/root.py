@@ -122,7 +122,7 @@ class Api:
                 book,
                 options.retention,
             ),
-            *Accounts(store, clock, metrics).routes(),
+            *Accounts(store, clock, metrics, control).routes(),
             *Status(store, control, clock, metrics, in_thread, book).routes(),
             *Tenants(store, control, clock, book, metrics, options.sync_interval).routes(),
             *Keys(store, clock, book).routes(),

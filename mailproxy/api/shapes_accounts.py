@@ -119,6 +119,25 @@ class AccountTaken(Struct, kw_only=True):
     warnings: list[str] | UnsetType = UNSET
 
 
+class AccountTested(Struct, kw_only=True):
+    """What trying an account came to."""
+
+    ok: Yes = True
+    works: Annotated[bool, Meta(description="Whether mail could have begun.")]
+    phase: Annotated[
+        str | None,
+        Meta(description="Where it ended: `resolve`, `connect`, `banner`, `tls`, `ehlo`, `auth`."),
+    ]
+    code: Annotated[int | None, Meta(description="The reply that ended it, if one did.")]
+    problem: Annotated[str, Meta(description="Why it does not work; empty if it does.")]
+    peer: Annotated[str | None, Meta(description="Address and port of the server.")]
+    tls: Annotated[str | None, Meta(description="Version and cipher; null in clear.")]
+    logged_in: bool
+    offers: Annotated[list[str], Meta(description="Extensions, as the server names them.")]
+    notes: Annotated[list[str], Meta(description="What is not as it should be, though it works.")]
+    seconds: float
+
+
 class LimitsUsed(Struct, kw_only=True, omit_defaults=True):
     """Messages handed over in the running windows of the account's limits."""
 
@@ -201,4 +220,11 @@ LIST_ACCOUNTS = Doc("List accounts with all their fields but the secrets.", give
 DELETE_ACCOUNT = Doc(
     "Delete an account. Its waiting mail fails with `account deleted`, and that is reported.",
     refuses={409: None},
+)
+
+TEST_ACCOUNT = Doc(
+    "Connect to the account's server, and log in: greeting, EHLO, TLS, AUTH, QUIT. No mail is sent,"
+    " and whether the account is parked stays as it is. It is one connection more than "
+    "`max_sessions`.",
+    gives=AccountTested,
 )

@@ -18,10 +18,12 @@ from mailproxy.delivery.budget import Budget
 from mailproxy.delivery.carry import Carry, Means
 from mailproxy.delivery.dkim import SigningKeys
 from mailproxy.delivery.pool import Pool
+from mailproxy.delivery.trial import Trials
 from mailproxy.interfaces import IAttachments, ICourier, IFeed, InThread
 from mailproxy.metrics import Metrics
 from mailproxy.model import Account, Claimed, Stored
 from mailproxy.payload import load
+from mailproxy.records import AccountTest
 
 #: Bytes of bodies in memory at once.
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -57,6 +59,7 @@ class Courier:
     ) -> None:
         self._pool = pool
         self._attachments = attachments
+        self._trials = Trials(pool, clock)
         self._means = Means(
             pool,
             clock,
@@ -85,6 +88,10 @@ class Courier:
     async def carry(self, account: Account, feed: IFeed) -> None:
         """See :meth:`mailproxy.interfaces.ICourier.carry`."""
         await Carry(self._means, account, feed).run()
+
+    async def test(self, account: Account) -> AccountTest:
+        """Try whether mail of *account* could begin; none is sent."""
+        return await self._trials.run(account)
 
     async def close(self, deadline: float) -> None:
         """See :meth:`mailproxy.interfaces.ICourier.close`."""

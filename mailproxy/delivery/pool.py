@@ -107,6 +107,18 @@ class Pool:
             await turn
         raise AccountFault(Phase.CONNECT, "the service is stopping")
 
+    async def try_out(self, account: Account) -> Session:
+        """
+        A new session of *account*, outside of all limits, that carries nothing and says QUIT.
+
+        :raises AccountFault: none could be had.
+        """
+        if self.closing:
+            raise AccountFault(Phase.CONNECT, "the service is stopping")
+        session = await self._open(Shelf(account, draining=True))
+        self._dismiss(session)
+        return session
+
     def release(self, session: Session) -> None:
         """Give *session* back, idle; one that has had its time says QUIT."""
         shelf = self._homes.get(session)

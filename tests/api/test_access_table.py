@@ -97,6 +97,7 @@ CASES: dict[str, Case] = {
     "POST /account": Case("control", "/account", {"id": "b", "host": "smtp.example.net"}),
     "GET /accounts": Case("read", "/accounts"),
     "DELETE /account/<path:id>": Case("control", "/account/smtp-main"),
+    "POST /v1/accounts/<path:id>/test": Case("control", "/v1/accounts/smtp-main/test"),
     "POST /tenant": Case(ADMIN, "/tenant", {"id": "acme"}),
     "GET /tenant/<tenant_id>": Case(ADMIN, "/tenant/acme"),
     "PUT /tenant/<tenant_id>": Case(ADMIN, "/tenant/acme", {"name": "Acme"}),
@@ -142,6 +143,7 @@ UNLOGGED = (
     "POST /commands/run-now",
     "POST /v1/explain",
     "POST /v1/tenants/<tenant_id>/test-sync",
+    "POST /v1/accounts/<path:id>/test",
 )
 
 #: What is said with which status to whom it is refused.

@@ -20,7 +20,7 @@ from mailproxy.api.account_fields import FIELDS, OPTIONS, tls
 from mailproxy.errors import StoreUnavailable
 from mailproxy.logins import Secrets, secrets_of
 from mailproxy.model import Account
-from mailproxy.records import AccountSpec
+from mailproxy.records import AccountSpec, AccountTest
 from mailproxy.states import OnUncertain, TlsMode
 from tests.api.door import ACCOUNT, Door, Reply, message
 from tests.build import new_message
@@ -591,6 +591,41 @@ class ListTests(AccountTests):
         """Without accounts the list is empty."""
         reply = self.door.call("GET", "/accounts?tenant_id=default")
         self.assertEqual({"ok": True, "accounts": []}, reply.json)
+
+
+class TestTests(AccountTests):
+    def test_tested(self) -> None:
+        """What trying it came to; what was not learnt is null."""
+        self.put()
+        control = self.door.control
+        control.account_test = AccountTest(phase="auth", code=535, problem="no", seconds=0.12345)
+        reply = self.door.call("POST", "/v1/accounts/smtp-main/test")
+        self.assertEqual(
+            {
+                "ok": True,
+                "works": False,
+                "phase": "auth",
+                "code": 535,
+                "problem": "no",
+                "peer": None,
+                "tls": None,
+                "logged_in": False,
+                "offers": [],
+                "notes": [],
+                "seconds": 0.123,
+            },
+            reply.json,
+        )
+        self.assertEqual(["smtp-main"], control.tried)
+
+    def test_unknown(self) -> None:
+        """An account nobody has, or another tenant's, is not found."""
+        self.put()
+        self.door.call("POST", "/tenant", {"id": "acme"})
+        for target in ("/v1/accounts/other/test", "/v1/accounts/smtp-main/test?tenant_id=acme"):
+            reply = self.door.call("POST", target)
+            self.assertEqual((404, "account not found"), (reply.status, reply.json["error"]))
+        self.assertEqual([], self.door.control.tried)
 
 
 class DeclaredTests(AccountTests):
