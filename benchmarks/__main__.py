@@ -29,11 +29,18 @@ from benchmarks.targets import missed
 
 #: Every piece, in the order of a run, with the seconds it may take.
 PIECES: Mapping[str, float] = {
-    "raw": 120,
-    "relay": 180,
-    "submission": 180,
-    "add": 90,
-    "memory": 180,
+    "raw": 60,
+    "submission": 120,
+    "relay": 200,
+    "add": 60,
+    "latency": 60,
+    "urgent": 80,
+    "tls": 80,
+    "rtt": 80,
+    "reports": 80,
+    "depth": 180,
+    "memory": 100,
+    "large": 400,
 }
 
 #: Where runs are kept.

@@ -84,7 +84,9 @@ class PostfixSink:
     @property
     def count(self) -> int:
         """Messages taken so far, from the last ``mesg=N`` of its running counter."""
-        found = re.findall(rb"mesg=(\d+)", self.output.read_bytes()[-200:])
+        with self.output.open("rb") as output:
+            output.seek(max(0, output.seek(0, os.SEEK_END) - 200))
+            found = re.findall(rb"mesg=(\d+)", output.read())
         return int(found[-1]) if found else 0
 
     def stop(self) -> None:

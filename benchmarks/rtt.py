@@ -21,8 +21,11 @@ import threading
 import time
 from pathlib import Path
 
+import attrs
+
 from benchmarks.bodies import BODY, call_bodies
 from benchmarks.delay import DelayProxy, measure
+from benchmarks.figures import Figure
 from benchmarks.latency import percentile
 from benchmarks.relay import PostfixSink, post
 from tests.scenarios.processes import Service, account, wait_until
@@ -95,6 +98,50 @@ def _shown(seconds: list[float]) -> str:
     )
 
 
+@attrs.frozen
+class Far:
+    """
+    What came of it, in messages a second.
+
+    :param plain: of the client that waits for every reply, over as many sessions.
+    :param idle: seconds of round trips measured before the load; *beside* it.
+    """
+
+    ours: float
+    plain: float
+    idle: list[float]
+    beside: list[float]
+
+
+def far(count: int, sessions: int, round_trip: float) -> Far:
+    """:raises SystemExit: the way was shorter than *round_trip* seconds."""
+    with tempfile.TemporaryDirectory(prefix="mailproxy-bench-") as directory:
+        sink = PostfixSink(Path(directory))
+        proxy = DelayProxy(sink.port, round_trip)
+        try:
+            idle = measure(proxy.port, 40)
+            ours, beside = service_rate(Path(directory), count, sessions, proxy.port, sink)
+            plain = plain_rate(proxy.port, sessions, PLAIN)
+        finally:
+            proxy.stop()
+            sink.stop()
+    if statistics.median(idle) < round_trip:
+        raise SystemExit(f"the delay was {statistics.median(idle) * 1000:.1f} ms only")
+    return Far(ours, plain, idle, beside)
+
+
+def figures(quick: bool) -> list[Figure]:
+    sessions, round_trip = (16, 0.05) if quick else (32, 0.05)
+    run = far(sessions * (30 if quick else 300), sessions, round_trip)
+    note = f"{sessions} sessions, 50 ms away (measured: {_shown(run.idle)})"
+    return [
+        Figure("rtt", run.ours, "msg/s", note),
+        Figure("rtt-session", run.ours / sessions, "msg/s", "the same for each session"),
+        Figure("rtt-smtplib", run.plain, "msg/s", f"{note}; a client that waits for every reply"),
+        Figure("rtt-plain", run.ours / run.plain, "x", "rtt against rtt-smtplib"),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=10_000)
@@ -102,28 +149,14 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=64)
     parser.add_argument("--floor", type=float, default=1000.0)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="mailproxy-bench-") as directory:
-        sink = PostfixSink(Path(directory))
-        proxy = DelayProxy(sink.port, given.round_trip)
-        try:
-            idle = measure(proxy.port, 40)
-            ours, beside = service_rate(
-                Path(directory), given.messages, given.sessions, proxy.port, sink
-            )
-            plain = plain_rate(proxy.port, given.sessions, PLAIN)
-        finally:
-            proxy.stop()
-            sink.stop()
+    run = far(given.messages, given.sessions, given.round_trip)
     print(f"delay tool: benchmarks.delay, {given.round_trip * 1000:.0f} ms asked for")
-    print(f"round trip measured: idle {_shown(idle)}; under load {_shown(beside)}")
+    print(f"round trip measured: idle {_shown(run.idle)}; under load {_shown(run.beside)}")
     print(
-        f"{given.sessions} sessions: {ours:.0f} msg/s (floor {given.floor:.0f}); "
-        f"plain client {plain:.0f} msg/s; ratio {ours / plain:.1f}"
+        f"{given.sessions} sessions: {run.ours:.0f} msg/s (floor {given.floor:.0f}); "
+        f"plain client {run.plain:.0f} msg/s; ratio {run.ours / run.plain:.1f}"
     )
-    far = statistics.median(idle)
-    if far < given.round_trip:
-        raise SystemExit(f"the delay was {far * 1000:.1f} ms only")
-    raise SystemExit(ours < given.floor)
+    raise SystemExit(run.ours < given.floor)
 
 
 if __name__ == "__main__":

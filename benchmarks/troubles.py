@@ -18,6 +18,7 @@ import json
 import sqlite3
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,30 +95,44 @@ def element(id: str, account_id: str, **fields: Any) -> dict[str, Any]:
     }
 
 
-def prepare(service: Service, waiting: int) -> None:
-    """Let *waiting* messages wait in the suspended batch, each like the one that was posted."""
-    service.call("POST", f"/commands/suspend?batch_code={FLOOD}")
-    service.add(element("seed", "faulty", batch_code=FLOOD, priority=2))
+def prepare(
+    service: Service,
+    waiting: int,
+    account_id: str = "faulty",
+    *,
+    batches: Sequence[str] = (FLOOD,),
+    body: str = BODY,
+) -> None:
+    """
+    Let *waiting* messages of *account_id* wait, and start the service anew.
+
+    They are as many in each of *batches*, all of which are suspended.
+    """
+    for batch in batches:
+        service.call("POST", f"/commands/suspend?batch_code={batch}")
+        service.add(element(f"seed-{batch}", account_id, batch_code=batch, priority=2, body=body))
     service.end()
     connection = sqlite3.connect(service.settings["GMP_DB_PATH"], isolation_level=None)
     try:
-        (lane,) = connection.execute("SELECT pk FROM lanes WHERE batch = ?", (FLOOD,)).fetchone()
+        lanes = [pk for (pk,) in connection.execute("SELECT pk FROM lanes WHERE batch != ''")]
         head, text = connection.execute(
-            "SELECT json, text FROM payloads JOIN texts USING (body_pk)"
+            "SELECT json, text FROM payloads JOIN texts USING (body_pk) LIMIT 1"
         ).fetchone()
         now = time.time()
-        fill(connection, [lane], waiting, now=now, due=now, payload=(head, text))
+        fill(connection, lanes, waiting, now=now, due=now, payload=(head, text))
     finally:
         connection.close()
     service.start()
 
 
-def singles(connection: Any, arrivals: Arrivals, prefix: str, count: int) -> list[float]:
+def singles(
+    connection: Any, arrivals: Arrivals, prefix: str, count: int, account_id: str = "live"
+) -> list[float]:
     """Seconds from POST to arrival of *count* messages of priority 0, one after the other."""
     found = []
     for n in range(count):
         id = f"{prefix}{n}"
-        data = json.dumps({"messages": [element(id, "live", priority=0)]}).encode()
+        data = json.dumps({"messages": [element(id, account_id, priority=0)]}).encode()
         start = time.perf_counter()
         post(connection, data)
         found.append(arrivals.wait_for(id) - start)

@@ -1,0 +1,101 @@
+"""
+Five hundred messages with 20 MB each, at once: what they take of memory.
+
+    python -m benchmarks.large [--messages 500] [--sessions 50]
+
+Every message names a file of 20 MB on this machine, which is read, stored with the message, and
+sent in base64, 27 MB, over many sessions. The peak of the service's memory is read from the system,
+from before the first message until the last report. Every one must arrive and be reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import attrs
+
+from benchmarks.bodies import element
+from benchmarks.figures import Figure
+from benchmarks.relay import PostfixSink, Receiver
+from tests.scenarios.processes import Service, account, peak_memory, wait_until
+
+SIZE = 20_000_000
+
+#: Seconds that each message may take, all others with it.
+EACH = 0.7
+
+
+@attrs.frozen
+class Large:
+    """MB of memory before and at the peak, and seconds from the first POST to the last report."""
+
+    before: float
+    peak: float
+    seconds: float
+
+
+def measured(directory: Path, count: int, sessions: int) -> Large:
+    files = directory / "files"
+    files.mkdir()
+    (files / "large.bin").write_bytes(os.urandom(SIZE))
+    receiver, sink = Receiver(), PostfixSink(directory)
+    service = Service(
+        directory,
+        GMP_CLIENT_SYNC_URL=receiver.url,
+        GMP_ATTACHMENT_ROOTS=str(files),
+        GMP_LOG_LEVEL="WARNING",
+    ).start()
+    try:
+        made = service.call("POST", "/account", account(sink.port, max_sessions=sessions))
+        if made.status != 200:
+            raise SystemExit(f"POST /account answered {made.status}: {made.raw!r}")
+        file = {"filename": "large.bin", "storage_path": str(files / "large.bin")}
+        messages = [element(f"large{n}", attachments=[file]) for n in range(count)]
+        assert service.process is not None
+        before = peak_memory(service.process.pid)
+        start = time.perf_counter()
+        queued = sum(
+            service.add(*messages[first : first + 100]).body["queued"]
+            for first in range(0, count, 100)
+        )
+        if queued != count:
+            raise SystemExit(f"{queued} of {count} were accepted")
+        wait_until(lambda: len(receiver.ids) >= count, 30.0 + count * EACH, "the reports", 0.05)
+        seconds = time.perf_counter() - start
+        if sink.count != count:
+            raise SystemExit(f"{sink.count} of {count} arrived")
+        return Large(before / 1e6, peak_memory(service.process.pid) / 1e6, seconds)
+    finally:
+        service.end()
+        sink.stop()
+
+
+def found(count: int, sessions: int) -> list[Figure]:
+    with tempfile.TemporaryDirectory(prefix="mailproxy-bench-") as directory:
+        run = measured(Path(directory), count, sessions)
+    note = f"{count} messages with {SIZE / 1e6:.0f} MB, at most {sessions} sessions"
+    return [
+        Figure("large-peak", run.peak - run.before, "MB", f"peak above empty; {note}"),
+        Figure("large-rate", count * SIZE / 1e6 / run.seconds, "MB/s", f"of files; {note}"),
+    ]
+
+
+def figures(quick: bool) -> list[Figure]:
+    return found(20, 10) if quick else found(500, 50)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=500)
+    parser.add_argument("--sessions", type=int, default=50)
+    given = parser.parse_args()
+    for figure in found(given.messages, given.sessions):
+        print(f"{figure.name}: {figure.value:.0f} {figure.unit} ({figure.note})")
+
+
+if __name__ == "__main__":
+    main()
