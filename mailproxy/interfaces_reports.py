@@ -79,8 +79,8 @@ class IReports(Interface):
 
 
 class IStatus(Interface):
-    async def counts(now: float) -> Counts:
-        """Messages by unfinished state, from the lanes."""
+    async def counts(now: float, tenant_id: str | None = None) -> Counts:
+        """Messages by unfinished state, from the lanes: of all tenants, or of one."""
 
     async def nodes(now: float) -> list[Node]:
         """The processes that have this store, and those that died lately; the oldest first."""

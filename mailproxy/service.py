@@ -118,6 +118,8 @@ class MailProxy(Service):
         parts.caretaker.startService()
         parts.attachments.sweeper.startService()
         parts.reporter.startService()
+        if parts.sampler is not None:
+            parts.sampler.startService()
         self._machine.tell(READY)
 
     def _stumbled(self, failure: Failure) -> None:
@@ -203,8 +205,9 @@ class MailProxy(Service):
             await _quietly("closing the front door", _stopped(parts.listener))
             await _quietly("the last answers", parts.site.finish(LAST_ANSWERS))
             background = (parts.caretaker, parts.attachments.sweeper, parts.submission.background)
-            for service in (parts.reporter, parts.dispatcher, *background, parts.book):
-                if service.running:
+            services = (parts.sampler, parts.reporter, parts.dispatcher, *background, parts.book)
+            for service in services:
+                if service is not None and service.running:
                     await _quietly("stopping", _stopped(service))
         finally:
             await _quietly("closing the store", _stopped(parts.store))

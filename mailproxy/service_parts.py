@@ -15,6 +15,7 @@ from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import MultiService
 from twisted.internet.endpoints import serverFromString
 
+from mailproxy.api.console.figures import Sampler
 from mailproxy.api.messages import IntakeRules
 from mailproxy.api.root import Api, ApiOptions
 from mailproxy.api.site import ApiSite, SiteLimits
@@ -68,6 +69,7 @@ class Parts:
     reporter: Reporter
     caretaker: Caretaker
     site: ApiSite
+    sampler: Sampler | None
     listener: MultiService
     submission: Submission
 
@@ -155,6 +157,7 @@ class Builder:
             reporter,
             Caretaker(store, clock),
             site,
+            api.sampler,
             self._listener(site),
             door,
         )

@@ -31,6 +31,21 @@ class CountsContract(StoreContract):
         self.assertEqual(6, counts.pending)
         self.assertEqual(6, len(await self.listed(active_only=True)))
 
+    async def test_counts_of_a_tenant(self) -> None:
+        """Asked for one tenant, the counts are those of its messages alone."""
+        await self.add_tenant("other")
+        await self.put(tenant_id="other", id="theirs")
+        await self.post(id="ours")
+        self.later(10)
+        await self.submit(new_message(id="m1", tenant_id="other", account_id="theirs"))
+
+        theirs = await self.store.counts(self.now, "other")
+
+        self.assertEqual((1, self.now), (theirs.by_state["queued"], theirs.oldest_due))
+        self.assertEqual(2, (await self.store.counts(self.now)).pending)
+        nobody = await self.store.counts(self.now, "nobody")
+        self.assertEqual((0, None), (nobody.pending, nobody.oldest_due))
+
     async def test_empty(self) -> None:
         """An empty store counts nothing."""
         counts = await self.store.counts(self.now)

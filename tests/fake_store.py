@@ -413,9 +413,9 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeBounces, FakeActs):
 
     # IStatus
 
-    async def counts(self, now: float) -> Counts:
+    async def counts(self, now: float, tenant_id: str | None = None) -> Counts:
         self._check_alive()
-        return reports.counts(self.disk, now)
+        return reports.counts(self.disk, now, tenant_id)
 
     async def nodes(self, now: float) -> list[Node]:
         self._check_alive()

@@ -179,11 +179,11 @@ def activate(change: Change, tenant_id: str | None, batch: str | None) -> Suspen
     return suspension(disk, tenant_id, batch)
 
 
-def counts(disk: Disk, now: float) -> Counts:
+def counts(disk: Disk, now: float, tenant_id: str | None) -> Counts:
     by_state = dict.fromkeys(("queued", "deferred", "in_flight", "held", "uncertain"), 0)
     due = []
     for row in disk.messages.values():
-        if row.state.final:
+        if row.state.final or tenant_id not in (None, row.tenant_id):
             continue
         by_state[row.state.value] += 1
         if row.next_at is not None and row.next_at <= now and disk.may_be_sent(row, now):

@@ -8,6 +8,7 @@ endpoint needs, and for which tenant it is asked.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from twisted.web.http import parse_qs
@@ -27,6 +28,21 @@ LACKING: Mapping[Scope, Answer] = {
 
 _METRICS = "/metrics"
 
+#: Below this path the console finds every endpoint, and is known by its session.
+CONSOLE_API = b"/console/api/"
+
+
+def through_console(target: bytes) -> bool:
+    """Whether the console asks for an endpoint. :param target: as the request has it."""
+    return target.startswith(CONSOLE_API)
+
+
+class ISessions(Protocol):
+    """Whoever knows who is logged in at the console."""
+
+    def admit(self, method: bytes, headers: Headers, address: str) -> Caller:
+        """Who makes a request from *address*. :raises Refused: nobody who may."""
+
 
 class Admission:
     """
@@ -34,9 +50,15 @@ class Admission:
     """
 
     def __init__(
-        self, gate: Gate, proxies: Proxies, urls: Map, routes: Mapping[str, Route]
+        self,
+        gate: Gate,
+        proxies: Proxies,
+        urls: Map,
+        routes: Mapping[str, Route],
+        sessions: ISessions,
     ) -> None:
         self._gate = gate
+        self._sessions = sessions
         self._proxies = proxies
         self._urls = urls.bind("mailproxy")
         self._routes = routes
@@ -50,13 +72,20 @@ class Admission:
         :raises Refused: this caller may not make this request.
         """
         path, _, query = target.partition(b"?")
+        by_console = through_console(path)
+        if by_console:
+            path = path[len(CONSOLE_API) - 1 :]
         route, named = self._find(method, path)
         if route is not None and _open(route, path):
             if route.path == _METRICS and not self._gate.may_scrape(headers):
                 raise Refused(UNAUTHORIZED)
             return ANYONE
-        patient = route is not None and route.needs is Need.TOKEN
-        caller = self._gate.admit(headers, self._proxies.client(peer, headers), patient=patient)
+        address = self._proxies.client(peer, headers)
+        if by_console:
+            caller = self._sessions.admit(method, headers, address)
+        else:
+            patient = route is not None and route.needs is Need.TOKEN
+            caller = self._gate.admit(headers, address, patient=patient)
         if route is not None and caller.unjudged is None:
             check(route, caller, named, _asked(query))
         return caller

@@ -26,6 +26,7 @@ from mailproxy.tenancy import CommandEntry
 UNLOGGED = frozenset(
     (
         "/commands/add-messages",
+        "/console/session",
         "/commands/run-now",
         "/v1/messages/raw",
         "/v1/explain",

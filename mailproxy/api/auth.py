@@ -107,11 +107,16 @@ class Gate:
         given = self._given(headers)
         if given is None:
             raise Refused(UNAUTHORIZED)
-        if self._is_admin(given):
-            return ADMIN
         token = Unjudged(given, address)
-        if patient and self._book is not None and not self._book.loaded:
+        unread = self._book is not None and not self._book.loaded
+        if patient and unread and not self._is_admin(given):
             return Caller(unjudged=token)
+        return self.recognize(token)
+
+    def recognize(self, token: Unjudged) -> Caller:
+        """Whose *token* is. :raises Refused: see :meth:`admit`."""
+        if self._everyone or self._is_admin(token.hash):
+            return ADMIN
         return self.judge(token)
 
     def may_scrape(self, headers: Headers) -> bool:
@@ -171,7 +176,7 @@ def _networks(texts: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
 
 class Proxies:
     """
-    Whose ``X-Forwarded-For`` is believed.
+    Whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.
 
     :param networks: addresses or CIDR blocks of our own reverse proxies; ``unix`` for local
         sockets.
@@ -182,6 +187,11 @@ class Proxies:
         self._trusted = tuple(
             each if each == UNIX else str(ip_network(each, strict=False)) for each in networks
         )
+
+    def secure(self, peer: str, headers: Headers) -> bool:
+        """Whether one of our own proxies says that the client came by ``https``."""
+        said = headers.getRawHeaders(b"x-forwarded-proto") or (b"",)
+        return said[-1].strip().lower() == b"https" and self._trusts(peer)
 
     def client(self, peer: str, headers: Headers) -> str:
         """The address of the client: *peer*, or what our own proxies say of it."""

@@ -47,10 +47,12 @@ class LimitedRequest(Request):
     A request whose body is counted while it is read.
 
     ``route`` is the endpoint's path pattern, for the log and the metrics; ``began`` is when its
-    header was complete, in seconds of the clock.
+    header was complete, in seconds of the clock; ``endless`` says that its answer goes on until
+    somebody ends it, so that it may be cut at any time, and its duration tells nothing.
     """
 
     route = "other"
+    endless = False
     began: float | None = None
     received = 0
     channel: ApiChannel
@@ -94,8 +96,9 @@ class ApiChannel(HTTPChannel):
 
     @property
     def idle(self) -> bool:
-        """Whether no request is being answered, nor one's body read."""
-        return not self.requests or self.requests[-1].began is None
+        """Whether no request is being answered, nor one's body read; an endless answer is none."""
+        last = self.requests[-1] if self.requests else None
+        return last is None or last.began is None or last.endless
 
     def dataReceived(self, data: bytes) -> None:
         if self.closing:

@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from mailproxy.api.accounts import Accounts
-from mailproxy.api.admission import Admission, check
+from mailproxy.api.admission import CONSOLE_API, Admission, check, through_console
 from mailproxy.api.answers import (
     CANNOT_READ,
     CANNOT_STORE,
@@ -34,6 +34,8 @@ from mailproxy.api.audit import Audit
 from mailproxy.api.auth import NO_ADDRESS, NOT_READ_YET, Caller, Gate, Proxies
 from mailproxy.api.call import Call, Need, Route, shielded
 from mailproxy.api.command_log import CommandLog
+from mailproxy.api.console.sessions import Sessions
+from mailproxy.api.console.site import NOT_KEPT, Console
 from mailproxy.api.description import Description
 from mailproxy.api.dkim import DkimKeyring
 from mailproxy.api.files import Files
@@ -137,9 +139,15 @@ class Api:
         self.routes = tuple(filter(options.serves, (*routes, *Description(routes).routes())))
         self._proxies = Proxies(options.trusted_proxies)
         gate = Gate(options.admin_token, options.metrics_token, options.allow_no_token, book)
+        sessions = Sessions(gate, clock)
+        console = Console(store, control, metrics, clock, in_thread, sessions, self._proxies)
+        own = tuple(filter(options.serves, console.routes()))
+        #: What the console shows live; to be started and stopped with the service.
+        self.sampler = console.sampler if own else None
         audit = Audit(store, clock)
         patience = Patience(gate, book, clock)
-        self._front = _Front(gate, self._proxies, book, audit, patience, self.routes)
+        routes = (*self.routes, *own)
+        self._front = _Front(gate, self._proxies, book, audit, patience, routes, sessions)
 
     def resource(self) -> Resource:
         """All endpoints, without the limits that only the site can enforce."""
@@ -164,6 +172,7 @@ class _Front(Resource):
         audit: Audit,
         patience: Patience,
         routes: Sequence[Route],
+        sessions: Sessions,
     ) -> None:
         super().__init__()
         self._book = book
@@ -176,7 +185,7 @@ class _Front(Resource):
         app.handle_errors(HTTPException)(cast(Any, _routing_failed))
         app.handle_errors(Exception)(cast(Any, _failed))
         self.admission = Admission(
-            gate, proxies, app.url_map, {_name(route): route for route in routes}
+            gate, proxies, app.url_map, {_name(route): route for route in routes}, sessions
         )
         self._klein = app.resource()
 
@@ -196,6 +205,8 @@ class _Front(Resource):
             b"/".join(request.postpath or ()).decode("utf-8")
         except UnicodeDecodeError:
             return _write(request, NOT_FOUND)
+        if through_console(request.uri):
+            _to_endpoint(request)
         request.caller = caller  # type: ignore[attr-defined]  # for whoever serves it
         self._klein.render(request)
         return NOT_DONE_YET
@@ -254,6 +265,15 @@ class _Front(Resource):
 
 def _name(route: Route) -> str:
     return f"{route.method} {route.path}"
+
+
+def _to_endpoint(request: Request) -> None:
+    """From the console's path to the endpoint's own; browsers keep nothing of the answer."""
+    pieces = request.postpath or []
+    request.prepath, request.postpath = pieces[:2], pieces[2:]
+    request.path = request.path[len(CONSOLE_API) - 1 :]
+    for name, value in NOT_KEPT:
+        request.setHeader(name, value)
 
 
 def _write(request: Request, result: Answer) -> bytes:

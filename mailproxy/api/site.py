@@ -147,7 +147,8 @@ class ApiSite(Site):
         now = self.clock.seconds()
         seconds = 0.0 if request.began is None else now - request.began
         self._metrics.http_requests.labels(request.route, str(status)).inc()
-        self._metrics.http_seconds.observe(seconds)
+        if not request.endless:
+            self._metrics.http_seconds.observe(seconds)
         _log.debug(
             "{client} {method} {path} {status} {sent} bytes {seconds:.4f} s",
             client=self._client(request),

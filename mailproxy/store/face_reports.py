@@ -90,8 +90,8 @@ class ReportsFace(Face):
 
     # --- status ----------------------------------------------------------------------------------
 
-    async def counts(self, now: float) -> Counts:
-        return await self._read(listing.counts, now)
+    async def counts(self, now: float, tenant_id: str | None = None) -> Counts:
+        return await self._read(listing.counts, now, tenant_id)
 
     async def nodes(self, now: float) -> list[Node]:
         return await self._read(nodes.listed, now)

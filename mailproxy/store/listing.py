@@ -141,20 +141,18 @@ _BODY = compiled(
     "body",
 )
 _TENANTS = compiled(select(tenants.c.id))
-_COUNTS = compiled(
-    select(*(func.coalesce(func.sum(lanes.c[name]), const("0")) for name in COUNTED))
+_counted = select(*(func.coalesce(func.sum(lanes.c[name]), const("0")) for name in COUNTED))
+_first_due = (
+    select(_l.due_at)
+    .where(_l.blocked == const("0"), _l.due_at <= p("now"))
+    .order_by(_l.due_at)
+    .suffix_with("LIMIT 1")
 )
-_OLDEST_DUE = indexed(
-    compiled(
-        select(_l.due_at)
-        .where(_l.blocked == const("0"), _l.due_at <= p("now"))
-        .order_by(_l.due_at)
-        .suffix_with("LIMIT 1"),
-        "now",
-    ),
-    lanes,
-    "lanes_due",
-)
+_its = _l.tenant_id == p("tenant")
+_COUNTS = compiled(_counted)
+_COUNTS_OF = compiled(_counted.where(_its), "tenant")
+_OLDEST_DUE = indexed(compiled(_first_due, "now"), lanes, "lanes_due")
+_OLDEST_DUE_OF = indexed(compiled(_first_due.where(_its), "now", "tenant"), lanes, "lanes_due")
 _NEXT_DUE = indexed(
     compiled(
         select(_l.due_at)
@@ -232,9 +230,13 @@ _NEXT_PROBE = indexed(
 _LAST = 2**63 - 1
 
 
-def counts(cursor: Any, now: float) -> Counts:
-    row = cursor.execute(_COUNTS.sql).fetchone()
-    oldest = cursor.execute(_OLDEST_DUE.sql, (now,)).fetchone()
+def counts(cursor: Any, now: float, tenant_id: str | None) -> Counts:
+    if tenant_id is None:
+        row = cursor.execute(_COUNTS.sql).fetchone()
+        oldest = cursor.execute(_OLDEST_DUE.sql, (now,)).fetchone()
+    else:
+        row = cursor.execute(_COUNTS_OF.sql, (tenant_id,)).fetchone()
+        oldest = cursor.execute(_OLDEST_DUE_OF.sql, (now, tenant_id)).fetchone()
     by_state = dict(zip(COUNTED, row, strict=True))
     return Counts(by_state, None if oldest is None else oldest[0])
 

@@ -88,10 +88,10 @@ class SlowStore(FakeStore):
 
     slow: Deferred[None] | None = None
 
-    async def counts(self, now: float) -> Counts:
+    async def counts(self, now: float, tenant_id: str | None = None) -> Counts:
         if self.slow is not None:
             await self.slow
-        return await super().counts(now)
+        return await super().counts(now, tenant_id)
 
 
 class CountingStore(FakeStore):
