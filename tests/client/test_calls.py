@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from mailproxy.client import NotFound, Refused, Rejected, attachment, new_id
+from mailproxy.client import NotFound, Refused, Rejected, attachment, envelopes, new_id
 from mailproxy.states import MessageState
 from tests.api.door import ACCOUNT, message
 from tests.api.test_removal import RemovalCase
@@ -79,6 +79,10 @@ class SubmissionTests(CallCase):
             self.client.send("a@example.com", "nobody", id="m1")
         self.assertEqual("m1", caught.exception.id)
         self.assertIn("to", caught.exception.reason)
+        many = [f"{number:05}@example.org" for number in range(1000)]
+        with self.assertRaises(Rejected) as caught:
+            self.client.send_raw(RAW, "a@example.com", many)
+        self.assertIsNone(caught.exception.status)
         with self.assertRaises(Rejected) as caught:
             self.client.send_raw(b"no header", "a@example.com", "b@example.org", id="m2")
         self.assertEqual(("m2", 400), (caught.exception.id, caught.exception.status))
@@ -91,6 +95,15 @@ class SubmissionTests(CallCase):
         self.assertEqual(2, len(view.message.recipients))
         self.assertIn(b"Text.", base64.b64decode(view.mime or ""))
         self.assertEqual(0, view.message.priority)
+
+    def test_envelopes(self) -> None:
+        """Recipients are parted so that each part just goes with a request."""
+        many = [f"{number:05}@example.org" for number in range(1000)]
+        first, *others = envelopes(many)
+        self.assertEqual(many, [*first, *(each for part in others for each in part)])
+        self.assertEqual("queued", self.client.send_raw(RAW, "a@example.com", first).state)
+        self.assertEqual([["a@b"]], list(envelopes(["a@b"], most=1)))
+        self.assertEqual([], list(envelopes([])))
 
     def test_explained(self) -> None:
         """What would become of a message is told, and nothing is stored."""

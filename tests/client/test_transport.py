@@ -225,6 +225,13 @@ class ErrorTests(SynchronousTestCase):
         self.adapter.outcomes = [says(200, b'{"ok": true}')] * 2
         self.assertRaises(BadAnswer, self.client.accounts)
         self.assertRaises(BadAnswer, list, self.client.messages())
+        for odd in (b'{"ok": true, "queued": 0}', b'{"ok": true, "queued": 1, "items": [{}]}'):
+            self.adapter.outcomes = [says(200, odd)]
+            self.assertRaises(BadAnswer, self.client.send, "a@example.com", "b@example.org")
+        self.adapter.outcomes = [says(400, b'{"ok": false, "detail": {}}')]
+        self.assertRaises(BadAnswer, self.client.add_messages, [])
+        self.adapter.outcomes = [says(400)]
+        self.assertRaises(Refused, self.client.add_messages, [])
 
     def test_the_token_is_nowhere(self) -> None:
         """No error, no traceback and no text of the client has the token."""

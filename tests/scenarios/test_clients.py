@@ -7,10 +7,12 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage as Read
@@ -18,12 +20,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import requests
 from django.core.mail import EmailMultiAlternatives
 from django.test.utils import override_settings
+from flask import Flask
 from twisted.trial.unittest import SynchronousTestCase
 from werkzeug.serving import make_server
 
-from mailproxy.client import Client, Rejected, Retry, Unavailable
+from mailproxy.client import Client, Rejected, Retry, Unavailable, Untrusted
+from mailproxy.proving.certificate import make
 from tests.contrib.configured import configure
 from tests.scenarios.processes import (
     TOKEN,
@@ -187,6 +192,29 @@ class ClientTests(UserCase):
             "-c", program, HOME=str(home), http_proxy=nowhere, HTTP_PROXY=nowhere, no_proxy=""
         )
         self.assertEqual("True\n", said)
+
+    def test_certificates(self) -> None:
+        """A certificate that nobody vouches for is not trusted, and is told nothing."""
+        identity = make(time.time())
+        certificate, key = self.directory / "cert.pem", self.directory / "key.pem"
+        certificate.write_text(identity.certificate)
+        key.write_text(identity.key)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        answers = Flask("answers")
+        answers.get("/health")(lambda: {"ok": True, "status": "ok"})
+        server = make_server("127.0.0.1", 0, answers, threaded=True, ssl_context=context)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        url = f"https://127.0.0.1:{server.server_port}"
+        with self.assertRaises(Untrusted) as caught:
+            self.made(Client(url, TOKEN)).health()
+        self.assertIn("self-signed", caught.exception.reason)
+        session = requests.Session()
+        session.trust_env = False
+        session.verify = str(certificate)
+        self.assertTrue(self.made(Client(url, TOKEN, session=session)).health())
 
     def test_a_connection_that_breaks(self) -> None:
         """A service that hangs up in the middle leaves it open whether the call was done."""
