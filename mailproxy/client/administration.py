@@ -11,6 +11,7 @@ from mailproxy.client.caller import Caller, given, join
 from mailproxy.client.results_service import (
     Account,
     AccountTaken,
+    AccountTest,
     Command,
     Credential,
     DkimKey,
@@ -99,6 +100,10 @@ class Administration(Caller):
         body = {"id": id, "host": host, **given(port=port), **fields}
         taken = self.ask(AccountTaken, "POST", "/account", json=body, repeatable=True)
         return taken.warnings
+
+    def test_account(self, id: str) -> AccountTest:
+        """Connect to an account's server and log in, without sending mail."""
+        return self.ask(AccountTest, "POST", join("/v1/accounts", id, "test"))
 
     def delete_account(self, id: str) -> None:
         """Delete an account; its waiting mail fails."""

@@ -84,6 +84,27 @@ class AccountTaken(Result, frozen=True, kw_only=True):
     warnings: list[str] = []
 
 
+class AccountTest(Result, frozen=True, kw_only=True):
+    """
+    What trying an account came to.
+
+    :param works: whether mail could have begun; if not, *problem* says why.
+    :param phase: where it ended: ``resolve``, ``connect``, ``banner``, ``tls``, ``ehlo``, ``auth``.
+    :param code: the reply that ended it, if one did.
+    """
+
+    works: bool
+    phase: str | None
+    code: int | None
+    problem: str
+    peer: str | None
+    tls: str | None
+    logged_in: bool
+    offers: list[str]
+    notes: list[str]
+    seconds: float
+
+
 class Tenant(Result, frozen=True, kw_only=True):
     """A tenant, its secrets masked."""
 

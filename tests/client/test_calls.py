@@ -248,14 +248,16 @@ class ServiceTests(CallCase):
         self.assertTrue(self.client.activate().active)
 
     def test_accounts(self) -> None:
-        """An account is declared, changed, and deleted."""
+        """An account is declared, changed, tried, and deleted."""
         self.client.add_account("other", "smtp.example.org", 587, user="u", password="p")
         self.client.add_account("other", "smtp.example.org", 587, user="u", limit_per_hour=5)
         by_id = {each.id: each for each in self.client.accounts()}
         self.assertEqual({"other", "smtp-main"}, set(by_id))
         other = by_id["other"]
         self.assertEqual((587, "starttls", 5), (other.port, other.tls_mode, other.limit_per_hour))
+        self.assertTrue(self.client.test_account("other").works)
         self.client.delete_account("other")
+        self.assertRaises(NotFound, self.client.test_account, "other")
         self.assertEqual(["smtp-main"], [each.id for each in self.client.accounts()])
         bound = self.one.with_token(self.door.add_key("default", "k" * 64)).client
         self.assertRaises(NotFound, bound.delete_account, "other")

@@ -35,6 +35,7 @@ SAID: dict[type[msgspec.Struct], type[msgspec.Struct]] = {
     results_service.Suspension: shapes.Suspended,
     results_service.Account: shapes_accounts.Account,
     results_service.AccountTaken: shapes_accounts.AccountTaken,
+    results_service.AccountTest: shapes_accounts.AccountTested,
     results_service.Tenant: shapes_tenants.ShownTenant,
     results_service.TenantSync: shapes_tenants.TenantSync,
     results_service.SyncStatus: shapes_tenants.SyncStatus,

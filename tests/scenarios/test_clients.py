@@ -148,6 +148,8 @@ class UserCase(SynchronousTestCase):
 class ClientTests(UserCase):
     def test_sent(self) -> None:
         """What is handed in is sent, and told as an event."""
+        tried = self.client.test_account("main")
+        self.assertEqual((True, ""), (tried.works, tried.problem))
         item = self.client.send("a@example.com", "b@example.org", "Hi", "Text", id=self.tenant)
         self.assertEqual("queued", item.state)
         read, recipients = self.arrived(self.tenant)
