@@ -47,6 +47,9 @@ class _Clock(Clock):
     def now(self) -> float:
         return NOW
 
+    def follow(self, instant: float) -> None:
+        """It stands still."""
+
 
 def wait(answer: Awaitable[T]) -> T:
     """What *answer* gives: nothing here is really awaited."""

@@ -4,7 +4,8 @@ The one wall clock, and names for things: pks and uuids.
 The wall clock is read at the start and advanced by the monotonic one, so that it never steps
 back; every :data:`REREAD` seconds it is compared with the system's. A difference, ahead or behind,
 is made good gently; if it is more than :data:`STEP`, somebody set the clock, and one line in the
-log says so.
+log says so. Where several nodes have one database, its clock takes the place of the system's, so
+that all nodes agree on what is due, too old, or too much for a minute.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class SystemClock:
         self._base_mono = self._checked = reactor.seconds()
         self._base_wall = self._last = wall()
         self._owed = 0.0
-        self._stepped = False
+        self._stepped = self._following = False
 
     def seconds(self) -> float:
         return float(self._reactor.seconds())
@@ -69,6 +70,24 @@ class SystemClock:
         shift = max(-SLEW * elapsed, min(SLEW * elapsed, self._owed))
         self._last = max(self._last, self._base_wall + elapsed + shift)
         return self._last
+
+    def follow(self, instant: float) -> None:
+        mono = self.seconds()
+        offset = instant - mono
+        self._wall = lambda: self.seconds() + offset
+        if self._following:
+            return  # a difference is made good as any other
+        self._following = True
+        difference = instant - self.now()
+        if abs(difference) > STEP:
+            _log.warn(
+                "the system clock differs from the database's by {difference:.0f} s; "
+                "going by the database's",
+                difference=-difference,
+            )
+        self._base_mono = self._checked = mono
+        self._base_wall = self._last = instant
+        self._owed, self._stepped = 0.0, False
 
     def _reread(self, mono: float) -> None:
         elapsed = mono - self._base_mono

@@ -84,6 +84,14 @@ class IClock(IReactorTime):
     def now() -> float:
         """The wall clock in Unix seconds: advanced monotonically, never stepping backwards."""
 
+    def follow(instant: float) -> None:
+        """
+        Go by another clock than the system's, one that all nodes have: it says *instant* now.
+
+        The first time this clock is set at once, and may step backwards: to be done before
+        anything goes by it. Told again, it follows gently.
+        """
+
 
 class IStoreObserver(Interface):
     """Told after a commit, in the reactor, that there may be something to do."""

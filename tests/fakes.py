@@ -32,6 +32,9 @@ class FakeClock(Clock):
     def now(self) -> float:
         return EPOCH + self.seconds()
 
+    def follow(self, instant: float) -> None:
+        """It moves only when the test says so."""
+
 
 def result(awaitable: Awaitable[T]) -> T:
     """

@@ -187,3 +187,42 @@ class NamesTests(SynchronousTestCase):
             token = first.token()
             self.assertTrue(0 <= token < 2**62)
             self.assertEqual(token, second.token())
+
+
+class FollowingTests(SynchronousTestCase):
+    """A clock that goes by the database's."""
+
+    def setUp(self) -> None:
+        self.machine = Machine()
+        self.clock = self.machine.clock
+
+    def test_at_once(self) -> None:
+        """It is set at the start, whatever the system's says, and goes by the other then."""
+        for hours in (1, -1):
+            with self.subTest(hours=hours), capturedLogs() as logs:
+                machine = Machine()
+                machine.clock.follow(EPOCH + hours * HOUR)
+                self.assertEqual(EPOCH + hours * HOUR, machine.clock.now())
+                machine.offset -= 5 * HOUR
+                self.assertEqual(EPOCH + hours * HOUR + 600, machine.live(600)[-1])
+                (said,) = [each["log_format"] for each in logs]
+                self.assertIn("going by the database's", said)
+
+    def test_told_again(self) -> None:
+        """A small difference is made good gently; a system clock that jumps is nothing to it."""
+        self.clock.follow(EPOCH)
+        self.machine.offset += HOUR
+        before = self.machine.live(30)[-1]
+        self.clock.follow(EPOCH + 30 + 2)
+        after = self.machine.live(120)
+        self.assertEqual(EPOCH + 150 + 2, after[-1])
+        self.assertLess(before, after[0])
+        steps = [b - a for a, b in itertools.pairwise(after)]
+        self.assertLessEqual(max(steps), 1.0 + SLEW + 1e-6)
+
+    def test_in_agreement(self) -> None:
+        """Clocks that agree are nothing to talk about."""
+        with capturedLogs() as logs:
+            self.clock.follow(EPOCH + 1.5)
+        self.assertEqual([], logs)
+        self.assertEqual(EPOCH + 1.5, self.clock.now())

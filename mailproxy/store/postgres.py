@@ -55,6 +55,9 @@ from mailproxy.turns import AtEnd
 #: begins nothing any more.
 CAUTION = 0.75
 
+#: Seconds within which the server has to have said what time it is; a later answer is too vague.
+PROMPT = 1.0
+
 #: Seconds between two questions for what became of a transaction.
 ASK_AGAIN = 0.25
 
@@ -139,7 +142,9 @@ class PostgresStore(WholeStore):
                 "INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING",
                 (GREATEST, str(greatest_pk(cast("Any", connection)))),
             )
-            nodes.register(connection, self.node_id, self._options.lease_seconds)
+            asked = self._clock.seconds()
+            now = nodes.register(connection, self.node_id, self._options.lease_seconds)
+            self._clock.follow(now + (self._clock.seconds() - asked) / 2)
             self._refuse_moved(connection)
         except ServerError as error:
             connection.close()
@@ -238,9 +243,13 @@ class PostgresStore(WholeStore):
 
     async def heartbeat(self, now: float) -> None:
         asked = self._clock.seconds()
-        if not await self._write(nodes.RENEW, self._options.lease_seconds):
+        alive, then = await self._write(nodes.RENEW, self._options.lease_seconds)
+        if not alive:
             _log.warn("this node was taken for dead: its leases are void")
         self._renewed = asked
+        took = self._clock.seconds() - asked
+        if took <= PROMPT:
+            self._clock.follow(then + took / 2)
 
     async def begin(
         self,

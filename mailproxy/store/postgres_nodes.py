@@ -31,7 +31,8 @@ SERVER_NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
 _REGISTER = (
     "INSERT INTO nodes (id, started_at, alive_until, version, host) "
     f"VALUES (?, {SERVER_NOW}, {SERVER_NOW} + ?, ?, ?) "
-    "ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until"
+    "ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until "
+    f"RETURNING {SERVER_NOW}"
 )
 _ALIVE = f"SELECT 1 FROM nodes WHERE id = ? AND alive_until > {SERVER_NOW}"
 _LEAVE = "DELETE FROM nodes WHERE id = ?"
@@ -56,9 +57,10 @@ def listed(cursor: Any) -> list[Node]:
     return [Node(*row) for row in cursor.execute(_NODES)]
 
 
-def register(connection: Connection, node_id: str, seconds: float) -> None:
-    """This node lives from now on."""
-    connection.execute(_REGISTER, (node_id, seconds, __version__, socket.gethostname()))
+def register(connection: Connection, node_id: str, seconds: float) -> float:
+    """This node lives from now on. :return: what the server's clock says."""
+    values = (node_id, seconds, __version__, socket.gethostname())
+    return float(connection.execute(_REGISTER, values).fetchone()[0])
 
 
 def leave(connection: Connection, node_id: str) -> None:
@@ -69,12 +71,11 @@ def leave(connection: Connection, node_id: str) -> None:
         return
 
 
-def renew(tx: Transaction, seconds: float) -> bool:
-    """:return: whether this node was alive until now."""
+def renew(tx: Transaction, seconds: float) -> tuple[bool, float]:
+    """:return: whether this node was alive until now; and what the server's clock says."""
     alive = tx.cursor.execute(_ALIVE, (tx.node_id,)).fetchone() is not None
     values = (tx.node_id, seconds, __version__, socket.gethostname())
-    tx.cursor.execute(_REGISTER, values)
-    return alive
+    return alive, float(tx.cursor.execute(_REGISTER, values).fetchone()[0])
 
 
 def take_over(tx: Transaction, now: float) -> list[Claimed] | None:

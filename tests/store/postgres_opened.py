@@ -80,11 +80,11 @@ class Opened:
     def store(self) -> PostgresStore:
         return self.stores[-1]
 
-    def another(self) -> PostgresStore:
-        """The store of one more node."""
+    def another(self, clock: IClock | None = None) -> PostgresStore:
+        """The store of one more node, which has a clock of its own if one is given."""
         store = PostgresStore(
             self.server.url(self.name),
-            clock=self._clock,
+            clock=clock or self._clock,
             names=Names(self._rng),
             sealer=Sealer([self._key]),
             reactor=self._reactor,
