@@ -4,7 +4,8 @@
 #   make test    linters, types, all tests
 #   make test-long  the same, and a torture run for each of SEEDS, MINUTES long
 #   make bench   every benchmark, about 20 minutes; benchmarks/README.md (needs Postfix)
-#   make docs    whether the generated pages are up to date, and the next release's notes
+#   make docs    the site, in build/docs; whether the generated pages are up to date; the next
+#                release's notes
 #
 # PYTHON=python3.12 make venv chooses the interpreter.
 
@@ -14,7 +15,7 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := mailproxy twisted/plugins/mailproxy_plugin.py tests benchmarks examples docs/generate.py
+SOURCES := mailproxy twisted/plugins/mailproxy_plugin.py tests benchmarks examples docs/generate.py docs/conf.py
 
 # How long each torture run of `make test-long` is, and from which seeds they are.
 MINUTES ?= 10
@@ -57,6 +58,7 @@ bench: venv
 docs: venv
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python -m mailproxy.cli.reference --check docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/docs/.trees docs build/docs
 	$(BIN)/towncrier build --draft --version next
 
 venv: $(STAMP)

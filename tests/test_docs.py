@@ -100,7 +100,7 @@ class PageTests(SynchronousTestCase):
             self.assertIn(f"| `{state}` |", life)
         for policy in OnUncertain:
             self.assertIn(f"| `{policy}`", life)
-        network = (ROOT / "docs/network.md").read_text(encoding="utf-8")
+        network = (ROOT / "docs/network_requirements.md").read_text(encoding="utf-8")
         for mode in TlsMode:
             self.assertIn(f"`{mode}`", network)
 

@@ -15,7 +15,7 @@ from tests.scenarios.processes import TOKEN, Service, SinkProcess
 from tests.scratch import scratch
 from tests.test_architecture import ROOT
 
-GUIDE = ROOT / "docs" / "api.md"
+GUIDE = ROOT / "docs" / "usage.md"
 
 #: Written behind what an example prints, to tell it from the next.
 MARK = "-- end of example --"
