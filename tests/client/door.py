@@ -20,6 +20,10 @@ URL = "http://proxy.example:8000"
 Outcome = Reply | BaseException | None
 
 
+class AnswerLost(requests.ConnectionError):
+    """What was asked was done, and its answer did not arrive."""
+
+
 class DoorAdapter(BaseAdapter):
     """
     Takes requests to a door.
@@ -42,6 +46,8 @@ class DoorAdapter(BaseAdapter):
         self.made.append((str(request.method), target))
         self.headers, self.timeout = request.headers, options.get("timeout")
         outcome = self.outcomes.pop(0) if self.outcomes else None
+        if isinstance(outcome, AnswerLost):
+            self._ask(request, target)
         if isinstance(outcome, BaseException):
             raise outcome
         return _response(request, outcome or self._ask(request, target))

@@ -8,7 +8,6 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage as Read
 from typing import Any
 
-import requests
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage, EmailMultiAlternatives, get_connection, send_mail
 from django.test.utils import override_settings
@@ -16,7 +15,7 @@ from django.test.utils import override_settings
 from mailproxy.client import Client, Rejected, Unauthorized, Unavailable
 from mailproxy.contrib.django import EmailBackend
 from tests.api.test_removal import RemovalCase
-from tests.client.door import URL, DoorClient
+from tests.client.door import URL, AnswerLost, DoorClient
 from tests.contrib.configured import configure
 
 TEXT = ("A subject", "A text.\n", "Shop <shop@example.com>", ["Ann <ann@example.org>"])
@@ -26,11 +25,14 @@ class Backend(EmailBackend):
     """Its clients go to a door."""
 
     door: DoorClient
+    clients: list[DoorClient]
 
     def new_client(self) -> Client:
-        return self.door.with_token(
+        made = self.door.with_token(
             self._token.value, tenant_id=self._tenant, timeout=self._timeout
-        ).client
+        )
+        self.clients.append(made)
+        return made.client
 
 
 class BackendCase(RemovalCase):
@@ -43,7 +45,7 @@ class BackendCase(RemovalCase):
 
     def backend(self, **options: Any) -> Backend:
         backend = Backend(**{"url": URL, "token": self.key} | options)
-        backend.door = self.one
+        backend.door, backend.clients = self.one, []
         return backend
 
     def sent(self, message: EmailMessage) -> Read:
@@ -211,11 +213,8 @@ class FailureTests(BackendCase):
 
     def test_a_lost_answer(self) -> None:
         """A message whose answer was lost is handed over again, and taken once."""
-        self.one.adapter.outcomes = []
-        backend = self.backend()
-        other = self.one.with_token(self.key)
-        other.adapter.outcomes = [requests.ConnectionError("lost"), None]
-        backend._client = other.client
-        self.assertEqual(1, backend.send_messages([EmailMessage(*TEXT)]))
-        self.assertEqual(2, len(other.adapter.made))
+        with self.backend() as backend:
+            backend.clients[0].adapter.outcomes = [AnswerLost(), AnswerLost()]
+            self.assertEqual(1, backend.send_messages([EmailMessage(*TEXT)]))
+        self.assertEqual(3, len(backend.clients[0].adapter.made))
         self.assertEqual(1, len(list(self.client.messages())))
