@@ -35,10 +35,11 @@ test: lint types
 test-long: test
 	$(MAKE) torture
 
-# Mail under kill -9: what was accepted, arrived and was reported must agree.
+# Mail under kill -9: what was accepted, arrived and was reported must agree. NODES: further options.
+NODES ?=
 torture: venv
 	for seed in $(SEEDS); do \
-	    PYTHONDONTWRITEBYTECODE= $(BIN)/mailproxy torture --minutes $(MINUTES) --seed $$seed || exit 1; \
+	    PYTHONDONTWRITEBYTECODE= $(BIN)/mailproxy torture --minutes $(MINUTES) --seed $$seed $(NODES) || exit 1; \
 	done
 
 lint: venv

@@ -131,6 +131,13 @@ class Settings(AttachmentSettings, SubmissionSettings):
         shown="generated into the data directory",
     )
 
+    node_lease_seconds: float = setting(
+        "storage.node_lease_seconds",
+        Seconds(2, 3600),
+        60.0,
+        "How long a node counts as alive after it last said so to a PostgreSQL server.",
+    )
+
     scheduler_active: bool = setting(
         "scheduler.active", Switch(), True, "Send mail; if not, wait for the activate command."
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -21,7 +22,7 @@ from mailproxy import __version__
 from mailproxy.clock import SystemClock
 from mailproxy.config import Settings
 from mailproxy.dkim_keys import NOT_INSTALLED, installed
-from mailproxy.errors import ConfigurationError, StoreRefused
+from mailproxy.errors import ConfigurationError, StoreBusy, StoreRefused, StoreUnavailable
 from mailproxy.interfaces import IClock, IControl
 from mailproxy.model import Account
 from mailproxy.notify import READY, STOPPING
@@ -33,6 +34,9 @@ from mailproxy.service_parts import Builder, Parts
 from mailproxy.tenancy import SyncState, SyncTest
 
 _log = Logger()
+
+#: Seconds until a store that takes nothing is told again what the configuration says.
+AGAIN = 1.0
 
 #: Seconds that requests under way have to be answered once nobody listens any more.
 LAST_ANSWERS = 2.0
@@ -104,10 +108,10 @@ class MailProxy(Service):
 
     async def _go(self, parts: Parts) -> None:
         """Let mail and reports move, once the store knows what the configuration says of it."""
-        if not self._settings.scheduler_active:
-            await parts.store.suspend(None, None, self._clock.now())
-            _log.info("sending is suspended by GMP_SCHEDULER_ACTIVE until the activate command")
-        await parts.store.declare_accounts(self._settings.accounts, self._clock.now())
+        while not await self._told(parts):
+            await deferLater(self._clock, AGAIN)
+            if self._parts is not parts:
+                return
         await parts.book.ready()
         if parts.book.any_signing and not installed():
             _log.error("{problem}: mail that is to be signed waits", problem=NOT_INSTALLED)
@@ -121,6 +125,23 @@ class MailProxy(Service):
         if parts.sampler is not None:
             parts.sampler.startService()
         self._machine.tell(READY)
+
+    async def _told(self, parts: Parts) -> bool:
+        """
+        Tell the store what the configuration says.
+
+        :return: False: it could not be written just now. A service that has its store does not end
+            because a database is away for a while.
+        """
+        try:
+            if not self._settings.scheduler_active:
+                await parts.store.suspend(None, None, self._clock.now())
+                _log.info("sending is suspended by GMP_SCHEDULER_ACTIVE until the activate command")
+            await parts.store.declare_accounts(self._settings.accounts, self._clock.now())
+        except (StoreBusy, StoreUnavailable) as error:
+            _log.warn("nothing moves yet: {error}", error=error)
+            return False
+        return True
 
     def _stumbled(self, failure: Failure) -> None:
         """Half a service would be worse than none."""

@@ -215,6 +215,7 @@ class Builder:
             replies=RuleBook(_known_replies(), settings.reply_rules),
             test_mode=settings.test_mode,
             log_activity=settings.log_delivery_activity,
+            lease_seconds=settings.node_lease_seconds,
         )
 
     def _sinks(self, book: TenantBook) -> TenantSinks:

@@ -44,6 +44,7 @@ def open_store(
         retention_seconds=settings.delivery_report_retention_seconds,
         idempotency_seconds=settings.idempotency_seconds,
         report_max_age_seconds=settings.report_max_age_seconds,
+        lease_seconds=settings.node_lease_seconds,
     )
     common: dict[str, Any] = {
         "clock": clock,

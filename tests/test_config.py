@@ -39,6 +39,7 @@ SAMPLES = {
     "GMP_ACCOUNTS_FILE": "accounts.ini",
     "GMP_REPLY_RULES": "rules.toml",
     "GMP_ENCRYPTION_KEY": f"{new_key()},{new_key()}",
+    "GMP_NODE_LEASE_SECONDS": "20",
     "GMP_SCHEDULER_ACTIVE": "off",
     "GMP_CLIENT_SYNC_URL": "https://app.example/mail/proxy_sync",
     "GMP_CLIENT_SYNC_USER": "syncuser",

@@ -31,6 +31,7 @@ WRONG = {
     "GMP_DB_PATH": "postgresql://user:hunter2@db:port/mail",
     "GMP_DATA_DIR": "a\nb",
     "GMP_ENCRYPTION_KEY": "hunter2",
+    "GMP_NODE_LEASE_SECONDS": "1",
     "GMP_SCHEDULER_ACTIVE": "2",
     "GMP_CLIENT_SYNC_URL": "https://user:hunter2@app.example/",
     "GMP_CLIENT_SYNC_USER": "a\x00b",

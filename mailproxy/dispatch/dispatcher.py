@@ -34,11 +34,11 @@ from mailproxy.turns import AtEnd, at_once
 
 _log = Logger()
 
-#: Seconds between two renewals of this node's leases.
-HEARTBEAT = 15.0
+#: Seconds between two renewals of this node's leases at most, and for which part of a lease.
+HEARTBEAT, RENEWALS = 15.0, 4
 
-#: Seconds between two looks for what dead nodes left behind.
-SALVAGE = 30.0
+#: Seconds between two looks for what dead nodes left behind at most, and for which part of a lease.
+SALVAGE, LOOKS = 30.0, 2
 
 
 @attrs.frozen
@@ -51,6 +51,7 @@ class DispatchOptions:
     :param replies: what known replies mean.
     :param test_mode: nothing moves until :meth:`Dispatcher.run_now`.
     :param log_activity: one INFO line per attempt.
+    :param lease_seconds: how long a node counts as alive after it last said so.
     """
 
     interval: float = 0.5
@@ -60,6 +61,7 @@ class DispatchOptions:
     replies: RuleBook = attrs.field(factory=RuleBook)
     test_mode: bool = False
     log_activity: bool = False
+    lease_seconds: float = 60.0
 
 
 @implementer(IStoreObserver)
@@ -112,8 +114,8 @@ class Dispatcher(Service):
         self._polling = self._missed = False
         self._loops = [
             self._loop(self._poll, options.interval),
-            self._loop(self._beat, HEARTBEAT),
-            self._loop(self._salvage, SALVAGE),
+            self._loop(self._beat, min(HEARTBEAT, options.lease_seconds / RENEWALS)),
+            self._loop(self._salvage, min(SALVAGE, options.lease_seconds / LOOKS)),
         ]
 
     def _loop(self, call: Callable[[], object], interval: float) -> tuple[LoopingCall, float]:

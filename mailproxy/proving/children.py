@@ -90,6 +90,11 @@ class Child:
             self.process.kill()
             self.process.wait(PATIENCE)
 
+    def ask_to_end(self) -> None:
+        """SIGTERM."""
+        if self.process is not None:
+            self.process.terminate()
+
     def terminate(self, patience: float = PATIENCE) -> int | None:
         """SIGTERM; kill -9 if it has not ended after *patience*. :return: its exit status."""
         if self.process is None:

@@ -105,7 +105,12 @@ class Front(Resource):
         if request.path == TOKENS:
             return self.token(request)
         name = _wanted(body)
-        return self.report(request, body) if name is None else self.attachment(request, name)
+        if name is not None:
+            return self.attachment(request, name)
+        path = request.path.decode("utf-8", "replace")
+        self._receiver.began(path)
+        request.notifyFinish().addBoth(lambda _: self._receiver.ended(path))
+        return self.report(request, body)
 
     def report(self, request: Any, body: bytes) -> Any:
         """Take a report, whatever the path."""

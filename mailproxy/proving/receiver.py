@@ -32,12 +32,14 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     :param n: its number, from 1.
     :param time: Unix seconds.
     :param items: of its ``delivery_report``, as they came.
+    :param beside: calls to the same path that had not been answered yet when it came.
     """
 
     n: int
     time: float
     path: str
     items: list[dict[str, Any]]
+    beside: int = 0
 
 
 class _Body(msgspec.Struct):
@@ -108,12 +110,23 @@ class Receiver:
         self.verdicts: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self._events: OrderedDict[str, int] = OrderedDict()
+        self._open: Counter[str] = Counter()
         self._now = now
         self._say = say
         self._keep = keep
         self._lines = lines
         self._kept: deque[Call] = deque()
         self._kept_items = 0
+
+    def began(self, path: str) -> None:
+        """A call has come, and is not answered yet."""
+        self._open[path] += 1
+
+    def ended(self, path: str) -> None:
+        """It is answered, or its connection is gone."""
+        self._open[path] -= 1
+        if not self._open[path]:
+            del self._open[path]
 
     def take(self, path: str, body: bytes) -> dict[str, Any]:
         """
@@ -127,7 +140,8 @@ class Receiver:
         except msgspec.MsgspecError as error:
             self.malformed += 1
             raise NotAReport(str(error)) from None
-        call = Call(n=self.calls + 1, time=self._now(), path=path, items=items)
+        beside = max(0, self._open[path] - 1)
+        call = Call(n=self.calls + 1, time=self._now(), path=path, items=items, beside=beside)
         if self._lines is not None:
             self._lines.append(call)
         self.calls += 1

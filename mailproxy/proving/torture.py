@@ -9,47 +9,59 @@ kills it from outside, or has it die at a crash point that is named in its envir
 from __future__ import annotations
 
 import collections
+import random
 import secrets
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import msgspec
 
-from mailproxy.crash import VARIABLE
-from mailproxy.proving.children import STEP, Child, NotProven, Pause, clean_environment, free_port
+from mailproxy.crypto import new_key
+from mailproxy.proving.children import Child, NotProven, Pause, clean_environment, free_port
 from mailproxy.proving.tail import Tail
-from mailproxy.proving.torture_client import Api, NoAnswer
+from mailproxy.proving.torture_client import Api
+from mailproxy.proving.torture_database import Database, File, Restarts
 from mailproxy.proving.torture_ledger import (
     Arrival,
+    Call,
     Claims,
     Known,
     Ledgers,
-    Told,
     arrival,
+    call,
     known,
-    told,
 )
-from mailproxy.proving.torture_plan import ACCOUNTS, Answered, End, Killed, Passed, Plan
+from mailproxy.proving.torture_node import START, Around, Kills, Node, Work
+from mailproxy.proving.torture_plan import ACCOUNTS, Plan
 from mailproxy.proving.torture_reconcile import ENDS, Findings, plain, reconcile
-from mailproxy.proving.torture_submit import Desk, Submitter
+from mailproxy.proving.torture_submit import Desk, Door, Submitter
 
 #: Seconds between the attempts of one message, so short that nobody has to wait for the end.
 RETRY_DELAYS = "0.3,0.6,1"
 
-#: Seconds the service may take until it serves.
-START = 60.0
-
 #: Seconds all may take to come to its end, once nobody kills any more.
 QUIET = 90.0
 
-#: Seconds between two looks at how far it is.
-LOOK = 0.3
+#: Seconds between two looks at how far it is, and at least so many times what one look takes.
+LOOK, TIMES = 0.3, 3.0
+
+#: Seconds between two words on how it goes.
+TELL = 10.0
+
+#: What the receiver of reports does where several nodes could call it at once: it takes its time.
+REPORTS = """\
+title = "Reports take a moment"
+
+[[report]]
+delay = 0.1
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -57,42 +69,38 @@ class Settings:
     """
     :param directory: for everything the run writes.
     :param seconds: after which nothing is killed any more.
-    :param db: the database; None for one in *directory*.
+    :param database: None: an SQLite file in *directory*.
+    :param nodes: processes of the service; several need a database that they can share.
+    :param lease: seconds for which a node counts as alive after it last said so.
+    :param restart_every: least and most seconds between two restarts of the database's server.
+    :param restarts: of these at most; None for any number.
     :param service: the command that runs the service.
     :param environment: what is added to the service's environment.
     """
 
     directory: Path
     seconds: float
-    db: Path | None = None
+    database: Database | None = None
+    nodes: int = 1
+    lease: float = 60.0
+    restart_every: tuple[float, float] | None = None
+    restarts: int | None = None
     service: Sequence[str] = (sys.executable, "-m", "mailproxy", "serve")
     environment: Mapping[str, str] = attrs.Factory(dict)
 
 
-@attrs.define
-class Kills:
-    """
-    How often the service was killed.
-
-    :ivar at: by what ended it: a crash point, or ``at random``, ``after an answer``,
-        ``at the start``.
-    :ivar on_work: of these, while something accepted had not come to its end.
-    """
-
-    at: collections.Counter[str] = attrs.Factory(collections.Counter)
-    on_work: int = 0
-
-    @property
-    def total(self) -> int:
-        return self.at.total()
-
-
 @attrs.frozen
 class Result:
-    """What a run has found; *quiet* are the seconds that all took to come to its end."""
+    """
+    What a run has found.
+
+    :param restarts: of the database's server, by the way they were done.
+    :param quiet: seconds that all took to come to its end.
+    """
 
     findings: Findings
     kills: Kills
+    restarts: Mapping[str, int]
     lost: int
     seconds: float
     quiet: float
@@ -114,23 +122,42 @@ class Torture:
         self._stopped = threading.Event()
         self._pause = Pause(self._stopped)
         directory = settings.directory
+        self._database: Database = settings.database or File(directory / "mail.db")
+        self._restarts = Restarts(
+            self._database,
+            random.Random(f"{plan.seed} restarts"),
+            settings.restart_every,
+            settings.restarts,
+        )
         self._copies = Tail(directory / "copies.jsonl", arrival)
-        self._reports = Tail(directory / "reports.jsonl", lambda line: tuple(told(line)))
+        self._reports = Tail(directory / "reports.jsonl", call)
         self._sink = Child("sink", self._sink_command(), directory)
-        self._api = Api(free_port(), secrets.token_urlsafe(32))
-        smtp = free_port()
-        self._desk = Desk(self._api, smtp, self._answered, self._arrived, self._pause)
-        self._service = Child("service", settings.service, directory, clean_environment())
-        self._smtp = smtp
-        self._kill_at: int | None = None
-        self._answers = 0
+        self.kills = Kills()
+        self._around = Around(
+            self._pause,
+            self.kills,
+            plan.patience,
+            self._begin,
+            lambda: bool(self._unfinished()),
+            self._restarts.since,
+        )
+        token = secrets.token_urlsafe(32)
+        self._nodes = [self._node(n, token) for n in range(settings.nodes)]
+        doors = tuple(Door(each.api, each.smtp_port, each.answered) for each in self._nodes)
+        self._desk = Desk(doors, self._arrived, self._pause)
+        self._api = self._nodes[0].api
         self._calm = False
+        self._begun = threading.Lock()
         rate = plan.rate / max(1, len(plan.steps))
         self._submitters = [
             Submitter(f"submitter {n}", self._desk, steps, rate, self._enough)
             for n, steps in enumerate(plan.steps, 1)
         ]
-        self.kills = Kills()
+
+    def _node(self, n: int, token: str) -> Node:
+        name = f"service{n or ''}"
+        child = Child(name, self._settings.service, self._settings.directory)
+        return Node(child, Api(free_port(), token), free_port(), self._around)
 
     # -- the run ---------------------------------------------------------------------------
 
@@ -151,6 +178,7 @@ class Torture:
             return Result(
                 reconcile(ledgers),
                 self.kills,
+                self._restarts.done,
                 self._desk.lost + self._desk.hung_up,
                 calm - begun,
                 time.monotonic() - calm,
@@ -161,13 +189,16 @@ class Torture:
     def end(self) -> None:
         """Whatever state it is in, nothing of it runs afterwards."""
         self._stopped.set()
-        self._service.kill()
+        for node in self._nodes:
+            node.child.kill()
         self._sink.kill()
+        self._database.end()
         for each in self._submitters:
             if each.is_alive():
                 each.join(1.0)
 
     def _prepare(self) -> None:
+        self._database.begin()
         self._sink.spawn()
         sink_smtp, sink_http = self._ports()
         directory = self._settings.directory
@@ -179,34 +210,45 @@ class Torture:
                 for name, sessions in ACCOUNTS.items()
             )
         )
-        self._service.environment = {
+        common = {
             **clean_environment(),
             "GMP_HOST": "127.0.0.1",
-            "GMP_PORT": str(self._api.port),
             "GMP_API_TOKEN": self._api.token,
-            "GMP_DB_PATH": str(self._settings.db or directory / "mail.db"),
+            "GMP_DB_PATH": self._database.url,
             "GMP_DATA_DIR": str(directory),
+            "GMP_ENCRYPTION_KEY": new_key(),
+            "GMP_NODE_LEASE_SECONDS": f"{self._settings.lease:g}",
             "GMP_ACCOUNTS_FILE": str(accounts),
             "GMP_CLIENT_SYNC_URL": f"http://127.0.0.1:{sink_http}/sync",
-            "GMP_SMTP_LISTEN": f"tcp:{self._smtp}:interface=127.0.0.1",
             "GMP_SMTP_ALLOW": "127.0.0.1",
             "GMP_RETRY_DELAYS": RETRY_DELAYS,
             "GMP_LOG_LEVEL": "WARNING",
-            **self._settings.environment,
         }
+        for node in self._nodes:
+            node.child.environment = {
+                **common,
+                "GMP_PORT": str(node.api.port),
+                "GMP_SMTP_LISTEN": f"tcp:{node.smtp_port}:interface=127.0.0.1",
+                **self._settings.environment,
+            }
 
     def _sink_command(self) -> list[str]:
         directory = self._settings.directory
-        return [
+        command = [
             *(sys.executable, "-m", "mailproxy", "sink", "--smtp-port=0", "--http-port=0"),
             *("--delay=0-50ms", f"--seed={self._plan.seed}", "--slow=0.4", "--quiet", "--keep=1"),
             f"--ledger={directory / 'copies.jsonl'}",
             f"--report-ledger={directory / 'reports.jsonl'}",
         ]
+        if self._settings.nodes > 1:
+            scenario = directory / "reports.toml"
+            scenario.write_text(REPORTS)
+            command.append(f"--scenario={scenario}")
+        return command
 
     def _ports(self) -> tuple[int, int]:
         """Where the sink is, once it is there."""
-        self._wait(lambda: "sink ready" in self._sink.tail() or not self._sink.alive, START)
+        self._around.wait(lambda: "sink ready" in self._sink.tail() or not self._sink.alive, START)
         words = dict(
             word.partition("=")[::2] for word in self._sink.tail().split() if "=127.0.0.1:" in word
         )
@@ -216,94 +258,45 @@ class Torture:
             raise NotProven(f"the sink did not start: {self._sink.tail()}") from None
 
     def _torture(self, until: float) -> None:
-        for number, end in enumerate(self._plan.ends, 1):
-            if time.monotonic() >= until:
-                break
+        """Each node lives its lives; the database's server is restarted from here."""
+        plans = (self._plan.ends, *self._plan.others)
+        lives = [
+            Work(node.child.name, partial(node.torture, ends, until))
+            for node, ends in zip(self._nodes, plans, strict=True)
+        ]
+        self._restarts.begin()
+        for each in lives:
+            each.start()
+        tell = time.monotonic() + TELL
+        while any(each.is_alive() for each in lives):
             self._submitting()
-            self._live(end, until)
-            if number % 20 == 0:
-                self._say(f"{self.kills.total} kills, {self._answers} answers")
+            _raise_first(lives)
+            if time.monotonic() < until:
+                self._restarts.when_due(self._pause.pause)
+            if time.monotonic() >= tell:
+                tell += TELL
+                count = len(self._desk.claims.accepted)
+                self._say(f"{self.kills.total} kills, {count} accepted")
+            self._pause.pause(LOOK / 3)
+        _raise_first(lives)
 
     def _submitting(self) -> bool:
-        for each in self._submitters:
-            if each.failure is not None:
-                raise NotProven(f"{each.name}: {each.failure}") from each.failure
+        _raise_first(self._submitters)
         return any(each.is_alive() or each.ident is None for each in self._submitters)
 
     def _enough(self) -> bool:
         """Whether a submitter stops before its next step."""
         return self._calm and self._plan.endless
 
-    # -- one life --------------------------------------------------------------------------
-
-    def _live(self, end: End, until: float) -> None:
-        """Start the service, let it work, and see it killed."""
-        environment = {VARIABLE: f"{end.point}:{end.count}"} if isinstance(end, Passed) else {}
-        self._service.spawn(**environment)
-        if isinstance(end, Killed) and end.young:
-            self._pause.pause(end.seconds)
-            self._kill("at the start")
-            return
-        up = self._up(dies=isinstance(end, Passed))
-        if up:
-            self._begin()
-            patience = min(self._plan.patience, max(0.5, until - time.monotonic()))
-            match end:
-                case Killed():
-                    self._pause.pause(min(end.seconds, patience))
-                    self._kill("at random")
-                    return
-                case Answered():
-                    self._kill_at = self._answers + end.count
-            self._wait(lambda: not self._service.alive, patience)
-            self._kill_at = None
-        if self._service.alive:
-            self._kill("at random")  # it did not come so far
-        else:
-            self._died(end.point if isinstance(end, Passed) else "after an answer")
-
     def _begin(self) -> None:
-        for each in self._submitters:
-            if each.ident is None:
-                each.start()
-
-    def _up(self, *, dies: bool = False) -> bool:
-        """
-        Wait until the service serves. :return: whether it does; one that *dies* may not.
-
-        :raises NotProven: it ended by itself, or did not serve in time.
-        """
-        self._wait(lambda: not self._service.alive or self._api.ready(), START)
-        if self._service.alive:
-            return True
-        assert self._service.process is not None
-        if dies and self._service.process.returncode == -signal.SIGKILL:
-            return False
-        raise NotProven(f"the service ended by itself: {self._service.tail()}")
-
-    def _answered(self, count: int) -> None:
-        """In the submitter's thread, right after the answer: nothing else happens in between."""
-        self._answers = count
-        if self._kill_at is not None and count >= self._kill_at:
-            process = self._service.process
-            if process is not None:
-                process.kill()
-
-    def _kill(self, what: str) -> None:
-        self._service.kill()
-        self._died(what)
-
-    def _died(self, what: str) -> None:
-        process = self._service.process
-        assert process is not None
-        if process.returncode != -signal.SIGKILL:
-            raise NotProven(f"the service ended by itself: {self._service.tail()}")
-        self.kills.at[what] += 1
-        self.kills.on_work += bool(self._unfinished())
+        with self._begun:
+            for each in self._submitters:
+                if each.ident is None:
+                    each.start()
 
     def _unfinished(self) -> set[str]:
         """What was accepted and has not come to the end of its way."""
-        ended = {item.id for call in self._reports.look() for item in call if item.end}
+        ended = {item.id for call in self._reports.look() for item in call.items if item.end}
         return set(self._desk.accepted_ids()) - ended
 
     def _arrived(self, id: str) -> bool:
@@ -313,32 +306,51 @@ class Torture:
 
     def _quiet(self) -> Ledgers:
         """Let everything come to its end, and stop."""
-        self._service.spawn()
-        self._up()
+        for node in self._nodes:
+            node.spawn()
+        for node in self._nodes:
+            node.wait_up()
         self._begin()
-        self._wait(lambda: not self._submitting() or not self._service.alive, QUIET)
+        patience = QUIET + 2 * self._settings.lease * (len(self._nodes) > 1)
+        self._around.wait(lambda: not self._submitting() or not self._alive(), patience)
         if self._submitting():
-            raise NotProven(f"not all was accepted: {self._service.tail()}")
-        self._wait(self._settled, QUIET, LOOK)
+            raise NotProven(f"not all was accepted: {self._nodes[0].child.tail()}")
+        self._settle(patience)
         copies = collections.Counter(copy.id for copy in self._copies.look())
         records = [self._known(each, copies[each["id"]]) for each in self._api.records()]
-        status = self._service.terminate()
-        if status not in (0, -signal.SIGTERM):
-            raise NotProven(f"the service stopped with {status}: {self._service.tail()}")
+        for node in self._nodes:
+            node.child.ask_to_end()
+        for node in self._nodes:
+            status = node.child.terminate()
+            if status not in (0, -signal.SIGTERM):
+                raise NotProven(f"the service stopped with {status}: {node.child.tail()}")
         self._sink.terminate()
         claims = self._desk.claims
         self._keep(claims)
         return Ledgers(
             claims,
             tuple[Arrival, ...](self._copies.look()),
-            tuple[Told, ...](item for call in self._reports.look() for item in call),
+            tuple[Call, ...](self._reports.look()),
             {each.id: each for each in records},
         )
 
+    def _alive(self) -> bool:
+        return all(node.child.alive for node in self._nodes)
+
+    def _settle(self, patience: float) -> None:
+        """Wait until nothing moves any more; what does not settle is found by the ledgers."""
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            began = time.monotonic()
+            if self._around.wait(self._settled, 0.0):
+                return
+            self._pause.pause(max(LOOK, TIMES * (time.monotonic() - began)))
+
     def _settled(self) -> bool:
         """Whether nothing moves any more; what rests with an operator is let go."""
-        if not self._service.alive:
-            raise NotProven(f"the service ended by itself: {self._service.tail()}")
+        for node in self._nodes:
+            if not node.child.alive:
+                raise NotProven(f"the service ended by itself: {node.child.tail()}")
         records = self._api.records()
         for account in {each["account_id"] for each in records if each["state"] == "uncertain"}:
             self._api.resend_uncertain(account)
@@ -356,19 +368,11 @@ class Torture:
             b"".join(msgspec.json.encode(each) + b"\n" for each in lines)
         )
 
-    def _wait(self, condition: Callable[[], bool], patience: float, step: float = STEP) -> bool:
-        """
-        Wait for *condition*. :return: whether it came true in *patience* seconds.
 
-        :raises Stopped: the run was stopped.
-        """
-        end = time.monotonic() + patience
-        while True:
-            try:
-                if condition():
-                    return True
-            except NoAnswer:
-                pass
-            if time.monotonic() > end:
-                return False
-            self._pause.pause(step)
+def _raise_first(works: Sequence[Work | Submitter]) -> None:
+    """:raises NotProven: one of them ended before its time."""
+    for each in works:
+        if each.failure is not None:
+            if isinstance(each.failure, NotProven):
+                raise each.failure
+            raise NotProven(f"{each.name}: {each.failure}") from each.failure

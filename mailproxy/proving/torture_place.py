@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -26,25 +27,22 @@ TOO_QUICK = 0.0001
 @attrs.frozen
 class Place:
     """
-    :param file_system: its type, what it is on, and where it is mounted.
+    :param file_system: its type, what it is on, and where it is mounted; "" where nobody looked.
     :param sync_seconds: the median of :data:`SYNCS` syncs of one block.
     """
 
     version: str
     platform: str
     database: str
-    file_system: str
-    sync_seconds: float
+    file_system: str = ""
+    sync_seconds: float = 0.0
 
     def lines(self) -> dict[str, str]:
         """As a page shows it."""
-        return {
-            "version": self.version,
-            "platform": self.platform,
-            "database": self.database,
-            "file_system": self.file_system,
-            "fsync": self.sync(),
-        }
+        seen = {"version": self.version, "platform": self.platform, "database": self.database}
+        if self.file_system:
+            seen |= {"file_system": self.file_system, "fsync": self.sync()}
+        return seen
 
     def sync(self) -> str:
         """What the time of a sync says of the disk."""
@@ -54,8 +52,9 @@ class Place:
         return told
 
 
-def look(directory: Path, nodes: int) -> Place:
-    """Look at this machine, and at the disk that *directory* is on."""
+def look(directory: Path | None, database: str) -> Place:
+    """Look at this machine, and at the disk that *directory* is on, with the database on it."""
+    disk = {} if directory is None else _disk(directory)
     return Place(
         version=(
             f"mailproxy {__version__}, Python {platform.python_version()}, "
@@ -63,10 +62,16 @@ def look(directory: Path, nodes: int) -> Place:
         ),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}, "
         f"{os.cpu_count()} processors",
-        database=f"SQLite, write-ahead log, synchronous=FULL; nodes: {nodes}",
-        file_system=file_system(directory, _mounts()),
-        sync_seconds=sync_seconds(directory),
+        database=database,
+        **disk,
     )
+
+
+def _disk(directory: Path) -> dict[str, Any]:
+    return {
+        "file_system": file_system(directory, _mounts()),
+        "sync_seconds": sync_seconds(directory),
+    }
 
 
 def sync_seconds(directory: Path) -> float:

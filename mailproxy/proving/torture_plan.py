@@ -132,6 +132,7 @@ class Plan:
     :param endless: whether they go on only as long as somebody kills; else each does all.
     :param ends: how the lives of the service end; after these, or when the time is over, it is
         left alone.
+    :param others: the same for each further node.
     :param rate: messages that all submitters together submit in a second, when nothing stops them.
     :param patience: seconds after which a life is killed that does not come to its end by itself.
     """
@@ -139,6 +140,7 @@ class Plan:
     seed: int
     steps: tuple[Iterable[Step], ...]
     ends: Iterable[End] = ()
+    others: tuple[Iterable[End], ...] = ()
     endless: bool = False
     rate: float = 30.0
     patience: float = PATIENCE
@@ -150,6 +152,7 @@ def make_plan(
     rate: float,
     lives: int | None = None,
     patience: float = PATIENCE,
+    nodes: int = 1,
 ) -> Plan:
     """
     The plan of a whole run, which goes on until its time is over.
@@ -157,10 +160,21 @@ def make_plan(
     :param every: least and most seconds of service between two kills.
     :param lives: after which it ends as well.
     :param patience: see :class:`Plan`.
+    :param nodes: processes of the service.
     """
-    steps = _posts(random.Random(f"{seed} rest")), _letters(random.Random(f"{seed} smtp"))
-    ends = itertools.islice(_ends(random.Random(f"{seed} lives"), every), lives)
-    return Plan(seed, steps, ends, endless=True, rate=rate, patience=patience)
+    steps = tuple(
+        work
+        for n in range(nodes)
+        for work in (
+            _posts(random.Random(f"{seed} rest{n or ''}"), f"{n}." if n else ""),
+            _letters(random.Random(f"{seed} smtp{n or ''}"), f"{n}." if n else ""),
+        )
+    )
+    ends, *others = (
+        itertools.islice(_ends(random.Random(f"{seed} lives{n or ''}"), every), lives)
+        for n in range(nodes)
+    )
+    return Plan(seed, steps, ends, tuple(others), endless=True, rate=rate, patience=patience)
 
 
 def _ends(rng: random.Random, every: tuple[float, float]) -> Iterator[End]:
@@ -179,24 +193,28 @@ def _ends(rng: random.Random, every: tuple[float, float]) -> Iterator[End]:
                 yield Killed(rng.uniform(*every))
 
 
-def _posts(rng: random.Random) -> Iterator[Step]:
-    """Posts, without end, and what is done about some of them later."""
+def _posts(rng: random.Random, name: str = "") -> Iterator[Step]:
+    """
+    Posts, without end, and what is done about some of them later.
+
+    :param name: makes their ids others than those of other posts.
+    """
     earlier: collections.deque[Post] = collections.deque(maxlen=REMEMBERED)
     for number in itertools.count(1):
         draw = rng.random()
         if draw < 0.04:
-            yield from _second_thoughts(rng, number)
+            yield from _second_thoughts(rng, f"{name}{number}")
         elif number % LONG_AGO == 0 and earlier:
             yield earlier[0]
         elif draw < 0.12 and earlier:
             yield rng.choice(earlier)
         else:
-            post = _post(rng, number)
+            post = _post(rng, f"{name}{number}")
             yield post
             earlier.append(post)
 
 
-def _post(rng: random.Random, number: int) -> Post:
+def _post(rng: random.Random, number: str) -> Post:
     mails = []
     for n in range(rng.choice(SIZES)):
         id = f"r{number}-{n}"
@@ -217,7 +235,7 @@ def _post(rng: random.Random, number: int) -> Post:
     return Post(tuple(mails), bad, rng.random() < HANG_UPS)
 
 
-def _second_thoughts(rng: random.Random, number: int) -> Iterator[Step]:
+def _second_thoughts(rng: random.Random, number: str) -> Iterator[Step]:
     """Mail that waits for the only session of its account; some of it is changed or taken back."""
     mails = [mail(f"n{number}-{n}", "narrow") for n in range(6)]
     slow = mail(f"n{number}-s", "narrow", words=["slow"])
@@ -228,12 +246,12 @@ def _second_thoughts(rng: random.Random, number: int) -> Iterator[Step]:
     yield TakeBack((gone.id,))
 
 
-def _letters(rng: random.Random) -> Iterator[Step]:
+def _letters(rng: random.Random, name: str = "") -> Iterator[Step]:
     earlier: collections.deque[Letter] = collections.deque(maxlen=REMEMBERED)
     for number in itertools.count(1):
         if earlier and rng.random() < 0.15:
             yield rng.choice(earlier)
-        letter = Letter(mail(f"s{number}"))
+        letter = Letter(mail(f"s{name}{number}"))
         earlier.append(letter)
         yield letter
 

@@ -8,6 +8,7 @@ Pure: a function of the ledgers. Each disagreement is a breach of one of the pro
   nobody knows; and a report that is told again has the same ``event_id``.
 * **I3** Nothing arrives that was not accepted, was replaced, or was taken back before.
 * **I4** Who is said to have it has it: by a reply that names a copy which is there.
+* **C1** A tenant is called with a report by one node at a time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mailproxy.proving.torture_ledger import (
     STORED,
     Accepted,
     Arrival,
+    Call,
     Known,
     Ledgers,
     Said,
@@ -38,6 +40,7 @@ PROMISES = {
     "I2": "nothing comes twice in silence",
     "I3": "nothing is sent that was not wanted",
     "I4": "what is said is true",
+    "C1": "calls do not overlap",
 }
 
 #: States that a message does not leave by itself.
@@ -71,6 +74,7 @@ class Findings:
     :param uncertain: attempts whose outcome nobody knows.
     :param resent: times an operator had an uncertain one sent once more.
     :param finals: items that told of an end; *repeats* of them were told before.
+    :param calls: in which all was told.
     """
 
     breaches: tuple[Breach, ...]
@@ -86,6 +90,7 @@ class Findings:
     resent: int
     finals: int
     repeats: int
+    calls: int
 
 
 def plain(record: Mapping[str, Any], copies: int) -> bool:
@@ -103,7 +108,8 @@ def reconcile(ledgers: Ledgers) -> Findings:
     accepted = _by_id(ledgers.claims.accepted)
     taken = {each.id: each for each in ledgers.claims.taken_back}
     arrivals = _by_id(ledgers.arrivals)
-    told = _by_id(ledgers.told)
+    all_told = ledgers.told
+    told = _by_id(all_told)
     breaches = set[Breach]()
     for id, answers in accepted.items():
         case = _Case(
@@ -114,8 +120,9 @@ def reconcile(ledgers: Ledgers) -> Findings:
     breaches.update(_strangers(ledgers, accepted))
     breaches.update(_untrue(ledgers))
     repeats = _repeats(told)
-    finals = [item for item in ledgers.told if item.end]
+    finals = [item for item in all_told if item.end]
     breaches.update(_renamed(told))
+    breaches.update(_at_once(ledgers.calls))
     states = (ledgers.known[id].state for id in accepted if id in ledgers.known)
     return Findings(
         breaches=tuple(sorted(breaches)),
@@ -136,6 +143,7 @@ def reconcile(ledgers: Ledgers) -> Findings:
         resent=sum(each.resent for each in ledgers.known.values()),
         finals=len(finals),
         repeats=repeats,
+        calls=len(ledgers.calls),
     )
 
 
@@ -289,6 +297,14 @@ def _renamed(told: Mapping[str, Sequence[Told]]) -> Iterator[Breach]:
         for event, said in ends.items():
             if len(said) > 1:
                 yield Breach("I4", id, f"event {event} was told as {' and '.join(sorted(said))}")
+
+
+def _at_once(calls: Iterable[Call]) -> Iterator[Breach]:
+    for call in calls:
+        if call.beside:
+            yield Breach(
+                "C1", f"call {call.n}", f"came while {call.beside} before it had no answer yet"
+            )
 
 
 def _repeats(told: Mapping[str, Sequence[Told]]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -28,36 +29,43 @@ DELETE = "/commands/delete-messages"
 AGAIN = 0.05
 
 
+@attrs.frozen
+class Door:
+    """
+    One node of the service, where mail is handed in.
+
+    :param answered: called after each positive answer.
+    """
+
+    api: Api
+    smtp_port: int
+    answered: Callable[[], None]
+
+
 @attrs.define
 class Desk:
     """
     What the submitters share: where the service is, and what it has answered.
 
-    :param answered: called after each positive answer with how many there have been.
     :ivar lost: requests whose answer did not come.
     """
 
-    api: Api
-    smtp_port: int
-    answered: Callable[[int], None]
+    doors: Sequence[Door]
     arrived: Callable[[str], bool]
     pause: Pause
     claims: Claims = attrs.Factory(Claims)
     lost: int = 0
     hung_up: int = 0
-    _answers: int = 0
     _lock: threading.Lock = attrs.Factory(threading.Lock)
 
-    def accept(self, mails: Sequence[tuple[Mail, str]], via: str, sure: bool) -> None:
-        """Write down that these were accepted, with their verdicts."""
+    def accept(self, door: Door, mails: Sequence[tuple[Mail, str]], via: str, sure: bool) -> None:
+        """Write down that these were accepted there, with their verdicts."""
         with self._lock:
             self.claims.accepted += (
                 Accepted(mail.id, mail.version, mail.recipients, verdict, via, sure)
                 for mail, verdict in mails
             )
-            self._answers += 1
-            count = self._answers
-        self.answered(count)
+        door.answered()
 
     def accepted_ids(self) -> Collection[str]:
         with self._lock:
@@ -90,6 +98,7 @@ class Submitter(threading.Thread):
         self._steps = steps
         self._rate = rate
         self._enough = enough
+        self._rng = random.Random(name)
         self.failure: Exception | None = None
 
     def run(self) -> None:
@@ -113,46 +122,59 @@ class Submitter(threading.Thread):
                 return len(step.mails)
             case Letter():
                 self._until_answered(
-                    lambda: submit(self._desk.smtp_port, step.mail), self._letter(step)
+                    lambda door: submit(door.smtp_port, step.mail), self._letter(step)
                 )
                 return 1
             case TakeBack():
                 self._until_answered(
-                    self._removal(step), lambda answer, sure: self._taken(step, answer, sure)
+                    lambda door: door.api.call("POST", DELETE, {"ids": list(step.ids)}),
+                    lambda door, answer, sure: self._taken(step, answer, sure),
                 )
             case Await():
                 while not self._desk.arrived(step.id):
                     self._desk.pause.pause(AGAIN / 5)
         return 0
 
+    def _door(self) -> Door:
+        """Any."""
+        return self._rng.choice(self._desk.doors)
+
     def _until_answered(
-        self, ask: Callable[[], Any], then: Callable[[Any, bool], None], sure: bool = True
+        self,
+        ask: Callable[[Door], Any],
+        then: Callable[[Door, Any, bool], None],
+        sure: bool = True,
     ) -> None:
-        """Ask until an answer comes; *then* is told it, and whether no earlier one was lost."""
+        """
+        Ask until an answer comes, each time at any door.
+
+        :param then: is told where it came from, the answer, and whether no earlier one was lost.
+        """
         while True:
+            door = self._door()
             try:
-                answer = ask()
+                answer = ask(door)
             except NoAnswer as error:
                 if not error.refused:
                     sure = False
                     self._desk.lose()
                 self._desk.pause.pause(AGAIN)
             else:
-                then(answer, sure)
+                then(door, answer, sure)
                 return
 
     def _post(self, step: Post) -> None:
         body = {"messages": [*map(element, step.mails), *bad_elements(step.bad)]}
         if step.hang_up:
             self._desk.hung_up += 1
-            self._desk.api.hang_up(ADD, body)
+            self._door().api.hang_up(ADD, body)
         self._until_answered(
-            lambda: self._desk.api.call("POST", ADD, body),
-            lambda answer, sure: self._posted(step, answer, sure),
+            lambda door: door.api.call("POST", ADD, body),
+            lambda door, answer, sure: self._posted(door, step, answer, sure),
             not step.hang_up,
         )
 
-    def _posted(self, step: Post, answer: Any, sure: bool) -> None:
+    def _posted(self, door: Door, step: Post, answer: Any, sure: bool) -> None:
         states = {each["id"]: each["state"] for each in answer["items"]}
         if set(states) != {each.id for each in step.mails} | set(step.bad):
             raise Unexpected(f"not one verdict for each message: {answer}")
@@ -163,13 +185,12 @@ class Submitter(threading.Thread):
         if wrong:
             raise Unexpected(f"refused though right: {answer}")
         self._desk.claims.refused.update(step.bad)
-        self._desk.accept([(each, states[each.id]) for each in step.mails], "rest", sure)
+        self._desk.accept(door, [(each, states[each.id]) for each in step.mails], "rest", sure)
 
-    def _letter(self, step: Letter) -> Callable[[Any, bool], None]:
-        return lambda _, sure: self._desk.accept([(step.mail, "accepted")], "smtp", sure)
-
-    def _removal(self, step: TakeBack) -> Callable[[], Any]:
-        return lambda: self._desk.api.call("POST", DELETE, {"ids": list(step.ids)})
+    def _letter(self, step: Letter) -> Callable[[Door, Any, bool], None]:
+        return lambda door, _, sure: self._desk.accept(
+            door, [(step.mail, "accepted")], "smtp", sure
+        )
 
     def _taken(self, step: TakeBack, answer: Any, sure: bool) -> None:
         now = time.time()

@@ -41,6 +41,21 @@ class ReceiverTests(SynchronousTestCase):
         """A report is answered as an application without mail of its own answers."""
         self.assertEqual({"ok": True, "queued": 0}, self.receiver.take("/x", report()))
 
+    def test_beside(self) -> None:
+        """It is written down how many calls were open at the same path when one came."""
+        receiver = self.receiver
+        receiver.began("/a")
+        receiver.take("/a", report())
+        receiver.began("/b")
+        receiver.take("/b", report())
+        receiver.began("/a")
+        receiver.take("/a", report())
+        receiver.ended("/a")
+        receiver.ended("/a")
+        receiver.began("/a")
+        receiver.take("/a", report())
+        self.assertEqual([0, 0, 1, 0], [call.beside for call in receiver.kept()])
+
     def test_printed(self) -> None:
         """Each item is a line for a person; an empty report is one too."""
         failed = {"id": "M2", "error_ts": 1735689600, "error": "550 no such user"}

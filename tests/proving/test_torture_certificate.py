@@ -28,6 +28,7 @@ FINDINGS = Findings(
     resent=2,
     finals=1540,
     repeats=40,
+    calls=77,
 )
 
 MOUNTS = (
@@ -127,13 +128,14 @@ class PlaceTests(SynchronousTestCase):
     def test_look(self) -> None:
         """It names versions, machine and database, and times syncs; nothing is left behind."""
         directory = scratch(self)
-        lines = look(directory, 1).lines()
+        lines = look(directory, "SQLite, synchronous=FULL").lines()
         self.assertIn("mailproxy", lines["version"])
         self.assertIn("SQLite", lines["version"])
         self.assertIn("processors", lines["platform"])
         self.assertIn("synchronous=FULL", lines["database"])
         self.assertIn("octets", lines["fsync"])
         self.assertEqual([], list(directory.iterdir()))
+        self.assertEqual({"version", "platform", "database"}, set(look(None, "x").lines()))
 
     def test_quick_syncs(self) -> None:
         """A sync that takes no time is doubted."""

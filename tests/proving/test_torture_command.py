@@ -29,8 +29,14 @@ class UsageTests(SynchronousTestCase):
         there.touch()
         for arguments, words in (
             (["--nodes", "2"], "--nodes"),
-            (["--nodes", "2"], "only 1 is served"),
-            (["--db", "postgresql://localhost/mail"], "postgresql is not served"),
+            (["--nodes", "2"], "cannot share an SQLite file"),
+            (["--nodes", "2", "--db", str(directory / "x.db")], "cannot share an SQLite file"),
+            (["--db", "mysql://localhost/mail"], "mysql is not served"),
+            (["--db", "postgresql://localhost"], "the database is missing"),
+            (["--restart", "true", "--db", "embedded"], "--restart is for a server"),
+            (["--restart", "true"], "--restart is for a server"),
+            (["--restart-every", "0"], "--restart-every"),
+            (["--lease", "1"], "--lease"),
             (["--db", str(there)], "is there already"),
             (["--db", str(directory / "no" / "mail.db")], "there is no directory"),
             (["--db", "sqlite:///"], "names no file"),

@@ -45,6 +45,18 @@ def mails(steps: Iterable[Step]) -> list[Mail]:
 
 
 class PlanTests(SynchronousTestCase):
+    def test_nodes(self) -> None:
+        """Each node has lives of its own, and mail is posted for each, with ids of its own."""
+        made = make_plan(5, (0.1, 0.3), 30.0, nodes=3)
+        self.assertEqual((6, 2), (len(made.steps), len(made.others)))
+        ids = [{each.id for each in mails(head(steps, 300))} for steps in made.steps]
+        self.assertEqual(sum(map(len, ids)), len(set().union(*ids)))
+        lives = [list(itertools.islice(each, 20)) for each in (made.ends, *made.others)]
+        self.assertNotEqual(lives[0], lives[1])
+        self.assertNotEqual(lives[1], lives[2])
+        alone = make_plan(5, (0.1, 0.3), 30.0)
+        self.assertEqual(lives[0], list(itertools.islice(alone.ends, 20)))
+
     def ends(self, seed: int, count: int = 64) -> list[End]:
         return list(itertools.islice(plan(seed).ends, count))
 

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailproxy.proving.torture_ledger import (
     Accepted,
     Arrival,
+    Call,
     Claims,
     Known,
     Ledgers,
@@ -19,8 +20,8 @@ from mailproxy.proving.torture_ledger import (
     TakenBack,
     Told,
     arrival,
+    call,
     known,
-    told,
 )
 from mailproxy.proving.torture_reconcile import CLOCKS, Breach, expected_end, plain, reconcile
 
@@ -56,11 +57,12 @@ def ledgers(
     taken: Iterable[TakenBack] = (),
     refused: Iterable[str] = (),
     reported: bool = True,
+    beside: int = 0,
 ) -> Ledgers:
     """The ledgers of one message ``m``, sent and reported unless something else is said."""
     claims = Claims(list(answers), list(taken), set(refused))
     shown = {} if state is None else {"m": Known("m", state, reported, uncertain)}
-    return Ledgers(claims, tuple(arrivals), tuple(reports), shown)
+    return Ledgers(claims, tuple(arrivals), (Call(7, beside, tuple(reports)),), shown)
 
 
 class ReconcileTests(SynchronousTestCase):
@@ -236,6 +238,10 @@ class ReconcileTests(SynchronousTestCase):
         self.assertEqual([], self.breaches(answers, state="failed", **given))
         self.assertEqual([("I4", "m")], self.breaches(answers, state="expired", **given))
 
+    def test_at_once(self) -> None:
+        """C1: a call that comes while another is open is a breach, whatever it tells."""
+        self.assertEqual([("C1", "call 7")], self.breaches(beside=1))
+
     def test_lines(self) -> None:
         """Lines of the sink's ledgers, and what the API shows, are read as they are."""
         line = {"n": 3, "mail_id": "m", "recipients": [to("m")], "time": 5.0, "size": 9}
@@ -245,7 +251,8 @@ class ReconcileTests(SynchronousTestCase):
             "recipients": [{"address": to("m"), "state": "failed", "code": 550, "reply": "no"}],
         }  # fmt: skip
         said = Said(to("m"), "failed", 550, "no")
-        self.assertEqual([Told("m", "e", 1, "failed", (said,))], list(told({"items": [item]})))
+        calls = call({"n": 4, "beside": 1, "items": [item]})
+        self.assertEqual(Call(4, 1, (Told("m", "e", 1, "failed", (said,)),)), calls)
         steps = [{"kind": kind} for kind in ("intent", "uncertain", "resent", "uncertain")]
         record = {"id": "m", "state": "sent", "reported_ts": None}
         self.assertEqual(Known("m", "sent", False, 2, 1), known(record, steps))
@@ -272,7 +279,8 @@ def sound(draw: st.DrawFn) -> Ledgers:
         reports += [report(said, id, f"e-{id}")] * draw(st.integers(1, 3))
         shown[id] = Known(id, "sent", True, uncertain)
     order = draw(st.permutations(arrivals))
-    return Ledgers(claims, tuple(order), tuple(draw(st.permutations(reports))), shown)
+    calls = (Call(n, 0, (each,)) for n, each in enumerate(draw(st.permutations(reports)), 1))
+    return Ledgers(claims, tuple(order), tuple(calls), shown)
 
 
 class PlainTests(SynchronousTestCase):
@@ -320,7 +328,7 @@ class PropertyTests(SynchronousTestCase):
             arrivals.append(copy(new, id))
         else:
             arrivals.append(copy(new, id, 3))
-        broken = Ledgers(made.claims, tuple(arrivals), tuple(reports), shown)
+        broken = Ledgers(made.claims, tuple(arrivals), (Call(1, 0, tuple(reports)),), shown)
         found = reconcile(broken).breaches
         promise = {"forget": "I1", "unreport": "I1", "lose": "I4", "double": "I2", "rename": "I2",
                    "phantom": "I3", "stale": "I3"}[way]  # fmt: skip

@@ -12,7 +12,7 @@ from mailproxy.proving.children import NotProven, Pause
 from mailproxy.proving.torture_client import Api, NoAnswer
 from mailproxy.proving.torture_ledger import Accepted, TakenBack
 from mailproxy.proving.torture_plan import Await, Post, Step, TakeBack, mail
-from mailproxy.proving.torture_submit import ADD, DELETE, Desk, Submitter
+from mailproxy.proving.torture_submit import ADD, DELETE, Desk, Door, Submitter
 
 M1, M2 = mail("m1"), mail("m2")
 
@@ -54,7 +54,8 @@ class SubmitterTests(SynchronousTestCase):
         self.stopped = threading.Event()
         api = ScriptedApi(answers)
         arrived = more.pop("arrived", lambda id: True)
-        self.desk = Desk(api, 1, self.counts.append, arrived, Hurried(self.stopped))
+        door = Door(api, 1, lambda: self.counts.append(1))
+        self.desk = Desk((door,), arrived, Hurried(self.stopped))
         self.asked: list[tuple[str, Any]] = api.asked  # type: ignore[attr-defined]
         made = Submitter("it", self.desk, tuple(steps), 1000.0, **more)
         made.run()

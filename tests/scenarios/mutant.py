@@ -118,6 +118,15 @@ def forget_token() -> None:
     object.__setattr__(queue.BEGIN, "run", mutated)
 
 
+def forget_report_lease() -> None:
+    """A node calls a tenant whether or not another one does."""
+    from mailproxy.store.face_reports import ReportsFace
+    from mailproxy.store.postgres import PostgresStore
+
+    PostgresStore.hold_reports = ReportsFace.hold_reports  # type: ignore[method-assign]
+    PostgresStore.release_reports = ReportsFace.release_reports  # type: ignore[method-assign]
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     "answer-before-commit": answer_before_commit,
     "no-sync": no_sync,
@@ -125,6 +134,7 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     "acknowledge-before-post": acknowledge_before_post,
     "new-event-id": new_event_id,
     "forget-token": forget_token,
+    "forget-report-lease": forget_report_lease,
 }
 
 #: How a scenario runs one: in the place of ``python -m mailproxy``.

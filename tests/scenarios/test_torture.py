@@ -10,11 +10,13 @@ import os
 import random
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.interfaces import CRASHPOINTS
 from mailproxy.proving.torture import Result, Settings, Torture
+from mailproxy.proving.torture_database import Embedded, Given
 from mailproxy.proving.torture_plan import (
     Answered,
     Await,
@@ -27,6 +29,7 @@ from mailproxy.proving.torture_plan import (
     make_plan,
     revised,
 )
+from tests.postgres import server
 from tests.scenarios.mutant import ROOT
 from tests.scratch import scratch
 
@@ -38,6 +41,9 @@ LIVES = 17
 
 #: Seconds after which the smoke run has had its lives, or has not, on a machine however busy.
 SECONDS = 400.0
+
+#: Seconds for which a node of several counts as alive.
+LEASE = 3.0
 
 #: Seconds that a life may take until it comes to its crash point.
 PATIENCE = 20.0
@@ -64,19 +70,61 @@ class TortureTests(SynchronousTestCase):
         self.assertGreater(found.accepted["smtp"], 0, figures)
 
 
+class NodesTests(SynchronousTestCase):
+    """Two nodes on one PostgreSQL server."""
+
+    def test_nodes(self) -> None:
+        """F10: killed one and the other, and their server restarted, they lose nothing."""
+        seed = int(os.environ.get("MAILPROXY_SEED") or random.SystemRandom().randrange(2**32))
+        print(f"torture: MAILPROXY_SEED={seed}")
+        plan = make_plan(seed, (0.3, 1.0), rate=20.0, lives=2, patience=2.0, nodes=2)
+        settings = Settings(
+            directory=scratch(self),
+            seconds=60.0,
+            database=Embedded(scratch(self) / "postgres", {"fsync": "off"}),
+            nodes=2,
+            lease=LEASE,
+            restart_every=(2.0, 4.0),
+            restarts=2,
+        )
+        result = Torture(settings, plan).run()
+        figures = f"seed={seed} {result}"
+        print(figures)
+        self.assertEqual((), result.findings.breaches, figures)
+        self.assertEqual(4, result.kills.total, figures)
+        self.assertGreaterEqual(sum(result.restarts.values()), 1, figures)
+        self.assertGreater(result.findings.calls, 0, figures)
+
+    def test_a_forgotten_report_lease(self) -> None:
+        """Nodes that call a tenant whoever else does are found out."""
+        steps = [Post((mail(f"m{n}"),)) for n in range(20)]
+        settings = Settings(
+            directory=scratch(self),
+            seconds=0.0,
+            database=Given(server().url(server().database())),
+            nodes=2,
+            lease=LEASE,
+            **mutated("forget-report-lease"),
+        )
+        found = Torture(settings, Plan(1, (steps,), (), ((),))).run().findings
+        self.assertEqual({"C1"}, {each.promise for each in found.breaches}, found)
+
+
+def mutated(name: str) -> dict[str, Any]:
+    """Settings under which the service has that mutation."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {
+        "service": (sys.executable, "-m", "tests.scenarios.mutant", name, "serve"),
+        "environment": {"PYTHONPATH": path},
+    }
+
+
 class MutationTests(SynchronousTestCase):
     """The proof fails for a service with one promise broken on purpose."""
 
     def tried(self, mutation: str, steps: Sequence[Step], *ends: End) -> Result:
         """What becomes of *steps* with that mutation, where lives end with *ends*."""
-        settings = Settings(
-            directory=scratch(self),
-            seconds=60.0,
-            service=(sys.executable, "-m", "tests.scenarios.mutant", mutation, "serve"),
-            environment={
-                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-            },
-        )
+        settings = Settings(directory=scratch(self), seconds=60.0, **mutated(mutation))
         return Torture(settings, Plan(1, (steps,), ends, patience=PATIENCE)).run()
 
     def found(self, mutation: str, steps: Sequence[Step], *ends: End) -> set[tuple[str, str]]:
