@@ -20,6 +20,7 @@ from mailproxy.records import (
     Said,
     Suspension,
 )
+from mailproxy.search import Found, Wanted
 
 
 class IReports(Interface):
@@ -77,6 +78,9 @@ class IReports(Interface):
     async def report_lag(now: float) -> float:
         """Age in seconds of the oldest unreported event; 0.0 if there is none."""
 
+    async def report_lags(now: float) -> dict[str, float]:
+        """The same of each tenant that has any."""
+
 
 class IStatus(Interface):
     async def counts(now: float, tenant_id: str | None = None) -> Counts:
@@ -95,6 +99,13 @@ class IStatus(Interface):
         A page may be shorter than asked for; only an empty one is the end. ``since`` is about
         when a message was last updated. Of a message that was sent or cancelled the payload is
         without its text, and a cancelled one has no error.
+        """
+
+    async def search(query: ListQuery, wanted: Wanted) -> Found:
+        """
+        Look at the next messages, in the order of ``messages``, for those that are *wanted*.
+
+        A bounded number is looked at, so that few or none may be found though there are more.
         """
 
     async def timeline(tenant_id: str, message_id: str) -> list[dict[str, Any]]:

@@ -260,6 +260,14 @@ class Metrics:
             metric.labels(tenant_id, account_id)
         self.sessions.labels(tenant_id, account_id)
 
+    def open_sessions(self) -> dict[tuple[str, str], int]:
+        """Open outbound sessions, by tenant and account."""
+        return {
+            (sample.labels["tenant_id"], sample.labels["account_id"]): int(sample.value)
+            for family in self.sessions.collect()
+            for sample in family.samples
+        }
+
     def forget(self, tenant_id: str, account_id: str) -> None:
         """An account was deleted: nobody is needed for it any more. What it did stays counted."""
         for gauge in (self.accounts_parked, self.account_breaker, self.account_sessions_target):

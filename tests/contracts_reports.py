@@ -135,6 +135,21 @@ class AckContract(StoreContract):
         self.assertEqual([], await self.store.waiting_tenants())
         self.assertEqual(0.0, await self.store.report_lag(self.now))
 
+    async def test_lag_of_each_tenant(self) -> None:
+        """How long a tenant's oldest event waits is told of each that has one."""
+        await self.add_tenant("other")
+        theirs = await self.put(tenant_id="other", id="theirs")
+        await self.deliver(id="m1")
+        self.later(30)
+        await self.post(tenant_id="other", id="t1")
+        claimed = await self.claim_one(theirs)
+        await self.begin(claimed, account="theirs")
+        await self.store.record([record(claimed, at=self.now)])
+        self.later(10)
+        self.assertEqual({"default": 40.0, "other": 10.0}, await self.store.report_lags(self.now))
+        await self.report()
+        self.assertEqual({"other": 10.0}, await self.store.report_lags(self.now))
+
     async def test_no_url(self) -> None:
         """Where there is nobody to report to, everything counts as reported."""
         await self.deliver(id="m1")

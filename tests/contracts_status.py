@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mailproxy import __version__
-from tests.build import new_message, put_off, record, refused, unknown
+from mailproxy import __version__, payload
+from mailproxy.records import ListQuery
+from mailproxy.search import Found, Wanted
+from tests.build import content, mailbox, new_message, put_off, record, refused, unknown
 from tests.contracts_base import DAY, RETENTION, StoreContract
 
 
@@ -138,6 +140,58 @@ class ListingContract(StoreContract):
         self.assertEqual((self.now, self.now), (listed.accepted_at, listed.updated_at))
         self.assertEqual((message.message_id, message.payload), (listed.message_id, listed.payload))
         self.assertEqual(["a@example.org"], [rcpt.address for rcpt in listed.recipients])
+
+    async def searched(self, after: str | None = None, limit: int = 10, **wanted: Any) -> Found:
+        return await self.store.search(ListQuery(limit=limit, after=after), Wanted(**wanted))
+
+    async def write(self, id: str, *to: str, subject: str = "", text: str = "x") -> None:
+        made = content(to=tuple(mailbox(each) for each in to), subject=subject, plain=text)
+        await self.submit(new_message(id=id, to=to, payload=payload.dump(made)))
+
+    async def test_search(self) -> None:
+        """Text is found in id, address and subject, in upper or lower case, in the usual order."""
+        await self.write("order-1", "Ann@Example.org", subject="Your invoice")
+        await self.write("order-2", "bob@example.org", "ann@example.net")
+        await self.write("x", "c@example.com", subject="For ANN, 100% _off_")
+        cases: tuple[tuple[dict[str, Any], list[str]], ...] = (
+            ({"anywhere": "ann"}, ["order-1", "order-2", "x"]),
+            ({"anywhere": "ORDER"}, ["order-1", "order-2"]),
+            ({"recipient": "ann@"}, ["order-1", "order-2"]),
+            ({"subject": "ann"}, ["x"]),
+            ({"subject": "0% _o"}, ["x"]),
+            ({"anywhere": "order", "subject": "invoice"}, ["order-1"]),
+            ({"anywhere": "nobody"}, []),
+            ({}, ["order-1", "order-2", "x"]),
+        )
+        for sought, ids in cases:
+            found = await self.searched(**sought)
+            self.assertEqual(ids, [each.id for each in found.records], sought)
+
+    async def test_search_goes_on(self) -> None:
+        """Behind its cursor a search goes on, until everything was looked at."""
+        await self.fill()
+        found, ids = await self.searched(limit=1, anywhere="2"), []
+        while found.after is not None:
+            self.assertLessEqual(len(found.records), 1)
+            ids += [each.id for each in found.records]
+            found = await self.searched(found.after, limit=1, anywhere="2")
+        self.assertEqual(["p2", "p2b", "done2"], ids)
+
+    async def test_search_reads_no_text(self) -> None:
+        """What is found comes without its text, and can be read in full."""
+        await self.write("m1", "a@example.org", subject="s", text="the text")
+        (found,) = (await self.searched(subject="s")).records
+        (listed,) = await self.listed()
+        self.assertNotIn(b"the text", found.payload or b"")
+        self.assertIn(b"the text", listed.payload or b"")
+        self.assertEqual("s", payload.load(found.payload or b"").subject)
+
+    async def test_search_filters(self) -> None:
+        """A search is narrowed as a listing is."""
+        await self.fill()
+        query = ListQuery(state="sent", limit=10)
+        found = await self.store.search(query, Wanted(anywhere="e"))
+        self.assertEqual(["done2", "done1"], [each.id for each in found.records])
 
     async def test_updated_at(self) -> None:
         """What happened to a message last is when it was updated."""

@@ -35,6 +35,7 @@ from mailproxy.records import (
     Said,
     Suspension,
 )
+from mailproxy.search import Found, Wanted
 from mailproxy.tenancy import Declared, Once
 from tests import fake_store_intake as intake
 from tests import fake_store_limits as limits
@@ -409,7 +410,11 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeBounces, FakeActs):
 
     async def report_lag(self, now: float) -> float:
         self._check_alive()
-        return reports.report_lag(self.disk, now)
+        return max(reports.report_lags(self.disk, now).values(), default=0.0)
+
+    async def report_lags(self, now: float) -> dict[str, float]:
+        self._check_alive()
+        return reports.report_lags(self.disk, now)
 
     # IStatus
 
@@ -431,6 +436,10 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeBounces, FakeActs):
     async def messages(self, query: ListQuery) -> list[MessageRecord]:
         self._check_alive()
         return reports.messages(self.disk, query)
+
+    async def search(self, query: ListQuery, wanted: Wanted) -> Found:
+        self._check_alive()
+        return reports.search(self.disk, query, wanted)
 
     async def timeline(self, tenant_id: str, message_id: str) -> list[dict[str, Any]]:
         self._check_alive()

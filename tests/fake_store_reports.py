@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from mailproxy import payload as payloads
 from mailproxy.records import (
     Counts,
     ListQuery,
@@ -18,6 +19,7 @@ from mailproxy.records import (
     Said,
     Suspension,
 )
+from mailproxy.search import LOOKED_AT, Found, Wanted, select
 from mailproxy.states import MessageState
 from mailproxy.tenancy import Tenant
 from tests import fake_store_intake as intake
@@ -107,9 +109,12 @@ def waiting_tenants(disk: Disk) -> list[str]:
     return sorted({key[0] for key, event in disk.all_events() if event.unreported})
 
 
-def report_lag(disk: Disk, now: float) -> float:
-    born = [event.at for _, event in disk.all_events() if event.unreported]
-    return now - min(born) if born else 0.0
+def report_lags(disk: Disk, now: float) -> dict[str, float]:
+    lags: dict[str, float] = {}
+    for (tenant_id, _), event in disk.all_events():
+        if event.unreported:
+            lags[tenant_id] = max(now - event.at, lags.get(tenant_id, 0.0))
+    return lags
 
 
 def suspension(disk: Disk, tenant_id: str | None, batch: str | None = None) -> Suspension:
@@ -212,6 +217,17 @@ def messages(disk: Disk, query: ListQuery) -> list[MessageRecord]:
         and (after is None or _rank(row) > after)
     ]
     return [listed(row) for row in sorted(rows, key=_rank)[: query.limit]]
+
+
+def search(disk: Disk, query: ListQuery, wanted: Wanted) -> Found:
+    def brief(record: MessageRecord) -> MessageRecord:
+        if record.payload is None:
+            return record
+        content = attrs.evolve(payloads.load(record.payload), plain=None, html=None)
+        return attrs.evolve(record, payload=payloads.dump(content))
+
+    page = [brief(each) for each in messages(disk, attrs.evolve(query, limit=LOOKED_AT))]
+    return select(page, wanted, query.limit)
 
 
 def listed(row: MessageRow) -> MessageRecord:

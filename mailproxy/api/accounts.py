@@ -107,7 +107,8 @@ class Accounts:
         kept: dict[tuple[str, str], list[Use]] = {}
         for use in uses:
             kept.setdefault((use.tenant_id, use.account_id), []).append(use)
-        return ok(accounts=[_shown(account, kept) for account in accounts])
+        sessions = self._metrics.open_sessions()
+        return ok(accounts=[_shown(account, kept, sessions) for account in accounts])
 
     async def delete(self, call: Call) -> Answer:
         given = call.asked_tenant()
@@ -162,7 +163,11 @@ def _remarks(body: Mapping[str, Any]) -> dict[str, Any]:
     return remarks
 
 
-def _shown(account: Account, kept: Mapping[tuple[str, str], Sequence[Use]]) -> dict[str, Any]:
+def _shown(
+    account: Account,
+    kept: Mapping[tuple[str, str], Sequence[Use]],
+    sessions: Mapping[tuple[str, str], int],
+) -> dict[str, Any]:
     """Every field but the secrets; *kept* has the limits of tenants and accounts."""
     options = msgspec.json.decode(account.options or "{}")
     own = kept.get((account.tenant_id, account.id), ())
@@ -180,6 +185,7 @@ def _shown(account: Account, kept: Mapping[tuple[str, str], Sequence[Use]]) -> d
         "timeout": account.timeout,
         "ttl": account.ttl,
         "max_sessions": account.max_sessions,
+        "sessions": sessions.get((account.tenant_id, account.id), 0),
         "batch_size": account.batch_size,
         "is_default": account.is_default,
         "on_uncertain": account.on_uncertain.value,

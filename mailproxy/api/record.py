@@ -24,9 +24,17 @@ TEXTLESS = (MessageState.SENT, MessageState.CANCELLED)
 
 
 def shown(
-    record: MessageRecord, history: Sequence[dict[str, Any]] | UnsetType = UNSET
+    record: MessageRecord,
+    history: Sequence[dict[str, Any]] | UnsetType = UNSET,
+    *,
+    brief: bool = False,
 ) -> ShownMessage:
-    """*record* as callers read it. :param history: its timeline, if that is asked for."""
+    """
+    *record* as callers read it.
+
+    :param history: its timeline, if that is asked for.
+    :param brief: its text was not read.
+    """
     return ShownMessage(
         id=record.id,
         tenant_id=record.tenant_id,
@@ -49,12 +57,12 @@ def shown(
             WireRecipient(each.address, each.state, each.code, each.reply)
             for each in record.recipients
         ],
-        message=_message(record),
+        message=_message(record, brief),
         history=UNSET if history is UNSET else convert(history, list[HistoryEvent]),
     )
 
 
-def _message(record: MessageRecord) -> dict[str, Any]:
+def _message(record: MessageRecord, brief: bool) -> dict[str, Any]:
     """What the client submitted, in its own words, as far as it is still stored."""
     message: dict[str, Any] = {
         "id": record.id,
@@ -81,7 +89,7 @@ def _message(record: MessageRecord) -> dict[str, Any]:
     message["subject"] = content.subject
     if content.raw:
         message["raw"] = True
-    elif record.state not in TEXTLESS:
+    elif record.state not in TEXTLESS and not brief:
         message |= _bodies(content)
     if content.return_path:
         message["return_path"] = content.return_path

@@ -161,6 +161,7 @@ class Account(Struct, kw_only=True):
     timeout: float
     ttl: float
     max_sessions: int
+    sessions: Annotated[int, Meta(description="That the node which answers has open now.")]
     batch_size: int | None
     is_default: bool
     on_uncertain: OnUncertain

@@ -236,6 +236,9 @@ class TenantSync(Struct, kw_only=True):
     last_sync_ts: Annotated[Unix | None, Meta(description="When it last took a report.")]
     next_sync_due: Annotated[Unix | None, Meta(description="When it is called at the latest.")]
     in_dnd: Annotated[bool, Meta(description="Whether it asked not to be called now.")]
+    report_lag_seconds: Annotated[
+        float, Meta(description="Age of its oldest event that was not told yet; 0: there is none.")
+    ]
     last_error: str | UnsetType = UNSET
 
 

@@ -136,10 +136,11 @@ class Tenants:
         return answer(shapes.Tenants(tenants=[shown(each) for each in tenants]))
 
     async def status(self, call: Call) -> Answer:
-        tenants = [self._sync(each) for each in await self._living()]
+        lags = await self._store.report_lags(self._clock.now())
+        tenants = [self._sync(each, lags.get(each.id, 0.0)) for each in await self._living()]
         return answer(shapes.SyncStatus(sync_interval_seconds=int(self._interval), tenants=tenants))
 
-    def _sync(self, tenant: Tenant) -> shapes.TenantSync:
+    def _sync(self, tenant: Tenant, lag: float) -> shapes.TenantSync:
         state = self._control.sync_status(tenant.id)
         return shapes.TenantSync(
             id=tenant.id,
@@ -147,6 +148,7 @@ class Tenants:
             last_sync_ts=None if state is None else seconds(state.last_sync),
             next_sync_due=None if state is None else seconds(state.next_due),
             in_dnd=state is not None and state.in_dnd,
+            report_lag_seconds=round(lag, 3),
             last_error=UNSET if state is None or not state.last_error else state.last_error,
         )
 

@@ -15,6 +15,7 @@ from mailproxy.records import (
     Said,
     Suspension,
 )
+from mailproxy.search import Found, Wanted
 from mailproxy.store import eventlog, listing, nodes, reports, suspensions, timeline
 from mailproxy.store.face import Face
 
@@ -64,6 +65,10 @@ class ReportsFace(Face):
         oldest = await self._read(reports.oldest)
         return 0.0 if oldest is None else max(0.0, now - oldest)
 
+    async def report_lags(self, now: float) -> dict[str, float]:
+        oldest = await self._read(reports.oldest_by_tenant)
+        return {of: max(0.0, now - since) for of, since in oldest.items()}
+
     # --- the event log ---------------------------------------------------------------------------
 
     async def events(self, tenant_id: str, after: int, limit: int) -> list[ReportItem]:
@@ -102,6 +107,9 @@ class ReportsFace(Face):
 
     async def messages(self, query: ListQuery) -> list[MessageRecord]:
         return await self._read(listing.page, query)
+
+    async def search(self, query: ListQuery, wanted: Wanted) -> Found:
+        return await self._read(listing.search, query, wanted)
 
     async def timeline(self, tenant_id: str, message_id: str) -> list[dict[str, Any]]:
         return await self._read(timeline.timeline, tenant_id, message_id)

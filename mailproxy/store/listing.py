@@ -11,6 +11,8 @@ import attrs
 from sqlalchemy import Select, func, select
 
 from mailproxy.records import Counts, ListQuery, MessageRecord
+from mailproxy.search import LOOKED_AT, Found, Wanted
+from mailproxy.search import select as chosen
 from mailproxy.states import MessageState, Priority
 from mailproxy.store import rates
 from mailproxy.store.compiling import LIMIT, Statement, compiled, const, indexed, p
@@ -55,9 +57,10 @@ _BEHIND = _PAYLOAD + 2
 PAGE_BYTES = 4 * 1024 * 1024
 
 _BODILESS = messages.join(accounts, accounts.c.pk == _m.account_pk)
-_JOINED = _BODILESS.outerjoin(payloads, payloads.c.body_pk == _m.body_pk).outerjoin(
-    texts, texts.c.body_pk == _m.body_pk
-)
+_TEXTLESS = _BODILESS.outerjoin(payloads, payloads.c.body_pk == _m.body_pk)
+_JOINED = _TEXTLESS.outerjoin(texts, texts.c.body_pk == _m.body_pk)
+#: The same columns without the text.
+_BRIEF = (*_SHOWN[:_PAYLOAD], payloads.c.json, const("NULL"), *_SHOWN[_BEHIND:])
 #: The same columns without the payload: in its place where it is, to be read by itself.
 _APART = (*_SHOWN[:_PAYLOAD], _m.body_pk, const("NULL"), *_SHOWN[_BEHIND:])
 
@@ -134,6 +137,7 @@ def _statements(shown: Iterable[Any], tables: Any) -> _Statements:
 
 
 _WHOLE, _PARTS = _statements(_SHOWN, _JOINED), _statements(_APART, _BODILESS)
+_OUTLINES = _statements(_BRIEF, _TEXTLESS)
 _BODY = compiled(
     select(payloads.c.json, texts.c.text)
     .select_from(payloads.outerjoin(texts, texts.c.body_pk == payloads.c.body_pk))
@@ -285,21 +289,28 @@ class _Page:
 
 def page(cursor: Any, query: ListQuery) -> list[MessageRecord]:
     """One page: unfinished by priority and age, then finished, newest first."""
-    return _despite_damage(lambda found: _page(found, query), cursor)
+    return _despite_damage(lambda found: _page(found, query), cursor, _WHOLE)
 
 
-def _despite_damage(read: Callable[[_Found], T], cursor: Any) -> T:
+def search(cursor: Any, query: ListQuery, wanted: Wanted) -> Found:
+    """Of the next messages, in the order of :func:`page`, those that are wanted."""
+    looked_at = attrs.evolve(query, limit=LOOKED_AT)
+    records = _despite_damage(lambda found: _page(found, looked_at), cursor, _OUTLINES)
+    return chosen(records, wanted, query.limit)
+
+
+def _despite_damage(read: Callable[[_Reading], T], cursor: Any, by: _Statements) -> T:
     """Read with the bodies; where one of them is damaged, again with each body by itself."""
     try:
-        return read(_Found(cursor, _WHOLE))
+        return read(_Reading(cursor, by))
     except sqlite3.OperationalError:
         raise  # nothing is damaged: it cannot be read now
     except sqlite3.DatabaseError:
-        return read(_Found(cursor, _PARTS))
+        return read(_Reading(cursor, _PARTS))
 
 
 @attrs.frozen
-class _Found:
+class _Reading:
     """What a connection finds by one set of statements."""
 
     cursor: Any
@@ -307,7 +318,7 @@ class _Found:
 
     def rows(self, statement: Statement, values: tuple[Any, ...]) -> Iterator[Any]:
         rows = self.cursor.execute(statement.sql, values)
-        return rows if self.by is _WHOLE else map(self._with_body, rows.fetchall())
+        return map(self._with_body, rows.fetchall()) if self.by is _PARTS else rows
 
     def _with_body(self, row: Any) -> Any:
         """What cannot be read is no payload, and shown as damaged."""
@@ -321,7 +332,7 @@ class _Found:
         return (*row[:_PAYLOAD], *body, *row[_BEHIND:])
 
 
-def _page(found: _Found, query: ListQuery) -> list[MessageRecord]:
+def _page(found: _Reading, query: ListQuery) -> list[MessageRecord]:
     made = _Page(query.limit)
     kind, first, second = _cursor(query.after)
     filters = [
@@ -368,12 +379,12 @@ def message(cursor: Any, tenant_id: str | None, message_id: str) -> MessageRecor
     """One message; where no tenant is given, of those that have the id the oldest."""
     asked = [(tenant_id,)] if tenant_id is not None else cursor.execute(_TENANTS.sql).fetchall()
 
-    def read(found: _Found) -> list[Any]:
+    def read(found: _Reading) -> list[Any]:
         return [
             row for (tenant,) in asked for row in found.rows(found.by.one, (tenant, message_id))
         ]
 
-    rows = _despite_damage(read, cursor)
+    rows = _despite_damage(read, cursor, _WHOLE)
     if not rows:
         return None
     row = min(rows, key=itemgetter(0))

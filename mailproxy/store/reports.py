@@ -248,11 +248,18 @@ def waiting_tenants(cursor: Any) -> list[str]:
 def oldest(cursor: Any) -> float | None:
     """Since when the event that has waited longest is offered: since its birth, or again."""
     firsts = [first for _, first in cursor.execute(_FIRST.sql) if first is not None]
-    if not firsts:
-        return None
-    first = min(firsts)
-    (at,) = cursor.execute(_AT.sql, (first,)).fetchone()
-    return max(float(at), Names.made_at(first))
+    return _offered_since(cursor, min(firsts)) if firsts else None
+
+
+def oldest_by_tenant(cursor: Any) -> dict[str, float]:
+    """The same of each tenant that has any."""
+    rows = cursor.execute(_FIRST.sql).fetchall()
+    return {of: _offered_since(cursor, first) for of, first in rows if first is not None}
+
+
+def _offered_since(cursor: Any, event: int) -> float:
+    (at,) = cursor.execute(_AT.sql, (event,)).fetchone()
+    return max(float(at), Names.made_at(event))
 
 
 ACK = alone(acknowledge, "ack-commit")

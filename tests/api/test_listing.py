@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 from twisted.internet.interfaces import IPushProducer
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.api.listing import PAGE
+from mailproxy.api.listing import LOOKS, PAGE
 from mailproxy.api.record import BODY_SHOWN
 from mailproxy.api.streaming import STALLED
 from mailproxy.errors import StoreUnavailable
 from mailproxy.records import ListQuery, MessageRecord
+from mailproxy.search import Found, Wanted, select
 from tests import build
 from tests.api.door import Door, Reply, message, request
 from tests.fake_store import FakeStore
@@ -48,6 +50,70 @@ class ListingTests(SynchronousTestCase):
         else:
             records = [build.record(c, *changes, at=now) for c in claimed]
         result(self.door.store.record(records))
+
+
+class SearchTests(ListingTests):
+    def setUp(self) -> None:
+        super().setUp()
+        self.door.add(
+            message("order-1", to=["ann@example.org"], subject="Invoice", body="secret text"),
+            message("order-2", to=["bob@example.org"], subject="For Ann"),
+            message("order-3", to=["cid@example.org"]),
+        )
+
+    def test_search(self) -> None:
+        """Messages are searched for by id, address and subject, alone and together."""
+        self.assertEqual(["order-1", "order-2"], self.ids("?search=ANN"))
+        self.assertEqual(["order-1"], self.ids("?recipient=ann%40"))
+        self.assertEqual(["order-2"], self.ids("?subject=ann"))
+        self.assertEqual(["order-2"], self.ids("?search=order&subject=ann&state=queued"))
+        self.assertEqual([], self.ids("?search=ann&state=sent"))
+
+    def test_brief(self) -> None:
+        """What is found, or asked for in brief, comes without its text, and else as ever."""
+        (whole,) = self.listed("?limit=1")
+        self.assertEqual("secret text", whole["message"].pop("body"))
+        whole["message"].pop("content_type")
+        for query in ("?search=order-1", "?brief=true&limit=1"):
+            self.assertEqual([whole], self.listed(query))
+
+    def test_cursor(self) -> None:
+        """A search that found enough goes on behind its cursor."""
+        first = self.door.call("GET", "/messages?search=order&limit=2").json
+        self.assertEqual(["order-1", "order-2"], [each["id"] for each in first["messages"]])
+        then = self.door.call(
+            "GET", f"/messages?search=order&limit=2&cursor={quote(first['next'])}"
+        ).json
+        self.assertEqual(["order-3"], [each["id"] for each in then["messages"]])
+        self.assertNotIn("next", then)
+
+    def test_bounded(self) -> None:
+        """One answer looks at so many messages; the next goes on where it ended."""
+        door = Door(store=ShortSighted)
+        door.put_account()
+        door.add(*(message(f"m{n}") for n in range(LOOKS)), message("needle"))
+        first = door.call("GET", "/messages?search=needle").json
+        self.assertEqual([], first["messages"])
+        then = door.call("GET", f"/messages?search=needle&cursor={quote(first['next'])}").json
+        self.assertEqual(["needle"], [each["id"] for each in then["messages"]])
+        self.assertNotIn("next", then)
+
+    def test_history(self) -> None:
+        """Timelines come with what is found, if they are asked for."""
+        (found,) = self.listed("?search=order-1&include_history=true")
+        self.assertEqual(["accepted"], [each["kind"] for each in found["history"]])
+
+    def test_bad_cursor(self) -> None:
+        """A cursor that is none of ours is refused."""
+        self.assertEqual(422, self.door.call("GET", "/messages?search=x&cursor=y").status)
+
+
+class ShortSighted(FakeStore):
+    """A store that looks at one message at a time."""
+
+    async def search(self, query: ListQuery, wanted: Wanted) -> Found:
+        (*page,) = await self.messages(attrs.evolve(query, limit=1))
+        return select(page, wanted, query.limit)
 
 
 class RecordTests(ListingTests):

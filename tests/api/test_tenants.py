@@ -488,6 +488,7 @@ class SyncTests(TenantCase):
                 "last_sync_ts": int(now) - 10,
                 "next_sync_due": int(now) + 290,
                 "in_dnd": True,
+                "report_lag_seconds": 0.0,
                 "last_error": "503 Sorry",
             },
             acme,
@@ -499,6 +500,7 @@ class SyncTests(TenantCase):
                 "last_sync_ts": None,
                 "next_sync_due": None,
                 "in_dnd": False,
+                "report_lag_seconds": 0.0,
             },
             beta,
         )

@@ -164,6 +164,10 @@ class FakeReports:
         await self._called("report_lag")
         return 0.0
 
+    async def report_lags(self, now: float) -> dict[str, float]:
+        await self._called("report_lags")
+        return {}
+
 
 #: What a scripted receiver does with one call: answer, raise, or take its time.
 Answer = Taken | Exception | Deferred[Any] | Callable[[Sequence[ReportItem]], Any]

@@ -1,13 +1,23 @@
 // The console: who is logged in, the frame, and which page is shown.
 
 import { current, login, logout, resume, whenEnded } from "./api.js";
+import { accountsPage } from "./accounts.js";
 import { button, h, show } from "./dom.js";
 import * as live from "./live.js";
+import { logPage } from "./log.js";
+import { messagesPage } from "./messages.js";
+import { nodesPage } from "./nodes.js";
 import { nowPage } from "./now.js";
+import { tenantsPage } from "./tenants.js";
 
 /** Pages by the first part of their address: [title, page, for the admin only]. */
 const PAGES = {
   now: ["Now", nowPage],
+  messages: ["Messages", messagesPage],
+  accounts: ["Accounts", accountsPage],
+  tenants: ["Tenants", tenantsPage],
+  nodes: ["Nodes", nodesPage, true],
+  log: ["Log", logPage, true],
 };
 
 const main = h("main", { id: "main", tabindex: "-1" });

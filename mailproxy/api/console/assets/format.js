@@ -61,7 +61,9 @@ export function since(value) {
 export function ago(value, now = Date.now()) {
   if (value === null || value === undefined) return "never";
   const seconds = (now - date(value).getTime()) / 1000;
-  return seconds >= 0 ? `${duration(seconds)} ago` : `in ${duration(-seconds)}`;
+  if (seconds < -1) return `in ${duration(-seconds)}`;
+  if (seconds < 1) return "just now";
+  return `${duration(seconds < 60 ? seconds : Math.floor(seconds / 60) * 60).replace(" 0 s", "")} ago`;
 }
 
 export function plural(number, one, many = `${one}s`) {
