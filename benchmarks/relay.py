@@ -26,6 +26,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -135,22 +137,31 @@ def throughput(directory: Path, count: int, sessions: int, size: int = 2048) -> 
     :param size: bytes of a body.
     :raises SystemExit: what was accepted, taken by the sink and reported is not the same.
     """
+    return through([Service(directory, GMP_LOG_LEVEL="WARNING")], directory, count, sessions, size)
+
+
+def through(
+    services: Sequence[Service], directory: Path, count: int, sessions: int, size: int = 2048
+) -> Relayed:
+    """The same through nodes that are not started yet, each of which is given its share."""
     receiver, sink = Receiver(), PostfixSink(directory)
-    service = Service(directory, GMP_CLIENT_SYNC_URL=receiver.url, GMP_LOG_LEVEL="WARNING").start()
     try:
-        service.call("POST", "/account", account(sink.port, max_sessions=sessions))
+        for service in services:
+            service.settings["GMP_CLIENT_SYNC_URL"] = receiver.url
+            service.start()
+        target = account(sink.port, max_sessions=sessions // len(services))
+        services[0].call("POST", "/account", target)
         bodies = call_bodies(count, 100, "b", body=text(size))
-        connection = http.client.HTTPConnection("127.0.0.1", service.port)
-        assert service.process is not None
-        used = _cpu(service.process.pid)
+        pids = [service.process.pid for service in services if service.process is not None]
+        used = sum(map(_cpu, pids))
         start = time.perf_counter()
-        accepted = sum(post(connection, body)["queued"] for body in bodies)
+        accepted = _share_out(services, bodies)
         taken = time.perf_counter()
         wait_until(lambda: sink.count >= count, 120.0, "the sink", step=0.005)
         done = time.perf_counter()
         wait_until(lambda: len(receiver.ids) >= count, 60.0, "the reports", step=0.01)
         reported = time.perf_counter()
-        used = _cpu(service.process.pid) - used
+        used = sum(map(_cpu, pids)) - used
         arrived = sink.count
         if not accepted == count == len(receiver.ids) == arrived:
             raise SystemExit(
@@ -160,8 +171,20 @@ def throughput(directory: Path, count: int, sessions: int, size: int = 2048) -> 
         rates = [count / (end - start) for end in (done, taken, reported)]
         return Relayed(rates[0], rates[1], rates[2], used / count * 1000, receiver.repeats)
     finally:
-        service.end()
+        for service in services:
+            service.end()
         sink.stop()
+
+
+def _share_out(services: Sequence[Service], bodies: Sequence[bytes]) -> int:
+    """Post to all nodes side by side, one call after the other to each. :return: how many took."""
+
+    def posted(n: int) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", services[n].port)
+        return sum(post(connection, body)["queued"] for body in bodies[n :: len(services)])
+
+    with ThreadPoolExecutor(len(services)) as pool:
+        return sum(pool.map(posted, range(len(services))))
 
 
 def median_of(rounds: int, count: int, sessions: int, size: int = 2048) -> Relayed:

@@ -43,7 +43,9 @@ LIMIT = 1.2
 
 
 @implementer(IClock)
-class _Clock(Clock):
+class Still(Clock):
+    """A clock that nobody moves."""
+
     def now(self) -> float:
         return NOW
 
@@ -167,7 +169,7 @@ def opened(folder: Path) -> Bench:
 
     store = EmbeddedStore(
         folder / "mail.db",
-        clock=_Clock(),
+        clock=Still(),
         names=Names(random.Random(1)),
         sealer=Sealer([new_key()]),
         reactor=None,

@@ -208,18 +208,18 @@ class PostgresStore(WholeStore):
         self._writer.made.append(made)
         return made
 
-    def _committed(self, number: int) -> bool:
+    def _committed(self, serial: int) -> bool:
         """
         Ask until it is known: what may be stored is not said to be refused.
 
         :raises PartlyStored: the store is to close, and the server still does not say.
         """
-        if not number:
+        if not serial:
             return True
         self._deciding = True
         left = LAST_QUESTION
         try:
-            while (verdict := self._asked(number)) is None:
+            while (verdict := self._asked(serial)) is None:
                 self._pause(ASK_AGAIN)
                 if self._stopped.is_set():
                     left -= ASK_AGAIN
@@ -229,11 +229,13 @@ class PostgresStore(WholeStore):
         finally:
             self._deciding = False
 
-    def _asked(self, number: int) -> bool | None:
+    def _asked(self, serial: int) -> bool | None:
+        assert self._connection is not None
+        number = self._connection.number
         try:
             connection = self._server.open_reader()
             try:
-                return came_through(connection, number)
+                return came_through(connection, number, self.node_id, serial)
             finally:
                 connection.close()
         except ServerError:

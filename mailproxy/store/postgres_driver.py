@@ -25,16 +25,23 @@ from mailproxy.store.refusals import ServerError, ServerObjection
 #: Held by a transaction that writes: see :data:`BEGIN_WRITING`.
 WRITERS = 0x6D61696C70726F78
 
+#: What most stores have nothing of, and nearly every work asks for: it is told when the transaction
+#: begins, by the table. Anything that is written there makes it be asked for again.
+SELDOM = ("rates", "destinations")
+
 #: One transaction writes at a time, whichever node it is of, as on SQLite: what it read stays true
-#: until it ends. The lock ends with it, or with its connection.
+#: until it ends. The lock ends with it, or with its connection. The server's number of the
+#: transaction is there from its beginning, so that its end needs no answer of its own.
 BEGIN_WRITING = (
     f"BEGIN; SELECT pg_advisory_xact_lock({WRITERS}); "
-    "SELECT value FROM settings WHERE name = 'greatest_pk'; SAVEPOINT work"
+    "SELECT value, CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT), "
+    f"{', '.join(f'EXISTS (SELECT FROM {table})' for table in SELDOM)} "
+    "FROM settings WHERE name = 'greatest_pk'; SAVEPOINT work"
 )
 
 BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
-_COMMIT, _RELEASE_AND_SAVEPOINT = "COMMIT", "RELEASE work; SAVEPOINT work"
+_COMMIT, _RELEASE, _SAVEPOINT = "COMMIT", "RELEASE work", "SAVEPOINT work"
 
 _decoded = msgspec.json.Decoder(list[str]).decode
 
@@ -118,10 +125,17 @@ class Connection:
     def __init__(self, connect: Callable[[], Raw[Any]], reconnect: Callable[[], Raw[Any]]) -> None:
         self._reconnect = reconnect
         self._raw: Raw[Any] | None = connect()
-        #: Rows changed so far.
+        #: Rows changed so far; of statements whose answer nobody waits for, statements.
         self.total_changes = 0
-        #: Whether the transaction has a savepoint that is to be used, and one that was.
-        self.unused = self.used = False
+        #: Whether the transaction has a savepoint that is to be used, and one that was; and one
+        #: that is to be made with the next statement, in the place of the last.
+        self.unused = self.used = self.renew = False
+        #: Statements whose answer nobody waits for: they go with the next that has one.
+        self.later: list[tuple[str, Sequence[Any] | None]] = []
+        #: Tables of :data:`SELDOM` that are known to be empty.
+        self.empty: set[str] = set()
+        #: The server's number of the transaction.
+        self.number = 0
         #: Called when a transaction that writes has begun, with the greatest primary key so far.
         self.began: Callable[[int], None] = lambda _greatest: None
 
@@ -175,7 +189,7 @@ class Cursor:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._cursor: RawCursor[Any] | None = None
+        self._cursor: RawCursor[Any] | Nothing | None = None
 
     def execute(self, text: str, values: Sequence[Any] = ()) -> Cursor:
         control = _CONTROL.get(text)
@@ -183,29 +197,43 @@ class Cursor:
             control(self)
             return self
         statement = translated(text)
+        if statement.seldom in self.connection.empty:
+            self._cursor = NOTHING
+            return self
         cursor = self._run(statement.sql, _given(statement, values))
         if statement.writes:
             self.connection.total_changes += cursor.rowcount
+            self._written(statement.sql)
         return self
 
     def executemany(self, text: str, rows: Sequence[Sequence[Any]]) -> Cursor:
-        statement = translated(text)
-        cursor = self._new()
-        try:
-            cursor.executemany(statement.sql, [_given(statement, row) for row in rows])
-        except psycopg.Error as error:
-            raise self.connection.refused(error) from error
-        self.connection.total_changes += max(0, cursor.rowcount)
+        for row in rows:
+            self.tell(text, row)
         return self
 
+    def tell(self, text: str, values: Sequence[Any] = ()) -> None:
+        """Have a statement done that changes rows, and wait for no answer to it."""
+        statement = translated(text)
+        self._put_off(statement.sql, _given(statement, values))
+
     def add(self, statement: Bulk, rows: Sequence[Sequence[Any]]) -> None:
-        """Do *statement* for all *rows* in one step."""
+        """Have *statement* done for all *rows* in one step."""
         made = translated_bulk(statement)
         arrays = [
             _ARRAYS[type_](values)
             for type_, values in zip(made.types, zip(*rows, strict=True), strict=True)
         ]
-        self.connection.total_changes += self._run(made.sql, arrays).rowcount
+        self._put_off(made.sql, arrays)
+
+    def _put_off(self, sql: str, values: Sequence[Any]) -> None:
+        self.connection.later.append((sql, values))
+        self.connection.total_changes += 1
+        self._written(sql)
+
+    def _written(self, sql: str) -> None:
+        empty = self.connection.empty
+        if empty:
+            empty.difference_update([table for table in empty if table in sql])
 
     def fetchone(self) -> Any:
         assert self._cursor is not None
@@ -216,8 +244,7 @@ class Cursor:
         return self._cursor.fetchall()
 
     def __iter__(self) -> Iterator[Any]:
-        assert self._cursor is not None
-        return iter(self._cursor.fetchall())
+        return iter(self.fetchall())
 
     @property
     def rowcount(self) -> int:
@@ -225,63 +252,119 @@ class Cursor:
         return self._cursor.rowcount
 
     def _begin_writing(self) -> None:
-        self.connection.again()
+        connection = self.connection
+        connection.again()
+        connection.later.clear()
+        connection.renew = False
         try:
             cursor = self._run(BEGIN_WRITING, None, prepare=False)
         except ServerError as error:
             if not error.lost:
                 raise
             # It went away while nothing was asked of it.
-            self.connection.again()
+            connection.again()
             cursor = self._run(BEGIN_WRITING, None, prepare=False)
         for _ in range(2):
             cursor.nextset()
         row: Any = cursor.fetchone()
         if row is None:
             raise ServerError("the database is no store")
-        self.connection.unused, self.connection.used = True, False
-        self.connection.began(int(row[0]))
+        greatest, connection.number, *filled = row
+        connection.empty = {name for name, some in zip(SELDOM, filled, strict=True) if not some}
+        connection.unused, connection.used = True, False
+        connection.began(int(greatest))
 
     def _begin_reading(self) -> None:
         self._run(BEGIN_READING, None, prepare=False)
 
     # A step to the server for each of these would cost as much as a statement: the first savepoint
-    # comes with the transaction, the others with the release of the one before; and the last is
+    # comes with the transaction, the others with the first statement behind them; and the last is
     # released by the commit.
 
     def _savepoint(self) -> None:
-        if self.connection.unused:
-            self.connection.unused = False
-        elif self.connection.used:
-            self.connection.used = False
-            self._run(_RELEASE_AND_SAVEPOINT, None, prepare=False)
+        connection = self.connection
+        if connection.unused:
+            connection.unused = False
+        elif connection.used:
+            connection.used, connection.renew = False, True
 
     def _release(self) -> None:
+        """What is to be rolled back alone if the server objects to it has been said by now."""
+        if self.connection.later:
+            self._go()
         self.connection.used = True
 
     def _back(self) -> None:
+        connection = self.connection
+        connection.later.clear()
+        if connection.renew:
+            return  # nothing was asked of the server since
         self._run("ROLLBACK TO work", None, prepare=False)
 
     def _commit(self) -> None:
+        connection = self.connection
+        connection.renew = False
         if self._run(_COMMIT, None, prepare=False).statusmessage != _COMMIT:
             raise ServerError("the transaction was rolled back")
 
     def _rollback(self) -> None:
+        self.connection.later.clear()
+        self.connection.renew = False
         self._run("ROLLBACK", None, prepare=False)
-
-    def _new(self) -> RawCursor[Any]:
-        self._cursor = RawCursor(self.connection.raw())
-        return self._cursor
 
     def _run(
         self, sql: str, values: Sequence[Any] | None, *, prepare: bool | None = None
     ) -> RawCursor[Any]:
-        cursor = self._new()
+        """Ask for *sql*, and for what was put off before it."""
+        connection = self.connection
+        raw = connection.raw()
+        cursor = self._cursor = RawCursor(raw)
         try:
-            cursor.execute(sql, values or None, prepare=prepare)
+            if connection.later or connection.renew:
+                with raw.pipeline():
+                    self._say(raw)
+                    cursor.execute(sql, values or None, prepare=prepare)
+            else:
+                cursor.execute(sql, values or None, prepare=prepare)
         except psycopg.Error as error:
-            raise self.connection.refused(error) from error
+            raise connection.refused(error) from error
         return cursor
+
+    def _go(self) -> None:
+        """Ask for what was put off, and wait until it is done."""
+        connection = self.connection
+        raw = connection.raw()
+        try:
+            with raw.pipeline():
+                self._say(raw)
+        except psycopg.Error as error:
+            raise connection.refused(error) from error
+
+    def _say(self, raw: Raw[Any]) -> None:
+        """Within a pipeline: the answers are looked at when it ends."""
+        connection = self.connection
+        later, connection.later = connection.later, []
+        if connection.renew:
+            connection.renew = False
+            RawCursor(raw).execute(_RELEASE, prepare=False)
+            RawCursor(raw).execute(_SAVEPOINT, prepare=False)
+        for sql, values in later:
+            RawCursor(raw).execute(sql, values or None)
+
+
+class Nothing:
+    """The answer of a table that is known to be empty."""
+
+    rowcount = 0
+
+    def fetchone(self) -> None:
+        return None
+
+    def fetchall(self) -> list[Any]:
+        return []
+
+
+NOTHING = Nothing()
 
 
 def _given(statement: Translated, values: Sequence[Any]) -> list[Any]:

@@ -141,12 +141,14 @@ class Translated:
     :param places: for each of them, which of the values that callers give it is.
     :param lists: those among them that are lists of keys, given as JSON.
     :param writes: whether it changes rows.
+    :param seldom: the only table that it looks into for any row at all; "" if it is no such look.
     """
 
     sql: str
     places: tuple[int, ...]
     lists: frozenset[int]
     writes: bool
+    seldom: str = ""
 
 
 @attrs.frozen
@@ -173,7 +175,15 @@ def translated(text: str) -> Translated:
     made, order = _compiled(source.statement)
     places = tuple(source.names.index(name) for name in order)
     lists = frozenset(n for n in range(len(order)) if _is_list(made, n + 1))
-    return Translated(made, places, lists, made.startswith(_WRITES))
+    return Translated(made, places, lists, made.startswith(_WRITES), _seldom(made))
+
+
+_ANY = re.compile(r"SELECT (\w+)\.\w+\s+FROM \1\s+LIMIT 1")
+
+
+def _seldom(sql: str) -> str:
+    found = _ANY.fullmatch(" ".join(sql.split()))
+    return found[1] if found else ""
 
 
 def _by_hand(text: str) -> Translated:

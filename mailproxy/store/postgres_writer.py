@@ -3,7 +3,8 @@ The thread that writes, on a PostgreSQL server that other nodes write to as well
 
 As on SQLite works are gathered into transactions, and of those one at a time changes the store;
 here the server sees to that, for all nodes together. With each go out, in the same step: the
-greatest primary key it gave away, so that the next node's are greater; and a notice to the other
+greatest primary key it gave away, so that the next node's are greater; the node's own number of it,
+which tells whether it was stored when the answer to its commit is lost; and a notice to the other
 nodes of what has become due.
 """
 
@@ -19,7 +20,7 @@ import msgspec
 from mailproxy.errors import MailProxyError, PartlyStored
 from mailproxy.store.compiling import Bulk, Statement
 from mailproxy.store.postgres_driver import Connection
-from mailproxy.store.refusals import ServerError
+from mailproxy.store.refusals import ServerError, ServerObjection
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.works import Work
 from mailproxy.store.writer import Writer
@@ -33,11 +34,14 @@ NOTICE_BYTES = 7000
 #: The setting that holds the greatest primary key.
 GREATEST = "greatest_pk"
 
+# A node whose row was removed has one again, which counts as dead until it renews.
 _END = (
     f"WITH kept AS (UPDATE settings SET value = ? WHERE name = '{GREATEST}') "
-    "SELECT CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT)"
+    "INSERT INTO nodes (id, started_at, alive_until, serial) VALUES (?, 0, 0, ?) "
+    "ON CONFLICT (id) DO UPDATE SET serial = excluded.serial"
 )
-_END_AND_TELL = f"{_END}, pg_notify('{CHANNEL}', ?)"
+_TELL = f"SELECT pg_notify('{CHANNEL}', ?)"
+_STATUS = "SELECT pg_xact_status(CAST(CAST(? AS TEXT) AS xid8))"
 
 
 class Notice(msgspec.Struct, omit_defaults=True):
@@ -68,10 +72,12 @@ class ServerTransaction(Transaction):
     def many(self, statement: Statement | Bulk, rows: Sequence[Sequence[Any]]) -> None:
         if isinstance(statement, Bulk):
             self.add(statement, rows)
-        elif len(rows) == 1:  # as it is most of the time
-            self.cursor.execute(statement.sql, rows[0])
         elif rows:
             self.cursor.executemany(statement.sql, rows)
+
+    def tell(self, statement: Statement, *values: Any) -> None:
+        cursor: Any = self.cursor
+        cursor.tell(statement.sql, values)
 
 
 class ServerWriter(Writer):
@@ -91,33 +97,40 @@ class ServerWriter(Writer):
         return lost or super()._worth_a_try(error, works)
 
     def _numbered(self, cursor: sqlite3.Cursor) -> int:
-        """The server's own number of the transaction; what came of it can be asked for later."""
+        """What tells later whether it is stored: this node's own number of the transaction."""
         made, self.made = self.made, []
         names, node = made[-1].names, made[-1].node_id
         due = sorted({pk for each in made for pk in each.due})
         reportable = sorted({tenant for each in made for tenant in each.reportable})
         copied = any(each.copied for each in made)
-        greatest = str(names.pk(0.0))
-        if not due and not reportable and not copied:
-            return int(cursor.execute(_END, (greatest,)).fetchone()[0])
-        notice = msgspec.json.encode(Notice(node, due, reportable, copied))
-        if len(notice) > NOTICE_BYTES:
-            notice = msgspec.json.encode(Notice(node, copied=copied))
-        return int(cursor.execute(_END_AND_TELL, (greatest, notice.decode())).fetchone()[0])
+        serial = self._serial + 1
+        server: Any = cursor
+        server.tell(_END, (str(names.pk(0.0)), node, serial))
+        if due or reportable or copied:
+            notice = msgspec.json.encode(Notice(node, due, reportable, copied))
+            if len(notice) > NOTICE_BYTES:
+                notice = msgspec.json.encode(Notice(node, copied=copied))
+            server.tell(_TELL, (notice.decode(),))
+        return serial
 
 
-def came_through(connection: Connection, number: int) -> bool | None:
+def came_through(connection: Connection, number: int, node: str, serial: int) -> bool | None:
     """
-    Whether the transaction *number* was committed.
+    Whether a transaction that was cut off was committed.
 
+    The server's number says whether it goes on, and no more: a server that crashed gives numbers
+    away again that it had given to what it lost.
+
+    :param number: the server's number of it.
+    :param serial: *node*'s own number of it.
     :return: None while it is not decided yet.
     :raises ServerError: the server does not say.
     """
-    (status,) = connection.execute(
-        "SELECT pg_xact_status(CAST(CAST(? AS TEXT) AS xid8))", (str(number),)
-    ).fetchone()
+    try:
+        (status,) = connection.execute(_STATUS, (str(number),)).fetchone()
+    except ServerObjection:  # it is to be given away yet: the server has lost it
+        status = None
     if status == "in progress":
         return None
-    if status is None:
-        raise ServerError("the server has forgotten a transaction")
-    return bool(status == "committed")
+    row = connection.execute("SELECT serial FROM nodes WHERE id = ?", (node,)).fetchone()
+    return row is not None and int(row[0]) >= serial

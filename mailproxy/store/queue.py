@@ -209,7 +209,7 @@ def lease(
     """
     token = tx.names.token()
     wanted = numbers(pks)
-    tx.do(sql.LEASE, tx.node_id, token, wanted)
+    tx.tell(sql.LEASE, tx.node_id, token, wanted)
     rows = tx.all(sql.LEASED, tx.options.inline_payload_bytes, wanted)
     opened = [(row[0], *each) for row in rows for each in sorted(tx.rows(row[19]))]
     if domains is None:
@@ -288,7 +288,7 @@ def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
     if turnstile is not None:
         begun = {key: row for key, row in begun.items() if row[0] not in turnstile.refused}
     if begun:
-        tx.do(sql.BEGIN, now, numbers(pk for pk, _ in begun))
+        tx.tell(sql.BEGIN, now, numbers(pk for pk, _ in begun))
     attempts: list[tuple[Any, ...]] = []
     events: list[NewEvent] = []
     answers: list[list[bool]] = []

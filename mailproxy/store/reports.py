@@ -212,8 +212,8 @@ class Ack:
 def acknowledge(tx: Transaction, call: Ack) -> None:
     """Mark exactly these events; a message is reported when its newest final event is."""
     pks = numbers(call.pks)
-    tx.do(_REPORTED, call.now, pks)
-    tx.do(_ACK, call.now, pks)
+    tx.tell(_REPORTED, call.now, pks)
+    tx.tell(_ACK, call.now, pks)
 
 
 def park(tx: Transaction, call: Ack) -> int:

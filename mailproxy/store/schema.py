@@ -349,6 +349,8 @@ nodes = Table(
     Column("alive_until", Float, nullable=False),
     Column("version", Text, nullable=False, server_default=""),
     Column("host", Text, nullable=False, server_default=""),
+    # Of the last transaction that the node has committed on a server.
+    Column("serial", BigInteger, nullable=False, server_default="0"),
 )
 
 # Who may call a tenant's report endpoint. Instants are by the server's clock; unused by SQLite,

@@ -134,6 +134,10 @@ class Transaction:
         """How many rows it touched."""
         return self.cursor.execute(statement.sql, values).rowcount
 
+    def tell(self, statement: Statement, *values: Any) -> None:
+        """As :meth:`do`, for who does not ask how many rows it touched."""
+        self.cursor.execute(statement.sql, values)
+
     def many(self, statement: Statement | Bulk, rows: Sequence[Sequence[Any]]) -> None:
         if rows:
             self.cursor.executemany(statement.sql, rows)
@@ -192,7 +196,7 @@ class Transaction:
     def recheck(self, lane: int) -> None:
         """Make the lane's due time, a lower bound, exact again."""
         first = self.one(sql.NEXT_IN_LANE, lane)
-        self.do(sql.LANE_SET_DUE, NEVER if first is None else first[0], lane)
+        self.tell(sql.LANE_SET_DUE, NEVER if first is None else first[0], lane)
 
     def forget(self) -> None:
         """What was gathered belongs to a savepoint that was rolled back."""
