@@ -18,6 +18,7 @@ copyright = ""
 language = "en"
 
 extensions = ["myst_parser"]
+myst_enable_extensions = ["deflist"]
 root_doc = "index"
 exclude_patterns: list[str] = []
 

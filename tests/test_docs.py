@@ -13,10 +13,11 @@ from mailproxy.config import VARIABLES
 from mailproxy.metrics import Metrics
 from mailproxy.states import MessageState, OnUncertain, TlsMode
 from tests.api.door import Door
+from tests.pages import pages
 from tests.scratch import scratch
 from tests.test_architecture import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = pages()
 
 
 def heading_anchor(heading: str) -> str:
@@ -87,7 +88,7 @@ class PageTests(SynchronousTestCase):
     def test_modules_exist(self) -> None:
         """CONTRIBUTING names files that are there."""
         text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-        for stage, names in re.findall(r"(?m)^    (\w+)/ .*  (\w+(?:, \w+)+)$", text):
+        for stage, names in re.findall(r"(?m)^(\w+)/ .*  (\w+(?:, \w+)+)$", text):
             for name in names.split(", "):
                 self.assertTrue((ROOT / "mailproxy" / stage / f"{name}.py").exists(), name)
         for name in re.findall(r"`(tests/[\w/]+\.py|mailproxy/[\w/]+\.py|[.]ci/run)`", text):

@@ -94,6 +94,8 @@ class GuideTests(SynchronousTestCase):
             got = json.loads(text)
             self.assertEqual([], list(differences(shown, got)), f"{commands}\n{text}")
 
+
+class ExampleTests(SynchronousTestCase):
     def test_none_is_left_out(self) -> None:
         """Every command in the guide has its answer behind it."""
         text = GUIDE.read_text(encoding="utf-8")
