@@ -6,18 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from sqlalchemy import create_engine
-from sqlalchemy.dialects import registry
-from sqlalchemy.pool import NullPool
 
 from mailproxy.errors import StoreRefused
 from mailproxy.store import postgres_nodes as nodes
-from mailproxy.store.migrate import bring
 from mailproxy.store.postgres_driver import WRITERS, Connection
 from mailproxy.store.postgres_server import Server
 from mailproxy.store.refusals import ServerError
-
-registry.register("mailproxy.server", f"{__package__}.postgres_sql", "ServerDialect")
 
 
 def migrate(server: Server, location: Path | None = None, target: str | None = None) -> str:
@@ -26,6 +20,14 @@ def migrate(server: Server, location: Path | None = None, target: str | None = N
 
     :raises StoreRefused: also where the server cannot be reached.
     """
+    # As on SQLite: loaded where there is something to do.
+    from sqlalchemy import create_engine
+    from sqlalchemy.dialects import registry
+    from sqlalchemy.pool import NullPool
+
+    from mailproxy.store.migrating import bring
+
+    registry.register("mailproxy.server", f"{__package__}.postgres_sql", "ServerDialect")
 
     def connect() -> psycopg.Connection[Any]:
         raw = server.connect()

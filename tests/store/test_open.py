@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,11 +20,11 @@ from mailproxy.crypto import Sealer, new_key
 from mailproxy.errors import StoreRefused
 from mailproxy.store.database import Database, connect
 from mailproxy.store.embedded import EmbeddedStore
-from mailproxy.store.migrate import migrate
+from mailproxy.store.migrate import MIGRATIONS, migrate, newest
 from mailproxy.store.tables import metadata
 from tests.build import new_message
 from tests.fakes import FakeClock, result
-from tests.store.opened import Opened, fresh
+from tests.store.opened import Opened, empty_database, fresh
 
 
 class OpenCase(SynchronousTestCase):
@@ -135,6 +139,26 @@ class SchemaTests(OpenCase):
 
         self.assertIn("9999", str(error))
         self.assertEqual(before, opened.path.read_bytes())
+
+    def test_the_newest_revision(self) -> None:
+        """The program knows its own revision without asking what makes the steps."""
+        script = Config()
+        script.set_main_option("script_location", str(MIGRATIONS))
+        self.assertEqual([newest()], ScriptDirectory.from_config(script).get_heads())
+
+    def test_a_start_loads_nothing_for_steps_it_does_not_make(self) -> None:
+        """Where the schema is the program's own, opening the store does not load Alembic."""
+        path = fresh(self)
+        path.write_bytes(empty_database())
+        program = (
+            "import sys; from mailproxy.store.database import connect; "
+            "from mailproxy.store.migrate import migrate; import mailproxy.service; "
+            f"print(migrate(connect({str(path)!r})), 'alembic' in sys.modules)"
+        )
+        said = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60.0
+        )
+        self.assertEqual(f"{newest()} False\n", said.stdout, said.stderr)
 
     def test_a_failed_migration_leaves_nothing(self) -> None:
         """A migration that fails half-way leaves the database as it was."""
