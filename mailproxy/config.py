@@ -106,6 +106,13 @@ class Settings(AttachmentSettings, SubmissionSettings):
         "postgresql://user:password@host/database for any number of nodes.",
         shown="/data/mail_service.db where /data exists, else ./data/mail_service.db",
     )
+    db_check_seconds: float = setting(
+        "storage.db_check_seconds",
+        Seconds(0, 86400),
+        10.0,
+        "How long a file of SQLite that was not closed is looked through for damage at the start; "
+        "0: not at all.",
+    )
     data_dir: Path = setting(
         "storage.data_dir",
         Directory(),

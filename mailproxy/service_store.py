@@ -45,6 +45,7 @@ def open_store(
         idempotency_seconds=settings.idempotency_seconds,
         report_max_age_seconds=settings.report_max_age_seconds,
         lease_seconds=settings.node_lease_seconds,
+        check_seconds=settings.db_check_seconds,
     )
     common: dict[str, Any] = {
         "clock": clock,

@@ -34,6 +34,7 @@ SAMPLES = {
     "GMP_TRUSTED_PROXIES": "10.0.0.0/8,192.0.2.7",
     "GMP_CA_FILE": "ca.pem",
     "GMP_DB_PATH": "/var/lib/mailproxy/mail.db",
+    "GMP_DB_CHECK_SECONDS": "2.5",
     "GMP_DATA_DIR": "/var/lib/other",
     "GMP_ALLOW_EPHEMERAL": "true",
     "GMP_ACCOUNTS_FILE": "accounts.ini",

@@ -14,6 +14,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from mailproxy.clock import Names
@@ -35,10 +36,13 @@ from mailproxy.store.options import StoreOptions
 from mailproxy.store.overdue import Expiry
 from mailproxy.store.readers import Readers
 from mailproxy.store.reseal import Resealing
+from mailproxy.store.soundness import left_open, look_through
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.whole import WholeStore, delivery
 from mailproxy.store.writer import Writer
 from mailproxy.turns import AtEnd
+
+_log = Logger()
 
 
 @implementer(IStore)
@@ -89,15 +93,23 @@ class EmbeddedStore(WholeStore):
         Take the lock, bring the schema up to date, check the key, start to work.
 
         :raises StoreRefused: another process has the file, its schema is newer than this program,
-            its queue was moved away, or the key is not the one its secrets were sealed with;
-            nothing was changed.
+            its queue was moved away, the key is not the one its secrets were sealed with, or it
+            was not closed and is found damaged; nothing was changed.
         """
         if self._connection is not None:
             return
         self._database.lock.acquire()
         connection = None
         try:
+            unsure = self._options.check_seconds and left_open(self._database.path)
             connection = self._database.open_writer()
+            if unsure:
+                look_through(
+                    connection,
+                    self._database.path,
+                    self._options.check_seconds,
+                    self._clock.seconds,
+                )
             migrate(connection)
             refuse_moved(connection)
             check_key(connection, self._sealer)
@@ -132,7 +144,11 @@ class EmbeddedStore(WholeStore):
         assert self._connection is not None
         if committed_serial(self._database, serial):
             return True
-        bury(self._connection, serial)
+        if not bury(self._connection, serial) and self._writer.healthy:
+            _log.error(
+                "what is refused now may be found after a loss of power, until the disk takes a "
+                "write again"
+            )
         return False
 
     def _transaction(self, cursor: sqlite3.Cursor) -> Transaction:

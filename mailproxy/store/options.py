@@ -21,6 +21,8 @@ class StoreOptions:
     :param large_body_bytes: above this size a body is written in works of its own.
     :param reader_threads: connections that read beside the writer.
     :param cache_bytes: page cache of the writer; a reader has a quarter of it.
+    :param check_seconds: how long a database that was not closed is looked through when it is
+        opened; 0: not at all.
     """
 
     max_age_seconds: float = 86_400.0
@@ -35,3 +37,4 @@ class StoreOptions:
     large_body_bytes: int = 1024 * 1024
     reader_threads: int = 3
     cache_bytes: int = 16 * 1024 * 1024
+    check_seconds: float = 10.0

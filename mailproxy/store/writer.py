@@ -296,17 +296,11 @@ class Writer:
             reportable |= tx.reportable
             finished += tx.finished
             limited += tx.limited
-        self._end(cursor, cursor.connection.total_changes != changes)
-        self.healthy = True
-        seconds = self._clock.seconds() - began
-        return Committed(
-            works,
-            frozenset(due),
-            frozenset(reportable),
-            tuple(finished),
-            tuple(limited),
-            seconds,
-        )
+        changed = cursor.connection.total_changes != changes
+        self._end(cursor, changed)
+        self.healthy |= changed  # where nothing was written, nothing is known of the disk
+        told = tuple(finished), tuple(limited), self._clock.seconds() - began
+        return Committed(works, frozenset(due), frozenset(reportable), *told)
 
     def _run(self, cursor: sqlite3.Cursor, kind: Kind[Any, Any], group: list[Work]) -> Transaction:
         tx = self._begin(cursor)

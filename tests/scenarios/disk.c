@@ -143,8 +143,10 @@ static int synced(const char *function, int fd)
     char path[4096];
     const char *name = named(fd, path, sizeof path);
     int done;
-    if (name && fails("sync"))
+    if (name && fails("sync")) {
+        note('F', name, "", 0, 0);
         return -1;
+    }
     if (name)
         note('B', name, "", 0, 0);
     done = REAL(int (*)(int), function)(fd);

@@ -95,7 +95,7 @@ _ENTRY = struct.Struct("=IIIIq")
 class Entry:
     """
     :param kind: W for a write, T for a truncation, U for a removal, B and E for the beginning and
-        the end of a sync, M for a mark.
+        the end of a sync, F for one that failed, M for a mark.
     :param name: the file's; of a mark its text.
     """
 
@@ -118,18 +118,29 @@ def read_journal(path: Path) -> Iterator[Entry]:
         at += length
 
 
+@attrs.define
+class _Doubted:
+    """A file as it was before a sync failed, and what was written since: whether it is synced."""
+
+    before: bytearray
+    later: list[tuple[Entry, bool]] = attrs.Factory(list)
+
+
 class PowerLoss:
     """
     Follows a disk by its journal; at any time tells what a loss of power would leave.
 
     What was written before a sync of the file began is there once that has ended. Of what came
-    later any part may be there, and of each write any number of its first sectors.
+    later any part may be there, and of each write any number of its first sectors. What a sync that
+    failed was to write stays in doubt for ever, whatever is synced later: systems take such pages
+    for written.
     """
 
     def __init__(self) -> None:
         self._synced: dict[str, bytearray] = {}
         self._pending: dict[str, list[Entry]] = {}
         self._begun: dict[tuple[int, str], int] = {}
+        self._doubted: dict[str, _Doubted] = {}
 
     def follow(self, entry: Entry) -> None:
         if entry.kind == "M" or entry.name.endswith(_VOLATILE):
@@ -139,8 +150,16 @@ class PowerLoss:
             self._begun[entry.thread, entry.name] = len(waiting)
         elif entry.kind == "E":
             self._sync(entry, waiting)
+        elif entry.kind == "F":
+            whole = bytearray(self._synced.get(entry.name, b""))
+            doubted = self._doubted.setdefault(entry.name, _Doubted(whole))
+            doubted.later += [(each, False) for each in waiting]
+            for other in [each for each in self._begun if each[1] == entry.name]:
+                self._begun[other] = 0
+            waiting.clear()
         elif entry.kind == "U":
             self._synced.pop(entry.name, None)
+            self._doubted.pop(entry.name, None)
             waiting.clear()
         else:
             waiting.append(entry)
@@ -149,6 +168,8 @@ class PowerLoss:
         count = self._begun.pop((entry.thread, entry.name))
         for each in waiting[:count]:
             _apply(self._synced, each)
+            if entry.name in self._doubted:
+                self._doubted[entry.name].later.append((each, True))
         del waiting[:count]
         for (thread, name), other in self._begun.items():
             if name == entry.name:
@@ -166,6 +187,12 @@ class PowerLoss:
         :param rng: draws what of the unsynced is there; None for nothing of it.
         """
         files = {name: bytearray(held) for name, held in self._synced.items()}
+        if rng is not None:
+            for name, doubted in self._doubted.items():
+                files[name] = bytearray(doubted.before)
+                for each, certain in doubted.later:
+                    if certain or rng.random() < 0.5:
+                        _apply(files, each if certain else _torn(each, rng))
         for waiting in self._pending.values():
             for each in waiting:
                 if rng is not None and rng.random() < 0.5:
