@@ -31,16 +31,22 @@ class Endpoint:
 
     :ivar status: what calls are answered with.
     :ivar body: and the JSON that goes with it.
+    :ivar pause: seconds that each call takes.
+    :ivar most_open: the most calls that were ever open at once.
     :ivar calls: all that were made; *taken* those that were answered with an acknowledgement.
     """
 
     def __init__(self) -> None:
         self.status = 200
         self.body: Any = {"ok": True}
+        self.pause = 0.0
+        self.most_open = 0
         self.calls: list[Report] = []
         self.taken: list[Report] = []
         self._free = threading.Event()
         self._free.set()
+        self._open = 0
+        self._counting = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -84,11 +90,19 @@ class Endpoint:
 
     def _take(self, report: Report) -> tuple[int, bytes]:
         self.calls.append(report)
+        self._count(1)
+        time.sleep(self.pause)
         self._free.wait()
+        self._count(-1)
         status, body = self.status, json.dumps(self.body).encode()
         if status == 200 and not (isinstance(self.body, dict) and self.body.get("error")):
             self.taken.append(report)
         return status, body
+
+    def _count(self, more: int) -> None:
+        with self._counting:
+            self._open += more
+            self.most_open = max(self.most_open, self._open)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         take: Callable[[Report], tuple[int, bytes]] = self._take

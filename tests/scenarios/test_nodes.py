@@ -2,58 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections import Counter
-from pathlib import Path
-from typing import Any
-
-from twisted.trial.unittest import SynchronousTestCase
-
-from mailproxy.crypto import new_key
 from tests.postgres import server
-from tests.scenarios.processes import Service, SinkProcess, account, message, wait_until
+from tests.scenarios.nodes_case import NodesCase
+from tests.scenarios.processes import message, wait_until
 
 
-class NodesTests(SynchronousTestCase):
-    """A sink, a database, and as many nodes as a test wants."""
-
-    def setUp(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="mailproxy-nodes-"))
-        self.sink = SinkProcess(self.directory).start()
-        self.addCleanup(self.sink.end)
-        self.database = server().database()
-        self.url = self.directory / "database"
-        self.url.write_text(server().url(self.database) + "\n")
-        self.key = new_key()
-
-    def node(self, name: str, **settings: str) -> Service:
-        directory = self.directory / name
-        directory.mkdir()
-        common = {
-            "GMP_DB_PATH_FILE": str(self.url),
-            "GMP_DATA_DIR": str(directory),
-            "GMP_ENCRYPTION_KEY": self.key,
-            "GMP_CLIENT_SYNC_URL": self.sink.sync_url,
-            "GMP_LOG_LEVEL": "DEBUG",
-        }
-        made = Service(directory, **{**common, **settings})
-        del made.settings["GMP_DB_PATH"]
-        self.addCleanup(made.end)
-        return made
-
-    def arrived(self) -> Counter[str]:
-        """How often each message came to the upstream."""
-        found = self.sink.get("/messages?limit=100000")["messages"]
-        return Counter(each["recipients"][0].partition("@")[0] for each in found)
-
-    def reported(self) -> set[str]:
-        found = self.sink.get("/reports")["reports"]
-        return {item["id"] for report in found for item in report["items"]}
-
-    def put_account(self, node: Service, **fields: Any) -> None:
-        answer = node.call("POST", "/account", account(self.sink.smtp_port, **fields))
-        self.assertEqual(200, answer.status, answer.raw)
-
+class NodesTests(NodesCase):
     def test_one(self) -> None:
         """One node: mail goes all the way, and the next process goes on where it ended."""
         node = self.node("a").start()

@@ -91,7 +91,7 @@ class ClocksTests(SynchronousTestCase):
 
     def test_scheduled(self) -> None:
         """Mail for later is sent early by nobody, and nothing is too old for anybody."""
-        self.post("later", not_before=self.now() + 600.0)
+        self.post("later", not_before=self.now(1) + 600.0)
         self.post("now")
         for node in (0, 1):
             accounts, next_due = result(self.stores[node].due_accounts(self.now(node)))
