@@ -224,6 +224,7 @@ class Claimed:
     :param payload: the payload's JSON, where it is small and there are no attachments; otherwise
         None, and ``IQueue.contents`` has it.
     :param account_version: the account's version when the message was claimed.
+    :param account_parked: whether its account is parked, and this is a probe of it.
     :param fetches: attachment fetches of this generation that failed.
     :param doubted_at: where an attempt ended uncertain: id of the account it went through, and
         every attempt since; "" if none did.
@@ -250,6 +251,7 @@ class Claimed:
     fetches: int = 0
     doubted_at: str = ""
     not_after: float | None = None
+    account_parked: bool = False
 
     def patience(self, fault_max_age: float) -> float:
         """Until when it may wait for an account that is at fault, which is longer than its age."""

@@ -265,7 +265,12 @@ class ParkingContract(StoreContract):
 
         self.later(60)
         self.assertEqual([self.acct.pk], (await self.store.due_accounts(self.now))[0])
-        self.assertEqual("m1", (await self.claim_one()).id)
+        probe = await self.claim_one()
+        self.assertEqual(("m1", True), (probe.id, probe.account_parked))
+
+        await self.store.release([(probe.pk, probe.token)])
+        await self.store.unpark_account(self.acct.pk)
+        self.assertFalse((await self.claim_one()).account_parked)
 
     async def test_parking_shows(self) -> None:
         """A parked account says why, since when, and when it is tried again."""

@@ -175,6 +175,7 @@ def _lease(change: Change, row: MessageRow) -> Claimed:
         ),
         payload=row.payload if small else None,
         account_version=account.version if account is not None else 0,
+        account_parked=account is not None and bool(account.parked_reason),
         fetches=row.fetches,
         doubted_at=row.carriers[-1] if row.uncertain else "",
     )

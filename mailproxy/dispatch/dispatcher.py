@@ -112,9 +112,11 @@ class Dispatcher(Service):
         self._unsubscribe = lambda: None
         self._timer: IDelayedCall | None = None
         self._polling = self._missed = False
+        beating = self._loop(self._beat, min(HEARTBEAT, options.lease_seconds / RENEWALS))
+        self._beating = beating[0]
         self._loops = [
             self._loop(self._poll, options.interval),
-            self._loop(self._beat, min(HEARTBEAT, options.lease_seconds / RENEWALS)),
+            beating,
             self._loop(self._salvage, min(SALVAGE, options.lease_seconds / LOOKS)),
         ]
 
@@ -157,7 +159,7 @@ class Dispatcher(Service):
         self._unsubscribe()
         self._unsubscribe = lambda: None
         for loop, _ in self._loops:
-            if loop.running:
+            if loop.running and loop is not self._beating:
                 loop.stop()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -166,6 +168,8 @@ class Dispatcher(Service):
         await self._courier.close(deadline)
         # An outcome the store does not take now is found as an open intent at the next start.
         await self._settled(max(deadline, 1.0))
+        if self._beating.running:  # until here bodies may be under way, and leases good
+            self._beating.stop()
 
     async def _settled(self, patience: float) -> None:
         """Wait until all outcomes are stored, for *patience* seconds at most."""

@@ -44,6 +44,7 @@ class Reach:
         self._breaker = Breaker()
         self._concurrency = Concurrency()
         self._by_strikes = False
+        self._untold = 0
         self.probing = False
         self.slots = self._concurrency.target
         self.probe_at = 0.0
@@ -59,6 +60,10 @@ class Reach:
         self._concurrency.all()
         self._shared.metrics.know(account.tenant_id, account.id)
         self._show(account)
+
+    def disagrees(self, parked: bool) -> bool:
+        """Whether the store says otherwise, and that is not only because it was not told yet."""
+        return parked != self.probing and not self._untold
 
     # -- what went wrong -------------------------------------------------------------------
 
@@ -165,10 +170,13 @@ class Reach:
     async def _park(self, account: Account, until: float, *, closed: bool) -> None:
         store, now = self._shared.store, self._shared.clock.now()
         text = self._reason[0] or account.parked_reason
+        self._untold += 1
         try:
             await store.park_account(account.pk, account.version, text, until, now, closed=closed)
         except StoreError as error:
             _log.warn("parking account {id}: {error}", id=account.id, error=error)
+        finally:
+            self._untold -= 1
 
     # -- what went well --------------------------------------------------------------------
 
@@ -197,10 +205,13 @@ class Reach:
         return Deferred.fromCoroutine(self._unpark(account))
 
     async def _unpark(self, account: Account) -> None:
+        self._untold += 1
         try:
             await self._shared.store.unpark_account(account.pk)
         except StoreError as error:
             _log.warn("resuming account {id}: {error}", id=account.id, error=error)
+        finally:
+            self._untold -= 1
 
     # -- what others see -------------------------------------------------------------------
 

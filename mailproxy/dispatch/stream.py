@@ -105,6 +105,8 @@ class Stream(Sharing):
     async def took(self, messages: Sequence[Claimed]) -> None:
         if messages:
             self._version = messages[-1].account_version
+            if self._reach.disagrees(messages[-1].account_parked):
+                await self._ask_others()
         elif self._reach.probing:
             await self._read_again()
         if self._ready:
@@ -142,6 +144,12 @@ class Stream(Sharing):
         account = await self._shared.store.account(self.account_pk)
         if account is not None:
             self.adopt(account)
+
+    async def _ask_others(self) -> None:
+        """Another node seems to have parked the account, or found that it works again."""
+        account = await self._shared.store.account(self.account_pk)
+        if account is not None and self._reach.disagrees(bool(account.parked_reason)):
+            self.take_up(account)
 
     def take_up(self, account: Account) -> None:
         shared, parked = self._shared, self._reach.probing

@@ -1,5 +1,6 @@
 """
-Which node may call a tenant's report endpoint: a lease in the database, by the server's clock.
+Which node may call a tenant's report endpoint: a lease in the database, by the server's clock. Who
+does the upkeep is settled in the same way.
 
 It is void when its time is over, or when its node is: no longer heard of, or ended. A lease that is
 nobody's but has time left is a rest, for everybody.
@@ -16,6 +17,9 @@ from mailproxy.store.postgres_nodes import SERVER_NOW
 from mailproxy.store.reports import Ack, park
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.works import alone
+
+#: Stands where the id of a tenant does otherwise: who does the upkeep, for how many seconds.
+UPKEEP, KEEPING = "", 60.0
 
 #: Whether a lease is another node's, or a rest.
 _TAKEN = f"""

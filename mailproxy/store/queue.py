@@ -56,7 +56,7 @@ def claim(tx: Transaction, call: Claim) -> list[Claimed]:
     account = tx.one(sql.ACCOUNT_VERSION, call.account_pk)
     if account is None or call.limit < 1:
         return []
-    version, blocked_until, tenant_id = account
+    version, blocked_until, tenant_id, parked = account
     gate = limits.gate(tx, tenant_id, call.account_pk, call.now)
     if gate is not None:
         gate.open()
@@ -73,6 +73,8 @@ def claim(tx: Transaction, call: Claim) -> list[Claimed]:
         claimed, aside = _claimed_from(tx, _Lanes(tx, call, call.limit), version, paused)
     if aside:
         tx.due.add(call.account_pk)  # there may be more than was looked at
+    if parked:
+        claimed = [attrs.evolve(each, account_parked=True) for each in claimed]
     if call.oldest:
         return sorted(claimed, key=lambda each: (each.due_since, each.pk))
     return sorted(claimed, key=lambda each: (each.priority, each.due_since, each.pk))

@@ -353,8 +353,8 @@ nodes = Table(
     Column("serial", BigInteger, nullable=False, server_default="0"),
 )
 
-# Who may call a tenant's report endpoint. Instants are by the server's clock; unused by SQLite,
-# whose one node is the only one that calls.
+# Who may call a tenant's report endpoint; and of the tenant "", who does the upkeep. Instants are
+# by the server's clock; unused by SQLite, whose one node does it all.
 report_leases = Table(
     "report_leases",
     metadata,

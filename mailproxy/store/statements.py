@@ -278,7 +278,7 @@ RELEASE = compiled(
 
 ACCOUNT_ID = compiled(select(a.id).where(a.pk == p("account")), "account")
 ACCOUNT_VERSION = compiled(
-    select(a.version, a.blocked_until, a.tenant_id).where(
+    select(a.version, a.blocked_until, a.tenant_id, a.parked_reason).where(
         a.pk == p("account"), a.deleted_at.is_(None)
     ),
     "account",

@@ -380,6 +380,21 @@ class DispatcherTests(DispatchCase):
         kinds = [e["kind"] for e in result(self.store.timeline("default", "a"))]
         self.assertEqual(1, kinds.count("uncertain"), kinds)
 
+    def test_draining_keeps_its_leases(self) -> None:
+        """While bodies have time to end, the node goes on saying that it lives; then it stops."""
+        gate: Deferred[None] = Deferred()
+        self.courier.gate = gate
+        self.add("a")
+        done = Deferred.fromCoroutine(self.dispatcher.drain(100.0))
+        self.store.writes.clear()
+        self.clock.pump([1.0] * 60)
+        self.assertGreaterEqual(self.store.writes.count("heartbeat"), 3)
+        gate.callback(None)
+        self.clock.pump([0.02] * 3)
+        self.successResultOf(done)
+        self.assertEqual({"a": "sent"}, self.store.states())
+        self.assertEqual([], self.clock.getDelayedCalls())
+
     def test_draining_gives_back_what_is_not_begun(self) -> None:
         """On the way down nothing new is begun, and what was claimed is free for the next start."""
         self.courier.gate = Deferred()

@@ -106,7 +106,9 @@ class SharedTests(NodesCase):
 
     def holder(self) -> tuple[str, Service]:
         """The node that calls just now, and its process."""
-        (row,) = server().sql(self.database, "SELECT node FROM report_leases")
+        (row,) = server().sql(
+            self.database, "SELECT node FROM report_leases WHERE tenant_id = 'default'"
+        )
         listed = self.nodes[0].call("GET", "/v1/nodes").body["nodes"]  # the oldest first
         names = [each["id"] for each in listed]
         return row[0], self.nodes[names.index(row[0])]

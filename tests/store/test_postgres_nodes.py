@@ -154,9 +154,38 @@ class DeathTests(NodesCase):
         """A node that has been dead for a day is removed, by the server's clock."""
         self.dead(self.second)
         self.clock.advance(30 * 86_400.0)
+        result(self.first.heartbeat(self.clock.now()))
         while result(self.first.upkeep(self.clock.now())):
             pass
         self.assertEqual([(self.first.node_id,)], self.opened.sql("SELECT id FROM nodes"))
+
+    def test_upkeep(self) -> None:
+        """One node at a time does it: the next one when the first has died, or has ended."""
+        self.post("m1", "m2")
+        self.assertEqual(1, self.end_one(self.first))
+        self.assertEqual(0, self.end_one(self.second))
+        self.dead(self.first)
+        self.assertEqual(1, self.end_one(self.second))
+
+        self.post("m3")
+        third = self.opened.another()
+        self.assertEqual(0, self.end_one(third))
+        result(self.second.close())
+        self.assertEqual(1, self.end_one(third))
+
+    def end_one(self, store: PostgresStore) -> int:
+        """Have the oldest message's time be over, and *store* look. :return: how many ended."""
+        self.opened.sql(
+            "UPDATE messages SET not_after = 1 WHERE pk = "
+            "(SELECT min(pk) FROM messages WHERE finished_at IS NULL)"
+        )
+        before = self.ended()
+        result(store.upkeep(self.clock.now()))
+        return self.ended() - before
+
+    def ended(self) -> int:
+        (row,) = self.opened.sql("SELECT count(*) FROM messages WHERE finished_at IS NOT NULL")
+        return int(row[0])
 
     def state(self, message_id: str) -> Any:
         found = result(self.first.message("default", message_id))
