@@ -15,7 +15,7 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := mailproxy twisted/plugins/mailproxy_plugin.py tests benchmarks examples docs/generate.py docs/conf.py
+SOURCES := mailproxy twisted/plugins/mailproxy_plugin.py tests benchmarks examples docs/generate.py docs/endpoints.py docs/conf.py
 
 # How long each torture run of `make test-long` is, and from which seeds they are.
 MINUTES ?= 10

@@ -1,15 +1,17 @@
 """
 Makes the pages of the reference that follow from the program itself.
 
-``python docs/generate.py`` writes ``configuration.md``, ``metrics.md`` and ``faults.md`` of
-``docs/reference``; with ``--check`` it writes nothing and fails if they are not as they would be
-written.
+``python docs/generate.py`` writes ``configuration.md``, ``metrics.md``, ``faults.md`` and
+``openapi.md`` of ``docs/reference``; with ``--check`` it writes nothing and fails if they are not
+as they would be written.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+
+import endpoints
 
 from mailproxy.config import VARIABLES
 from mailproxy.config_sources import Variable
@@ -240,7 +242,12 @@ def _fault(fault: Fault) -> str:
     return f"{fault.blame} | {temporary} | {fault.step} | {fault.standing.name.lower()}"
 
 
-PAGES = {"configuration.md": configuration, "metrics.md": metrics, "faults.md": faults}
+PAGES = {
+    "configuration.md": configuration,
+    "metrics.md": metrics,
+    "faults.md": faults,
+    "openapi.md": endpoints.page,
+}
 
 
 def main(argv: list[str]) -> int:
