@@ -4,7 +4,8 @@
  *
  * FAULTY_DISK     the directory that is the disk; files elsewhere are left alone
  * FAULTY_CONTROL  a directory; while it has a file named after an operation (read, write, sync,
- *                 open), that operation fails with the errno that the file holds
+ *                 open), that operation fails with the errno that the file holds; where that is 0,
+ *                 it hangs until the file is gone, and then goes through
  * FAULTY_JOURNAL  a file that each change, and each sync's beginning and end, is appended to;
  *                 disk.py beside this file reads it
  *
@@ -69,7 +70,7 @@ static const char *named(int fd, char *path, size_t size)
 static int fails(const char *operation)
 {
     char path[4096], text[16] = "";
-    int fd, before = errno;
+    int fd, before = errno, saved = errno;
     if (!control)
         return 0;
     snprintf(path, sizeof path, "%s/%s", control, operation);
@@ -80,6 +81,12 @@ static int fails(const char *operation)
     if (syscall(SYS_read, fd, text, sizeof text - 1) > 0)
         before = atoi(text);
     syscall(SYS_close, fd);
+    if (!before) {
+        while (!access(path, F_OK))
+            usleep(2000);
+        errno = saved;
+        return 0;
+    }
     errno = before;
     return 1;
 }

@@ -23,6 +23,9 @@ from tests.need import need_program
 #: What the operations of the disk are called.
 OPERATIONS = ("read", "write", "sync", "open")
 
+#: In the place of an errno: the operation answers nothing until the disk is well.
+HANGS = 0
+
 #: What a disk writes whole or not at all, in bytes.
 SECTOR = 512
 
@@ -68,7 +71,7 @@ class FaultyDisk:
         return told if self.journal is None else told | {"FAULTY_JOURNAL": str(self.journal)}
 
     def fail(self, **operations: int) -> None:
-        """From now on each of these (see :data:`OPERATIONS`) fails with that errno."""
+        """From now on each of these (see :data:`OPERATIONS`) fails with that errno, or hangs."""
         for operation, number in operations.items():
             assert operation in OPERATIONS, operation
             half = self._control / f".{operation}"

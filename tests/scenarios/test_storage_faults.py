@@ -21,7 +21,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.scenarios.disk import FaultyDisk
+from tests.scenarios.disk import HANGS, FaultyDisk
 from tests.scenarios.processes import (
     Answer,
     Service,
@@ -36,6 +36,9 @@ from tests.scenarios.processes import (
 #: Seconds within which everything goes on once the disk is well.
 RECOVERY = 10.0
 
+#: Seconds within which the service says that it lives, whatever its disk does.
+PROMPT = 0.1
+
 #: Sessions of the account.
 SESSIONS = 2
 
@@ -46,13 +49,19 @@ UNSYNCED = {"sync": errno.EIO}
 BROKEN = {"write": errno.EIO, "sync": errno.EIO, "read": errno.EIO, "open": errno.EIO}
 
 
-class Case(SynchronousTestCase):
-    """A service whose database lies on a disk of its own; its log and its sink's do not."""
+class StorageCase(SynchronousTestCase):
+    """A service of which a part lies on a disk of its own; its log and its sink's do not."""
 
-    def begin(self, *options: str) -> None:
+    def begin(self, *options: str, on_disk: str = "GMP_DB_PATH", **settings: str) -> None:
+        """
+        :param options: of the sink.
+        :param on_disk: ``GMP_DB_PATH`` if that is the database, ``TMPDIR`` for temporary files.
+        :param settings: of the service.
+        """
         self.directory = Path(tempfile.mkdtemp(prefix="mailproxy-faults-"))
         self.disk = FaultyDisk(self.directory)
-        self.database = self.disk.path / "mail.db"
+        lies = {"GMP_DB_PATH": self.directory, "TMPDIR": self.directory, on_disk: self.disk.path}
+        self.database = lies["GMP_DB_PATH"] / "mail.db"
         self.sink = SinkProcess(self.directory, "--no-starttls", *options).start()
         self.addCleanup(self.sink.end)
         self.door = free_port()
@@ -63,15 +72,17 @@ class Case(SynchronousTestCase):
             GMP_SMTP_ALLOW="127.0.0.1",
             GMP_CLIENT_SYNC_URL=self.sink.sync_url,
             GMP_RETRY_DELAYS="0.2",
+            TMPDIR=str(lies["TMPDIR"]),
             **self.disk.environment(),
+            **settings,
         ).start()
         self.addCleanup(self.service.end)
         fields = account(self.sink.smtp_port, max_sessions=SESSIONS)
         self.assertEqual(200, self.service.call("POST", "/account", fields).status)
 
-    def hand_in(self, id: str) -> int:
+    def hand_in(self, id: str, text: str = "Hello\n") -> int:
         """Offer a message by SMTP. :return: the code of the answer to it."""
-        fields = f"From: a@example.test\nX-Mailproxy-Id: {id}\n\nHello\n"
+        fields = f"From: a@example.test\nX-Mailproxy-Id: {id}\n\n{text}"
         with smtplib.SMTP("127.0.0.1", self.door, timeout=20) as client:
             try:
                 client.sendmail("a@example.test", [f"{id}@example.test"], fields)
@@ -94,11 +105,23 @@ class Case(SynchronousTestCase):
         self.assertEqual("the store does not take writes", ready.body["error"])
 
     def timed(self, path: str) -> Answer:
-        """An answer that does not wait for the disk."""
-        began = time.monotonic()
-        answer = http("GET", self.service.url + path, timeout=5.0)
-        self.assertLess(time.monotonic() - began, 1.0)
+        """
+        An answer that does not wait for the disk.
+
+        It comes within :data:`PROMPT` of what another process beside it needs for an answer, since
+        a machine that is busy keeps both waiting.
+        """
+        usual = self.took(self.sink.url + "/stats")[0]
+        seconds, answer = self.took(self.service.url + path)
+        usual = max(usual, self.took(self.sink.url + "/stats")[0])
+        self.assertLess(seconds, PROMPT + 3 * usual)
         return answer
+
+    def took(self, url: str) -> tuple[float, Answer]:
+        """Seconds until an answer, and the answer."""
+        began = time.monotonic()
+        answer = http("GET", url, timeout=5.0)
+        return time.monotonic() - began, answer
 
     def ready(self) -> None:
         """It finds out by itself that the disk is well, and takes mail."""
@@ -133,7 +156,7 @@ class Case(SynchronousTestCase):
             return other.execute(statement).fetchall()
 
 
-class IntakeTests(Case):
+class IntakeTests(StorageCase):
     def test_every_failure_is_refused_and_recovered_from(self) -> None:
         """F12, F14: full, read-only, broken: 503 and 45x, nothing stored; then all goes on."""
         self.begin()
@@ -161,7 +184,7 @@ class IntakeTests(Case):
         self.arrived(self.accepted("lost"))
 
 
-class DeliveryTests(Case):
+class DeliveryTests(StorageCase):
     def test_outcomes_are_kept_until_they_can_be_stored(self) -> None:
         """F13: no body is begun without its intent; outcomes wait in memory, and none is lost."""
         self.begin("--delay", "250-250ms")
@@ -186,7 +209,7 @@ class DeliveryTests(Case):
         return int(self.sink.get("/stats")["accepted"])
 
 
-class LockedTests(Case):
+class LockedTests(StorageCase):
     def test_another_process_has_the_database(self) -> None:
         """F15: locked by a stranger: refused after a bound, nothing blocks; then all goes on."""
         self.begin()
@@ -207,7 +230,30 @@ class LockedTests(Case):
         self.arrived(self.accepted("lost"))
 
 
-class DescriptorTests(Case):
+class HangingTests(StorageCase):
+    def test_a_disk_that_answers_nothing(self) -> None:
+        """F14, F15: while the disk hangs, livez answers at once; then what waited is stored."""
+        self.begin()
+        for operation in ("sync", "write", "read"):
+            self.disk.fail(**{operation: HANGS})
+            with ThreadPoolExecutor(3) as threads:
+                waiting = [
+                    threads.submit(self.service.add, message(f"{operation}{n}")) for n in range(2)
+                ]
+                waiting.append(threads.submit(self.service.call, "GET", "/messages"))
+                for _ in range(8):
+                    self.assertEqual(200, self.timed("/livez").status)
+                    time.sleep(0.02)
+                if operation != "read":  # which the database may have no need of
+                    self.assertFalse(any(each.done() for each in waiting[:2]))
+                self.disk.heal()
+                added = [each.result(30).status for each in waiting[:2]]
+                self.assertEqual(200, waiting[2].result(30).status)
+            self.assertEqual([200, 200], added, operation)
+        self.arrived([f"{operation}{n}" for operation in ("sync", "write", "read") for n in (0, 1)])
+
+
+class DescriptorTests(StorageCase):
     def test_no_more_files_can_be_opened(self) -> None:
         """F21: at the limit of open files connections wait; the service lives, and recovers."""
         self.begin()
@@ -234,7 +280,7 @@ class DescriptorTests(Case):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
 
 
-class DamagedTests(Case):
+class DamagedTests(StorageCase):
     """The database is found damaged, or not as it was left."""
 
     def refusal(self) -> str:
