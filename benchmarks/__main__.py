@@ -29,18 +29,22 @@ from benchmarks.targets import missed
 
 #: Every piece, in the order of a run, with the seconds it may take.
 PIECES: Mapping[str, float] = {
-    "raw": 60,
-    "submission": 120,
-    "relay": 200,
-    "add": 60,
-    "latency": 60,
-    "urgent": 80,
-    "tls": 80,
-    "rtt": 80,
-    "reports": 80,
-    "depth": 180,
-    "memory": 100,
-    "large": 400,
+    "raw": 50,
+    "submission": 110,
+    "relay": 180,
+    "add": 50,
+    "latency": 40,
+    "urgent": 60,
+    "isolation": 60,
+    "tls": 70,
+    "rtt": 60,
+    "reports": 60,
+    "depth": 150,
+    "store_depth": 110,
+    "memory": 80,
+    "large": 330,
+    "idle": 60,
+    "compose_cost": 30,
 }
 
 #: Where runs are kept.

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bodies import BODY
+from benchmarks.figures import Figure
 from benchmarks.latency import Arrivals, percentile
 from benchmarks.relay import PostfixSink
 from benchmarks.troubles import ACCOUNTS, table
@@ -134,6 +135,22 @@ def answers(directory: Path, rounds: int) -> list[float]:
     finally:
         service.end()
         sink.stop()
+
+
+def figures(quick: bool) -> list[Figure]:
+    count, alone, rounds = (2000, 50, 2) if quick else (10_000, 300, 5)
+    with tempfile.TemporaryDirectory(prefix="mailproxy-bench-") as directory:
+        before, during, answer = measure(Path(directory), count, alone)
+    with tempfile.TemporaryDirectory(prefix="mailproxy-bench-") as directory:
+        calls = answers(Path(directory), rounds)
+    note = f"priority 0 of one tenant beside one call with {count} of another; {len(during)} timed"
+    return [
+        Figure("flood-alone-p99", percentile(before, 0.99) * 1000, "ms", "the same alone"),
+        Figure("flood-p50", percentile(during, 0.5) * 1000, "ms", note),
+        Figure("flood-p99", percentile(during, 0.99) * 1000, "ms", note),
+        Figure("flood-answer", answer * 1000, "ms", "until that call is answered"),
+        Figure("call-1000", statistics.median(calls) * 1000, "ms", "a call with 1 000, alone"),
+    ]
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from tests.scenarios.processes import Service, account, peak_memory, wait_until
 SIZE = 20_000_000
 
 #: Seconds that each message may take, all others with it.
-EACH = 0.7
+EACH = 0.55
 
 
 @attrs.frozen

@@ -24,6 +24,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from benchmarks.figures import Figure
 from benchmarks.filled import fill, lane
 from mailproxy.clock import Names
 from mailproxy.crypto import Sealer, new_key
@@ -199,6 +200,20 @@ def run(
                 yield analyzed, call.__name__, *compare(benches[0], benches[1], call, times)
         for bench in benches:
             bench.store.close()
+
+
+def figures(quick: bool) -> list[Figure]:
+    many, times = (10_000, 11) if quick else (200_000, 51)
+    worst: dict[str, tuple[float, str]] = {}
+    for scenario in SCENARIOS:
+        for analyzed, what, *costs in run(scenario, LIVE, many, times):
+            small, large = (statistics.median(cost.cpu) for cost in costs)
+            how = f"{scenario.__doc__}{', after ANALYZE' if analyzed else ''}; {large:.2f} ms CPU"
+            worst[what] = max(worst.get(what, (0.0, "")), (large / small, how))
+    return [
+        Figure(f"depth-{what}", ratio, "x", f"{many} messages against {LIVE}, the worst: {how}")
+        for what, (ratio, how) in worst.items()
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:
