@@ -155,20 +155,26 @@ class MetadataTests(SynchronousTestCase):
         """
         What the package imports from outside the standard library is in its requirements.
 
-        The modules that speak to a database server also have what an extra brings.
+        A module that is of use only with an extra also has what that brings.
         """
         other_names = {"OpenSSL": "pyopenssl", "attr": "attrs", "zope": "zope-interface"}
         required = self.names("options", "install_requires")
-        extra = self.names("options.extras_require", "postgresql")
+        extras = {
+            name: self.names("options.extras_require", extra)
+            for name, extra in (
+                ("mailproxy.store.postgres", "postgresql"),
+                ("mailproxy.store.moving_server", "postgresql"),
+                ("mailproxy.contrib.django", "django"),
+            )
+        }
         missing = set()
         for module in MODULES.values():
             for name, line in module.imports():
                 top = name.split(".")[0]
                 if top in sys.stdlib_module_names or top in ("mailproxy", ""):
                     continue
-                allowed = required
-                if module.name.startswith("mailproxy.store.postgres"):
-                    allowed = required | extra
+                more = [extras[name] for name in extras if module.name.startswith(name)]
+                allowed = required.union(*more)
                 if other_names.get(top, normal(top)) not in allowed:
                     missing.add(f"{module.name}:{line} {top}")
         self.assertEqual(set(), missing)

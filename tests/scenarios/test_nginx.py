@@ -20,7 +20,7 @@ from tests.need import need_program
 from tests.scenarios.processes import TOKEN, Answer, Process, Service, free_port, wait_until
 from tests.test_architecture import ROOT
 
-CONF = ROOT / "deploy" / "nginx" / "mailproxy.conf"
+CONF = ROOT / "deploy" / "nginx"
 HOST = "mail.example.com"
 
 MAIN = """\
@@ -54,7 +54,7 @@ class Nginx(Process):
         self.ca = authority.pem
         pem = directory / "site.pem"
         pem.write_bytes(authority.issue(HOST))
-        text = re.sub(r"(?m)^(\s*ssl_certificate(?:_key)?) .*;$", rf"\1 {pem};", CONF.read_text())
+        text = re.sub(r"(?m)^(\s*ssl_certificate(?:_key)?) .*;$", rf"\1 {pem};", together())
         for port, upstream in zip(self.ports, upstreams, strict=True):
             site = text.replace("server 127.0.0.1:8000;", f"server {upstream};")
             site = site.replace("listen 443", f"listen 127.0.0.1:{port}")
@@ -89,9 +89,14 @@ class Nginx(Process):
         return made
 
 
+def together(upstream: str = "upstream") -> str:
+    """What nginx is given: the site, and where it leads."""
+    return "".join((CONF / f"{name}.conf").read_text() for name in (upstream, "mailproxy"))
+
+
 def settings(pattern: str) -> list[str]:
     """The values of a directive in the file."""
-    return re.findall(rf"(?m)^\s*{pattern}\s+(\S+);$", CONF.read_text())
+    return re.findall(rf"(?m)^\s*{pattern}\s+(\S+);$", together())
 
 
 class FileTests(SynchronousTestCase):
@@ -105,6 +110,14 @@ class FileTests(SynchronousTestCase):
             )
         (idle,) = settings("keepalive_timeout")
         self.assertLess(int(idle.removesuffix("s")), SiteLimits().idle_seconds)
+
+    def test_several_nodes(self) -> None:
+        """Before several nodes it keeps connections as before one."""
+        alone, many = (
+            re.findall(r"(?m)^ +(keepalive\w*) (\S+);", (CONF / name).read_text())
+            for name in ("upstream.conf", "upstream-compose.conf")
+        )
+        self.assertEqual(alone, many)
 
 
 class NginxTests(SynchronousTestCase):
