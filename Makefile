@@ -6,6 +6,8 @@
 #   make bench   every benchmark, about 20 minutes; benchmarks/README.md (needs Postfix)
 #   make docs    the site, in build/docs; whether the generated pages are up to date; the next
 #                release's notes
+#   make sbom    what the image is made of (CycloneDX), in dist
+#   make audit   whether anything of it is known to be vulnerable
 #
 # PYTHON=python3.12 make venv chooses the interpreter.
 
@@ -15,13 +17,13 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := mailproxy twisted/plugins/mailproxy_plugin.py tests benchmarks examples docs/generate.py docs/endpoints.py docs/conf.py
+SOURCES := mailproxy twisted/plugins/mailproxy_plugin.py tests benchmarks tools examples docs/generate.py docs/endpoints.py docs/conf.py
 
 # How long each torture run of `make test-long` is, and from which seeds they are.
 MINUTES ?= 10
 SEEDS ?= 1 2 3
 
-.PHONY: run test test-long torture lint types format venv lock bench docs clean
+.PHONY: run test test-long torture lint types format venv lock bench docs sbom audit clean
 
 run: venv
 	$(BIN)/mailproxy serve
@@ -61,6 +63,14 @@ docs: venv
 	$(BIN)/python -m mailproxy.cli.reference --check docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/docs/.trees docs build/docs
 	$(BIN)/towncrier build --draft --version next
+
+# What the image is made of, and whether anything of it, or of what it is tested with, is known to be
+# vulnerable.
+sbom: venv
+	$(BIN)/python -m tools.sbom dist/sbom.cdx.json
+
+audit: venv
+	$(BIN)/python -m tools.audit
 
 venv: $(STAMP)
 
