@@ -164,6 +164,7 @@ class MetadataTests(SynchronousTestCase):
             for name, extra in (
                 ("mailproxy.store.postgres", "postgresql"),
                 ("mailproxy.store.moving_server", "postgresql"),
+                ("mailproxy.proving.cluster", "postgresql"),
                 ("mailproxy.contrib.django", "django"),
             )
         }
