@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 from mailproxy import __version__
@@ -48,6 +47,5 @@ def only_what_is_there(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Show Mermaid's diagrams as their text: to draw them takes a program from afar."""
-    app.add_lexer("mermaid", TextLexer)
+    """What Sphinx calls first."""
     app.connect("source-read", only_what_is_there)

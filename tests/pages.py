@@ -6,6 +6,7 @@ import io
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import attrs
@@ -15,7 +16,7 @@ from tests.test_architecture import ROOT
 
 #: What a block holds that has no commands in it. ``text`` is what a program prints, or a drawing.
 DATA = {
-    *("text", "json", "ini", "yaml", "toml", "nginx", "python", "http", "mermaid", "dockerfile"),
+    *("text", "json", "ini", "yaml", "toml", "nginx", "python", "http", "dockerfile"),
     *("promql", "sql", "email", "xml"),
 }
 
@@ -68,7 +69,7 @@ class Block:
     One block of a page.
 
     :param page: from the root of the repository on.
-    :param line: of the page, from 1.
+    :param line: of the page, from 1; *end* is the first one behind it.
     :param language: None for text that is only indented.
     """
 
@@ -76,6 +77,7 @@ class Block:
     line: int
     language: str | None
     text: str
+    end: int = 0
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -158,6 +160,7 @@ def blocks(page: Path) -> list[Block]:
             token.map[0] + 1 if token.map else 0,
             token.info.strip() if token.type == "fence" else None,
             token.content,
+            token.map[1] + 1 if token.map else 0,
         )
         for token in MarkdownIt().enable("table").parse(text)
         if token.type in ("fence", "code_block") and not token.info.startswith("{")
@@ -168,6 +171,15 @@ def in_prose(page: Path) -> list[str]:
     """Every text between backquotes that stands in a sentence."""
     text = re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text(encoding="utf-8"))
     return [" ".join(each.split()) for each in re.findall(r"`([^`]+)`", text)]
+
+
+def shown_by(found: Sequence[Block]) -> dict[Block, Block]:
+    """What commands print, as it is shown: in JSON, behind them, with nothing in between."""
+    return {
+        before: after
+        for before, after in pairwise(found)
+        if (before.language, after.language) == ("sh", "json") and after.line == before.end + 1
+    }
 
 
 def run_of(found: Sequence[Block]) -> list[Block]:

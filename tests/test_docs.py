@@ -116,7 +116,11 @@ class PageTests(SynchronousTestCase):
         families = [family.name for family in Metrics().registry.collect()]
         for page in PAGES:
             text = page.read_text(encoding="utf-8")
-            for name in re.findall(r"`((?:gmp|mailproxy)_[a-z_]+)`", text):
+            named = re.findall(r"`((?:gmp|mailproxy)_[a-z_]+)`", text)
+            for block in blocks(page):
+                if block.language == "promql":
+                    named += re.findall(r"\b((?:gmp|mailproxy)_[a-z_]+)", block.text)
+            for name in named:
                 self.assertIn(name.removesuffix("_total"), [*families, "gmp_"], page.name)
 
     def test_modules_exist(self) -> None:

@@ -29,7 +29,11 @@ def examples() -> Iterator[tuple[str, Any]]:
 
 
 def differences(shown: Any, got: Any, where: str = "answer") -> Iterator[str]:
-    """What is shown and not there; ``"..."`` stands for any text, a value for any of its type."""
+    """
+    What is shown and not there.
+
+    ``"..."`` stands for any end of a text, a number for any number.
+    """
     if isinstance(shown, dict):
         if not isinstance(got, dict):
             yield f"{where} is no object"
@@ -45,7 +49,10 @@ def differences(shown: Any, got: Any, where: str = "answer") -> Iterator[str]:
             return
         for n, value in enumerate(shown):
             yield from differences(value, got[n], f"{where}[{n}]")
-    elif isinstance(shown, str | bool) and shown not in ("...", "0.1.0"):
+    elif isinstance(shown, str) and shown.endswith("..."):
+        if not str(got).startswith(shown[:-3]):
+            yield f"{where} begins otherwise"
+    elif isinstance(shown, str | bool) and shown != "0.1.0":
         if shown != got:
             yield f"{where} is another"
     elif type(shown) is not type(got):

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.need import need_program
-from tests.pages import Block, blocks, pages, run_of
+from tests.pages import Block, blocks, pages, run_of, shown_by
 from tests.scenarios.processes import TOKEN, Service, SinkProcess, account, free_port
+from tests.scenarios.test_api_guide import differences
 from tests.scratch import scratch
 
 #: Its answers are compared with what it shows, by tests/scenarios/test_api_guide.py.
 ELSEWHERE = {"docs/usage.md"}
 
-#: What a page relies on; a refusal ends the page.
+#: Written behind what the commands of a block print.
+MARK = "-- end of block --"
+
+#: What a page relies on; a refusal ends the page. ``mailproxy token`` is tried by tests/cli, and
+#: pages begin with it, so that here it need not start Python each time.
 BEGIN = f"""\
 set -eu -o pipefail
 TOKEN={TOKEN}
+mailproxy() {{ if [ "$*" = token ]; then echo $TOKEN; else command mailproxy "$@"; fi; }}
 curl() {{
     local fail=(--fail-with-body)
     case " $* " in *" -w "*) fail=() ;; esac  # it looks at the status itself
     command curl -sS "${{fail[@]}}" --max-time 30 "$@"
 }}
 """
+
+
+def last_value(printed: str) -> Any:
+    """The last of the JSON values that commands have *printed*, one behind the other."""
+    value, at = None, 0
+    while text := printed[at:].strip():
+        at = len(printed) - len(printed[at:].lstrip())
+        value, length = json.JSONDecoder().raw_decode(text)
+        at += length
+    return value
 
 
 class GuideTests(SynchronousTestCase):
@@ -95,14 +113,25 @@ class GuideTests(SynchronousTestCase):
         """All of *found* in one shell; each says where it stands before it begins."""
         parts = [BEGIN]
         for block in found:
-            parts += [f"echo '-- {block}' >&2", self.here(block.text)]
+            parts += [f"echo '-- {block}' >&2", self.here(block.text), f"echo '{MARK}'"]
         return "\n".join(parts)
 
+    def compare(self, found: list[Block], printed: str) -> int:
+        """Compare what is shown behind commands with what they have *printed*; how often."""
+        said = dict(zip(run_of(found), printed.split(MARK), strict=False))
+        shown = {before: after for before, after in shown_by(found).items() if before in said}
+        for before, after in shown.items():
+            got = last_value(said[before])
+            wrong = list(differences(json.loads(after.text), got))
+            self.assertEqual([], wrong, f"{after}\n{said[before]}")
+        return len(shown)
+
     def test_typed_as_they_stand(self) -> None:
-        """Every command of every page works, one page after the other."""
-        ran = 0
+        """Every command of every page works, and prints what the page shows behind it."""
+        ran = compared = 0
         for page in pages():
-            found = run_of(blocks(page))
+            every = blocks(page)
+            found = run_of(every)
             if not found or found[0].page in ELSEWHERE:
                 continue
             self.service.call("POST", "/account", account(self.sink.smtp_port, is_default=True))
@@ -115,6 +144,8 @@ class GuideTests(SynchronousTestCase):
                 capture_output=True, text=True, timeout=60,
             )  # fmt: skip
             self.assertEqual(0, done.returncode, f"{page}\n{done.stdout}\n{done.stderr}")
+            compared += self.compare(every, done.stdout)
             ran += len(found)
         self.assertGreater(ran, 20)
+        self.assertGreaterEqual(compared, 3)
         self.assertTrue(self.service.alive)
