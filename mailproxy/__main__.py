@@ -18,6 +18,38 @@ COMMANDS = {
     ),
     "token": ("mailproxy.cli.token:token", "Show the API token."),
     "status": ("mailproxy.cli.status:status", "Ask a running service how it is."),
+    "messages": (
+        "mailproxy.cli.messages:messages",
+        "See what is stuck or failing, decide over it, hand mail in.",
+    ),
+    "accounts": (
+        "mailproxy.cli.accounts:accounts",
+        "The servers that mail goes through: see, declare, hold, try.",
+    ),
+    "tenants": (
+        "mailproxy.cli.tenants:tenants",
+        "The applications that hand mail in, and are told what became of it.",
+    ),
+    "keys": ("mailproxy.cli.keys:keys", "The keys of tenants for the API."),
+    "credentials": ("mailproxy.cli.keys:credentials", "Who may hand mail in by SMTP."),
+    "suspend": ("mailproxy.cli.control:suspend", "Begin no more mail."),
+    "activate": ("mailproxy.cli.control:activate", "Undo suspend."),
+    "run-now": ("mailproxy.cli.control:run", "Look for due mail, and send a report, now."),
+    "nodes": ("mailproxy.cli.control:nodes", "Show the processes that are this service."),
+    "events": ("mailproxy.cli.events:events", "Print what is reported to a tenant."),
+    "explain": (
+        "mailproxy.cli.explain:explain",
+        "Tell what would become of a message, without sending it.",
+    ),
+    "test-account": (
+        "mailproxy.cli.accounts:test",
+        "Log in to an account's server, without sending mail.",
+    ),
+    "test-sync": ("mailproxy.cli.tenants:test", "Post an empty report to a tenant."),
+    "completion": (
+        "mailproxy.cli.completion:completion",
+        "Print what makes a shell complete our commands.",
+    ),
     "migrate": ("mailproxy.service_migrate:migrate", "Bring the database to another schema."),
     "copy": ("mailproxy.service_copy:copy", "Move the whole queue to another database."),
     "backup": ("mailproxy.service_backup:backup", "Copy the database, also while it is used."),

@@ -8,13 +8,20 @@ only looks whether the file is as it would be written.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from mailproxy.__main__ import group
+from mailproxy.cli import connection
+from mailproxy.cli.connection import ServiceCommand, connection_options
 
 PLACE = Path("reference") / "cli.md"
+
+
+#: Where the options are told that many commands have.
+COMMON = "Options of commands that talk to a service"
 
 
 def reference() -> str:
@@ -26,15 +33,42 @@ def reference() -> str:
     for name in root.list_commands(parent):
         command = root.get_command(parent, name)
         assert command is not None
-        context = click.Context(command, info_name=name, parent=parent)
-        parts += [f"## mailproxy {name}", _prose(command.help or "")]
-        same = known.setdefault(id(command.params), name)
-        parts.append(
-            _table(command, context)
-            if same == name
-            else f"The options are those of [`mailproxy {same}`](#mailproxy-{same})."
-        )
+        parts += _section(command, click.Context(command, info_name=name, parent=parent), known)
+    common = click.Command("x", params=[*connection_options()])
+    parts += [f"## {COMMON}", connection.__doc__ or "", _table(common.params, parent)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _section(
+    command: click.Command, context: click.Context, known: dict[int, str], level: str = "##"
+) -> list[str]:
+    """
+    A command; a group is followed by its own.
+
+    :param known: the commands so far, by their parameters.
+    """
+    path = context.command_path
+    parts = [f"{level} {path}", _prose(command.help or "")]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            below = click.Context(inner, info_name=name, parent=context)
+            parts += _section(inner, below, known, f"{level}#")
+        return parts
+    same = known.setdefault(id(command.params), path)
+    if same != path:
+        return [*parts, f"The options are those of [`{same}`](#{same.replace(' ', '-')})."]
+    if any(isinstance(each, click.Argument) for each in command.params):
+        words = " ".join([path, *command.collect_usage_pieces(context)])
+        parts.append(f"Usage: `{words}`")
+    if not isinstance(command, ServiceCommand):
+        return [*parts, _table(command.params, context)]
+    if own := _table(command.own, context):
+        parts.append(own)
+    anchor = COMMON.lower().replace(" ", "-")
+    also = "Also" if own else "The options are"
+    return [*parts, f"{also} [those of every command that talks to a service](#{anchor})."]
 
 
 def _made() -> str:
@@ -50,14 +84,15 @@ def _prose(text: str) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _table(command: click.Command, context: click.Context) -> str:
+def _table(params: Sequence[click.Parameter], context: click.Context) -> str:
+    """The options among *params*; "" if there are none."""
     rows = ["| option | |", "|---|---|"]
-    for param in command.params:
+    for param in params:
         record = param.get_help_record(context)
-        if record is not None:
+        if record is not None and not isinstance(param, click.Argument):
             option, says = (re.sub(r"\s+", " ", each).replace("|", "\\|") for each in record)
             rows.append(f"| `{option}` | {says} |")
-    return "\n".join(rows)
+    return "\n".join(rows) if len(rows) > 2 else ""
 
 
 @click.command()

@@ -28,7 +28,7 @@ def run(url: str | None, token: str | None, timeout: float, json: bool, **given:
     base = (url or local_url(settings)).rstrip("/")
     if not base.startswith(("http://", "https://")):
         raise Refused("--url: not an http or https URL")
-    answer = ask(f"{base}/status", token if token is not None else _token(settings), timeout)
+    answer = ask(f"{base}/status", token if token is not None else token_of(settings), timeout)
     if json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
         return
@@ -65,7 +65,8 @@ def local_url(settings: Settings) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def _token(settings: Settings) -> str | None:
+def token_of(settings: Settings) -> str | None:
+    """The token in force on this machine. :raises Refused: its file cannot be read."""
     from mailproxy.config_secrets import kept_token
 
     try:

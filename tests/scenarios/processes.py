@@ -227,8 +227,12 @@ class SinkProcess(Process):
 
     def start(self) -> SinkProcess:
         self.spawn()
-        wait_until(lambda: "sink ready" in self.output(), what="the sink")
+        self.wait()
         return self
+
+    def wait(self) -> None:
+        """Until it can be used, after ``spawn``."""
+        wait_until(lambda: "sink ready" in self.output(), what="the sink")
 
     def get(self, path: str) -> Any:
         return http("GET", self.url + path).body
