@@ -43,6 +43,7 @@ def measure(name: str, limit: float, quick: bool) -> Piece:
         child = subprocess.Popen(
             [*command, *(["--quick"] if quick else [])], start_new_session=True
         )
+        status: int | None = None
         try:
             status = child.wait(limit)
             failed = f"ended with status {status}" if status else ""
@@ -53,8 +54,8 @@ def measure(name: str, limit: float, quick: bool) -> Piece:
         figures: tuple[Figure, ...] = ()
         if not failed:
             figures = tuple(Figure(**each) for each in json.loads(out.read_text()))
-        elif out.exists():
-            failed = json.loads(out.read_text()) or failed
+        elif status is not None and out.exists():
+            failed = json.loads(out.read_text())
     return Piece(name, at, round(time.monotonic() - began, 1), round(before, 2), figures, failed)
 
 
@@ -69,7 +70,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-def _terminated(*_: object) -> None:
+def terminated(*_: object) -> None:
+    """As SIGTERM's handler: end the long way, what was started first."""
     raise SystemExit("ended from outside")
 
 
@@ -79,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, terminated)
     try:
         found = importlib.import_module(f"benchmarks.{given.name}").figures(given.quick)
     except BaseException as error:

@@ -22,8 +22,8 @@ from benchmarks.relay import raw
 
 #: Bytes of a body, its short name, and over how many sessions how many messages go.
 SMTP = (
-    (2048, "2k", ((1, 4000), (4, 12_000), (10, 16_000), (16, 20_000))),
-    (50_000, "50k", ((1, 1500), (4, 3000), (10, 4000), (16, 4000))),
+    (2048, "2k", ((1, 3000), (4, 8000), (10, 10_000), (16, 10_000))),
+    (50_000, "50k", ((1, 1000), (4, 2000), (10, 3000), (16, 3000))),
 )
 
 #: Rows in a commit, and how many rows in all.
