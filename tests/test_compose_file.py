@@ -94,8 +94,9 @@ class ComposeTests(SynchronousTestCase):
     def test_reached(self) -> None:
         """Whom nginx and Prometheus ask are the nodes, at the port that these listen on."""
         wanted = sorted(f"{name}:{Settings().port}" for name in self.nodes)
+        # Each twice: for the API, and for the console.
         conf = (PLACE / "nginx" / "upstream-compose.conf").read_text()
-        self.assertEqual(wanted, sorted(re.findall(r"(?m)^\s*server (\S+);", conf)))
+        self.assertEqual(sorted(wanted * 2), sorted(re.findall(r"(?m)^\s*server (\S+);", conf)))
         (scraped,) = yaml.safe_load((PLACE / "prometheus/prometheus.yml").read_text())[
             "scrape_configs"
         ]

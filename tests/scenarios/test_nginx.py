@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import socket
 import ssl
@@ -58,7 +59,7 @@ class Nginx(Process):
         for port, upstream in zip(self.ports, upstreams, strict=True):
             site = text.replace("server 127.0.0.1:8000;", f"server {upstream};")
             site = site.replace("listen 443", f"listen 127.0.0.1:{port}")
-            site = re.sub(r"(upstream |http://)mailproxy\b", rf"\1mailproxy{port}", site)
+            site = re.sub(r"(upstream |http://)mailproxy", rf"\1mailproxy{port}", site)
             (directory / f"{port}.site").write_text(site)
         (directory / "nginx.conf").write_text(MAIN.format(folder=directory))
 
@@ -108,16 +109,17 @@ class FileTests(SynchronousTestCase):
             self.assertGreater(
                 int(settings(name)[0].removesuffix("s")), Settings().client_sync_timeout
             )
-        (idle,) = settings("keepalive_timeout")
-        self.assertLess(int(idle.removesuffix("s")), SiteLimits().idle_seconds)
+        for idle in settings("keepalive_timeout"):
+            self.assertLess(int(idle.removesuffix("s")), SiteLimits().idle_seconds)
 
     def test_several_nodes(self) -> None:
-        """Before several nodes it keeps connections as before one."""
+        """Before several nodes it does as before one; the console stays with one of them."""
         alone, many = (
-            re.findall(r"(?m)^ +(keepalive\w*) (\S+);", (CONF / name).read_text())
+            re.findall(r"(?m)^(?:upstream|    (?!server|#)).*$", (CONF / name).read_text())
             for name in ("upstream.conf", "upstream-compose.conf")
         )
         self.assertEqual(alone, many)
+        self.assertIn("    ip_hash;", alone[alone.index("upstream mailproxy_console {") :])
 
 
 class NginxTests(SynchronousTestCase):
@@ -210,6 +212,25 @@ class NginxTests(SynchronousTestCase):
         headers = {"X-API-Token": key, "X-Forwarded-For": "192.0.2.7"}
         direct.request("GET", "/messages", headers=headers)
         self.assertEqual(401, direct.getresponse().status)
+
+    def test_console(self) -> None:
+        """The console works below the prefix, its session is for TLS only, and it is shown live."""
+        self.assertEqual(308, self.ask("GET", "/mail/console").status)
+        self.assertEqual(200, self.ask("GET", "/mail/console/").status)
+        body = json.dumps({"token": TOKEN}).encode()
+        login = self.ask("POST", "/mail/console/session", body, Content_Type="application/json")
+        self.assertEqual(200, login.status, login.raw)
+        cookie, *rest = login.headers["Set-Cookie"].split("; ")
+        self.assertIn("Secure", rest)
+        connection = self.nginx.connect(self.nginx.ports[0])
+        self.addCleanup(connection.close)
+        connection.request("GET", "/mail/console/stream", headers={"Cookie": cookie})
+        answer: Any = connection.getresponse()
+        self.assertEqual(
+            (200, "text/event-stream"), (answer.status, answer.headers["Content-Type"])
+        )
+        lines = iter(answer.readline, b"")
+        self.assertIn(b"event: now\n", lines)
 
     def test_events_as_they_come(self) -> None:
         """An event is with the client before the next one is made."""
