@@ -9,6 +9,7 @@ import socket
 import ssl
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,11 +19,23 @@ from mailproxy.api.site import SiteLimits
 from mailproxy.config import Settings
 from tests.delivery.certificates import Authority
 from tests.need import need_program
-from tests.scenarios.processes import TOKEN, Answer, Process, Service, free_port, wait_until
+from tests.scenarios.nodes_case import NodesCase
+from tests.scenarios.processes import (
+    TOKEN,
+    Answer,
+    Process,
+    Service,
+    free_port,
+    message,
+    wait_until,
+)
 from tests.test_architecture import ROOT
 
 CONF = ROOT / "deploy" / "nginx"
 HOST = "mail.example.com"
+
+#: Where the service is, in the file for one.
+ALONE = "127.0.0.1:8000"
 
 MAIN = """\
 daemon off;
@@ -43,21 +56,31 @@ http {{
 
 
 class Nginx(Process):
-    """nginx with the file as it is, but for addresses and certificates: once for each upstream."""
+    """
+    nginx with the files as they are, but for addresses and certificates.
+
+    :param places: for each site, where it is that the file names.
+    :param upstream: the file with those places.
+    """
 
     name = "nginx"
 
-    def __init__(self, directory: Path, *upstreams: str) -> None:
+    def __init__(
+        self, directory: Path, *places: Mapping[str, str], upstream: str = "upstream"
+    ) -> None:
         super().__init__(directory)
         self.program = need_program("nginx")
-        self.ports = [free_port() for _ in upstreams]
+        self.ports = [free_port() for _ in places]
         authority = Authority()
         self.ca = authority.pem
         pem = directory / "site.pem"
         pem.write_bytes(authority.issue(HOST))
-        text = re.sub(r"(?m)^(\s*ssl_certificate(?:_key)?) .*;$", rf"\1 {pem};", together())
-        for port, upstream in zip(self.ports, upstreams, strict=True):
-            site = text.replace("server 127.0.0.1:8000;", f"server {upstream};")
+        text = together(upstream)
+        text = re.sub(r"(?m)^(\s*ssl_certificate(?:_key)?) .*;$", rf"\1 {pem};", text)
+        for port, there in zip(self.ports, places, strict=True):
+            site = text
+            for shown, real in there.items():
+                site = site.replace(f"server {shown};", f"server {real};")
             site = site.replace("listen 443", f"listen 127.0.0.1:{port}")
             site = re.sub(r"(upstream |http://)mailproxy", rf"\1mailproxy{port}", site)
             (directory / f"{port}.site").write_text(site)
@@ -88,6 +111,25 @@ class Nginx(Process):
         made = http.client.HTTPConnection(HOST)
         made.sock = context.wrap_socket(plain, server_hostname=HOST)
         return made
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        token: str = TOKEN,
+        source: str = "127.0.0.1",
+        **headers: str,
+    ) -> Answer:
+        """A request to the first site."""
+        connection = self.connect(self.ports[0], source)
+        try:
+            sent = {name.replace("_", "-"): text for name, text in headers.items()}
+            connection.request(method, path, body, {"X-API-Token": token, **sent})
+            got = connection.getresponse()
+            return Answer(got.status, got.read(), dict(got.getheaders()))
+        finally:
+            connection.close()
 
 
 def together(upstream: str = "upstream") -> str:
@@ -145,27 +187,12 @@ class NginxTests(SynchronousTestCase):
         cls.backend = socket.create_server(("127.0.0.1", 0))
         cls.addClassCleanup(cls.backend.close)
         other = "{}:{}".format(*cls.backend.getsockname())
-        cls.nginx = Nginx(directory, f"unix:{door}", other)
+        cls.nginx = Nginx(directory, {ALONE: f"unix:{door}"}, {ALONE: other})
         cls.addClassCleanup(cls.nginx.end)
         cls.nginx.start()
 
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        token: str = TOKEN,
-        source: str = "127.0.0.1",
-        **headers: str,
-    ) -> Answer:
-        connection = self.nginx.connect(self.nginx.ports[0], source)
-        try:
-            sent = {name.replace("_", "-"): text for name, text in headers.items()}
-            connection.request(method, path, body, {"X-API-Token": token, **sent})
-            got = connection.getresponse()
-            return Answer(got.status, got.read(), dict(got.getheaders()))
-        finally:
-            connection.close()
+    def ask(self, *request: Any, **more: Any) -> Answer:
+        return self.nginx.ask(*request, **more)
 
     def test_below_a_prefix(self) -> None:
         """Every path is served below the prefix, and nothing beside it."""
@@ -264,3 +291,40 @@ class NginxTests(SynchronousTestCase):
         self.assertIn(b"X-Forwarded-For: 127.0.0.1\r\n", head)
         self.assertIn(b"X-Forwarded-Proto: https\r\n", head)
         self.assertIn(b"X-Forwarded-Prefix: /mail\r\n", head)
+
+
+class NodesTests(NodesCase):
+    def test_two_nodes(self) -> None:
+        """
+        Before two nodes mail goes on when one is killed, and the console stays with one of them.
+        """
+        self.directory.chmod(0o755)
+        nodes = [self.node(name, GMP_TRUSTED_PROXIES="127.0.0.1") for name in ("node1", "node2")]
+        for node in nodes:
+            node.start()
+        self.put_account(nodes[0])
+        places = {
+            f"node{number}:8000": f"127.0.0.1:{node.port}" for number, node in enumerate(nodes, 1)
+        }
+        nginx = Nginx(self.directory, places, upstream="upstream-compose")
+        self.addCleanup(nginx.end)
+        nginx.start()
+        body = json.dumps({"token": TOKEN}).encode()
+        login = nginx.ask("POST", "/mail/console/session", body, Content_Type="application/json")
+        cookie = login.headers["Set-Cookie"].partition(";")[0]
+        for _ in range(6):
+            shown = nginx.ask("GET", "/mail/console/session", None, "", Cookie=cookie)
+            self.assertTrue(shown.body["session"], shown.raw)
+        sent = set[str]()
+        for number in range(12):
+            if number == 6:
+                nodes[0].kill()
+            id = f"m{number}"
+            text = json.dumps({"messages": [message(id)]}).encode()
+            added = nginx.ask("POST", "/mail/commands/add-messages", text)
+            self.assertEqual((200, 1), (added.status, added.body["queued"]), added.raw)
+            sent.add(id)
+        asked = [len(re.findall(r"POST /commands/add-messages", node.output())) for node in nodes]
+        self.assertGreaterEqual(min(asked), 2, asked)
+        late = sent - {f"m{number}" for number in range(6)}
+        wait_until(lambda: set(self.arrived()) >= late, what="the mail of the one that is left")
