@@ -33,7 +33,11 @@ def run(url: str | None, token: str | None, timeout: float, json: bool, **given:
         click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
         return
     state = "active" if answer.get("active") else "suspended"
+    if answer.get("draining"):
+        state += ", stopping"
     click.echo(f"{base}: {state}, version {answer.get('version', 'unknown')}")
+    if queue := answer.get("queue"):
+        click.echo(", ".join(f"{count} {name}" for name, count in queue.items()))
 
 
 def ask(url: str, token: str | None, timeout: float) -> dict[str, Any]:

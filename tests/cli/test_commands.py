@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -402,11 +403,10 @@ class ProcessCases(RunningCase):
         made = subprocess.Popen(
             [sys.executable, "-m", "mailproxy", *arguments],
             env=clean_env(settings | {"GMP_API_TOKEN": TOKEN}),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            **options,
+            **{"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, **options},
         )
-        self.addCleanup(made.stderr.close)  # type: ignore[union-attr]
+        if made.stderr is not None:
+            self.addCleanup(made.stderr.close)
         self.addCleanup(made.kill)
         return made
 
@@ -435,16 +435,54 @@ class ProcessCases(RunningCase):
             _, said = ended.communicate(timeout=20)
             self.assertEqual((1, b""), (ended.returncode, said), arguments)
 
-    def test_at_a_terminal(self) -> None:
-        """There a table is aligned, and a bar is drawn while a copy is made."""
+    def terminal(self) -> tuple[int, int]:
+        """A new terminal: our end, and that of a process."""
         master, slave = pty.openpty()
         self.addCleanup(os.close, master)
+        return master, slave
+
+    def test_at_a_terminal(self) -> None:
+        """There a table is aligned, and a bar is drawn while a copy is made."""
+        master, slave = self.terminal()
         listed = self.start("accounts", "list", stdout=slave)
-        self.assertEqual(0, listed.wait(20))
-        text = os.read(master, 65536).decode()
+        database = self.service.settings["GMP_DB_PATH"]
+        copied = self.start(
+            *("backup", str(self.directory / "copy.db"), "--db-path", database),
+            stdout=subprocess.DEVNULL,
+            stderr=slave,
+        )
+        self.assertEqual((0, 0), (listed.wait(20), copied.wait(20)))
         os.close(slave)
+        text = _all(master)
         self.assertIn("SERVER", text)
+        self.assertIn("copying", text)
         self.assertNotIn("\t", text)
+
+    def test_asked_for(self) -> None:
+        """A password is asked for at a terminal, and not shown there."""
+        master, slave = self.terminal()
+        arguments = ("accounts", "add", "asked", "--host", "h.test", "--user", "u")
+        adding = self.start(
+            *arguments, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+        )
+        os.close(slave)
+        text = ""
+        while "password" not in text:
+            text += os.read(master, 4096).decode()
+        os.write(master, b"s3cret-w0rd\n")
+        text += _all(master)
+        self.assertEqual(0, adding.wait(20), text)
+        self.assertNotIn("s3cret", text)
+        self.assertEqual("u", self.fields("accounts", "show", "asked")["user"])
+
+
+def _all(terminal: int) -> str:
+    """What is written to a terminal until all processes have closed it."""
+    text = b""
+    with contextlib.suppress(OSError):  # that is how it ends
+        while more := os.read(terminal, 65536):
+            text += more
+    return text.decode()
 
 
 class CommandTests(MessageCases, ServiceCases, StatusCases, HandingInCases, ProcessCases):

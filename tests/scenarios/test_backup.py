@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailproxy.__main__ import group
 from mailproxy.acts import RESTORED
 from mailproxy.crypto import new_key
+from tests.postgres import server
 from tests.scenarios.processes import Service, SinkProcess, account, message, wait_until
 from tests.scratch import scratch
 
@@ -157,6 +158,20 @@ class RefusedTests(SynchronousTestCase):
         self.assertEqual(0, self.invoke("restore", self.file).exit_code)
         done = self.invoke("restore", "--hold-only", "--json")
         self.assertEqual('{\n  "ok": true,\n  "held": 0\n}\n', done.output)
+
+    def test_on_a_server(self) -> None:
+        """What was restored by other means is held there, too, but not beside a node."""
+        name = server().database()
+        self.environment["GMP_DB_PATH"] = server().url(name)
+        self.environment["GMP_DATA_DIR"] = str(self.directory)
+        self.assertEqual(0, self.invoke("migrate").exit_code)
+        done = self.invoke("restore", "--hold-only")
+        self.assertEqual(0, done.exit_code, done.output)
+        self.assertIn("held: 0 messages", done.output)
+        server().sql(name, "INSERT INTO nodes (id, started_at, alive_until) VALUES ('n', 0, 1e10)")
+        self.refused(1, "nodes have the database: stop them", "restore", "--hold-only")
+        server().sql(name, "UPDATE nodes SET alive_until = 0")
+        self.assertEqual(0, self.invoke("restore", "--hold-only").exit_code)
 
     def test_usage(self) -> None:
         """Both or neither of FILE and --hold-only, and a database on a server."""
