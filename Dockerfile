@@ -1,6 +1,6 @@
-# syntax=docker/dockerfile:1
 # The image of mailproxy: docker build -t genro-mail-proxy . && docker run -p 8000:8000 genro-mail-proxy
-ARG PYTHON=3.13-slim-bookworm
+# The Python that the tests run with.
+ARG PYTHON=3.11-slim-bookworm
 
 FROM python:${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
