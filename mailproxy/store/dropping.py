@@ -12,7 +12,7 @@ from mailproxy.store.transaction import Transaction, numbers
 
 def drop_bodies(tx: Transaction, bodies: Sequence[tuple[int, int, int]]) -> None:
     """Remove payloads, and all that :func:`drop_texts` does."""
-    tx.do(sql.DROP_PAYLOADS, numbers(body for body, _, _ in bodies))
+    tx.tell(sql.DROP_PAYLOADS, numbers(body for body, _, _ in bodies))
     drop_texts(tx, bodies)
 
 
@@ -24,7 +24,7 @@ def drop_texts(tx: Transaction, bodies: Sequence[tuple[int, int, int]]) -> None:
     """
     if not bodies:
         return
-    tx.do(sql.DROP_TEXTS, numbers(body for body, _, _ in bodies))
+    tx.tell(sql.DROP_TEXTS, numbers(body for body, _, _ in bodies))
     for large, group in groupby(
         sorted((size > tx.options.large_body_bytes, body) for body, parts, size in bodies if parts),
         key=itemgetter(0),
@@ -32,4 +32,4 @@ def drop_texts(tx: Transaction, bodies: Sequence[tuple[int, int, int]]) -> None:
         if large:
             tx.add(sql.ADD_LOOSE, [(body, 0.0) for _, body in group])
         else:
-            tx.do(sql.DROP_CHUNKS, numbers(body for _, body in group))
+            tx.tell(sql.DROP_CHUNKS, numbers(body for _, body in group))

@@ -155,6 +155,7 @@ class PostgresStore(WholeStore):
             connection.close()
             raise
         connection.began = self._began
+        connection.node = self.node_id
         self._connection = connection
         self._stopped.clear()
         self._opened_at = self._renewed = self._clock.seconds()

@@ -7,22 +7,20 @@ are told to. A connection that was lost is made again when the next transaction 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import msgspec
 import psycopg
 from psycopg import Connection as Raw
 from psycopg import RawCursor
 from psycopg.pq import TransactionStatus
-from psycopg.types.numeric import Int8Dumper
-from psycopg.types.string import StrDumper
 
 from mailproxy.store.compiling import Bulk
 from mailproxy.store.postgres_sql import Translated, translated, translated_bulk
+from mailproxy.store.postgres_values import ARRAYS, keys
 from mailproxy.store.refusals import ServerError, ServerObjection
 
-#: Held by a transaction that writes: see :data:`BEGIN_WRITING`.
+#: Held by a transaction that writes.
 WRITERS = 0x6D61696C70726F78
 
 #: What most stores have nothing of, and nearly every work asks for: it is told when the transaction
@@ -30,88 +28,21 @@ WRITERS = 0x6D61696C70726F78
 SELDOM = ("rates", "destinations")
 
 #: One transaction writes at a time, whichever node it is of, as on SQLite: what it read stays true
-#: until it ends. The lock ends with it, or with its connection. The server's number of the
-#: transaction is there from its beginning, so that its end needs no answer of its own.
-BEGIN_WRITING = (
-    f"BEGIN; SELECT pg_advisory_xact_lock({WRITERS}); "
-    "SELECT value, CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT), "
+#: until it ends. The lock ends with it, or with its connection.
+_LOCK = f"SELECT pg_advisory_xact_lock({WRITERS})"
+
+# Behind the lock. The server's number of the transaction is there from its beginning, so that its
+# end needs no answer of its own.
+_LOOK = (
+    "SELECT value, CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT), EXISTS ("
+    "SELECT FROM nodes WHERE id <> $1 AND alive_until > EXTRACT(EPOCH FROM clock_timestamp())), "
     f"{', '.join(f'EXISTS (SELECT FROM {table})' for table in SELDOM)} "
-    "FROM settings WHERE name = 'greatest_pk'; SAVEPOINT work"
+    "FROM settings WHERE name = 'greatest_pk'"
 )
 
 BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 _COMMIT, _RELEASE, _SAVEPOINT = "COMMIT", "RELEASE work", "SAVEPOINT work"
-
-_decoded = msgspec.json.Decoder(list[str]).decode
-
-
-class _Text(StrDumper):
-    """The server keeps no NUL in a text; whatever brought one, the rest of it is kept."""
-
-    def dump(self, obj: str) -> Any:
-        return super().dump(obj.replace("\0", "\ufffd") if "\0" in obj else obj)
-
-
-class _Integer(Int8Dumper):
-    """All integers, and flags, have one type, so that one prepared statement does for them all."""
-
-    def dump(self, obj: Any) -> Any:
-        return super().dump(int(obj))
-
-
-def adapt(raw: Raw[Any]) -> None:
-    """Tell *raw* how this program's values are given to the server."""
-    raw.adapters.register_dumper(int, _Integer)
-    raw.adapters.register_dumper(bool, _Integer)
-    raw.adapters.register_dumper(str, _Text)
-
-
-#: Hexadecimal bytes within an array.
-_HEX = r'"\\x%s"'
-
-# Arrays are written by hand, as the text that the server reads: the driver would look at each value
-# three times.
-
-
-def _integers(values: Iterable[Any]) -> str:
-    return f"{{{','.join(['NULL' if each is None else str(int(each)) for each in values])}}}"
-
-
-def _floats(values: Iterable[Any]) -> str:
-    return f"{{{','.join(['NULL' if each is None else repr(float(each)) for each in values])}}}"
-
-
-def _texts(values: Iterable[Any]) -> str:
-    return f"{{{','.join(['NULL' if each is None else _quoted(str(each)) for each in values])}}}"
-
-
-def _bytes(values: Iterable[Any]) -> str:
-    return f"{{{','.join(['NULL' if each is None else _HEX % each.hex() for each in values])}}}"
-
-
-def _quoted(text: str) -> str:
-    if "\\" in text or '"' in text:
-        text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
-
-
-#: How the values of a column become an array, by its SQL type.
-_ARRAYS: dict[str, Callable[[Iterable[Any]], Any]] = {
-    "BIGINT": _integers,
-    "INTEGER": _integers,
-    "SMALLINT": _integers,
-    "FLOAT": _floats,
-    "VARCHAR": _texts,
-    "BYTEA": _bytes,
-}
-
-
-def _keys(listed: str) -> str:
-    """The array of a list of keys, which is JSON: integers look the same in both."""
-    if '"' not in listed:
-        return f"{{{listed[1:-1]}}}"
-    return _texts(_decoded(listed))
 
 
 class Connection:
@@ -136,6 +67,9 @@ class Connection:
         self.empty: set[str] = set()
         #: The server's number of the transaction.
         self.number = 0
+        #: Whose connection it is, and whether no other node lived when the transaction began.
+        self.node = ""
+        self.alone = False
         #: Called when a transaction that writes has begun, with the greatest primary key so far.
         self.began: Callable[[int], None] = lambda _greatest: None
 
@@ -220,7 +154,7 @@ class Cursor:
         """Have *statement* done for all *rows* in one step."""
         made = translated_bulk(statement)
         arrays = [
-            _ARRAYS[type_](values)
+            ARRAYS[type_](values)
             for type_, values in zip(made.types, zip(*rows, strict=True), strict=True)
         ]
         self._put_off(made.sql, arrays)
@@ -257,22 +191,34 @@ class Cursor:
         connection.later.clear()
         connection.renew = False
         try:
-            cursor = self._run(BEGIN_WRITING, None, prepare=False)
+            row = self._begun()
         except ServerError as error:
             if not error.lost:
                 raise
             # It went away while nothing was asked of it.
             connection.again()
-            cursor = self._run(BEGIN_WRITING, None, prepare=False)
-        for _ in range(2):
-            cursor.nextset()
-        row: Any = cursor.fetchone()
+            row = self._begun()
         if row is None:
             raise ServerError("the database is no store")
-        greatest, connection.number, *filled = row
+        greatest, connection.number, others, *filled = row
+        connection.alone = not others
         connection.empty = {name for name, some in zip(SELDOM, filled, strict=True) if not some}
         connection.unused, connection.used = True, False
         connection.began(int(greatest))
+
+    def _begun(self) -> Any:
+        connection = self.connection
+        raw = connection.raw()
+        look: RawCursor[Any] = RawCursor(raw)
+        try:
+            with raw.pipeline():
+                RawCursor(raw).execute("BEGIN", prepare=False)
+                RawCursor(raw).execute(_LOCK)
+                look.execute(_LOOK, (connection.node,))
+                RawCursor(raw).execute(_SAVEPOINT, prepare=False)
+            return look.fetchone()
+        except psycopg.Error as error:
+            raise connection.refused(error) from error
 
     def _begin_reading(self) -> None:
         self._run(BEGIN_READING, None, prepare=False)
@@ -371,7 +317,7 @@ def _given(statement: Translated, values: Sequence[Any]) -> list[Any]:
     """*values* in the order of the server's parameters."""
     given = [values[place] for place in statement.places]
     for n in statement.lists:
-        given[n] = _keys(given[n])
+        given[n] = keys(given[n])
     return given
 
 

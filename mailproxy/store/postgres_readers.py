@@ -33,5 +33,6 @@ class ServerReaders(Readers):
         connection = getattr(self._local, "connection", None)
         if connection is not None:
             self._local.connection = None
-            self._opened.remove(connection)
+            if connection in self._opened:  # else all are being closed
+                self._opened.remove(connection)
             connection.close()

@@ -17,7 +17,8 @@ import psycopg
 from twisted.logger import Logger
 
 from mailproxy.errors import StoreRefused
-from mailproxy.store.postgres_driver import Connection, adapt
+from mailproxy.store.postgres_driver import Connection
+from mailproxy.store.postgres_values import adapt
 from mailproxy.store.refusals import ServerError
 
 #: The oldest server whose words are spoken here (``pg_current_xact_id``).

@@ -106,7 +106,7 @@ class ServerWriter(Writer):
         serial = self._serial + 1
         server: Any = cursor
         server.tell(_END, (str(names.pk(0.0)), node, serial))
-        if due or reportable or copied:
+        if (due or reportable or copied) and not server.connection.alone:
             notice = msgspec.json.encode(Notice(node, due, reportable, copied))
             if len(notice) > NOTICE_BYTES:
                 notice = msgspec.json.encode(Notice(node, copied=copied))
