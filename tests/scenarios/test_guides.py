@@ -13,9 +13,19 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.need import need_program
 from tests.pages import Block, blocks, pages, run_of, shown_by
-from tests.scenarios.processes import TOKEN, Service, SinkProcess, account, free_port
+from tests.scenarios.forked import CALLER
+from tests.scenarios.processes import (
+    TOKEN,
+    Process,
+    Service,
+    SinkProcess,
+    account,
+    free_port,
+    wait_until,
+)
 from tests.scenarios.test_api_guide import differences
 from tests.scratch import scratch
+from tests.test_architecture import ROOT
 
 #: Its answers are compared with what it shows, by tests/scenarios/test_api_guide.py.
 ELSEWHERE = {"docs/usage.md"}
@@ -23,18 +33,33 @@ ELSEWHERE = {"docs/usage.md"}
 #: Written behind what the commands of a block print.
 MARK = "-- end of block --"
 
-#: What a page relies on; a refusal ends the page. ``mailproxy token`` is tried by tests/cli, and
-#: pages begin with it, so that here it need not start Python each time.
+#: What a page relies on; a refusal ends the page.
 BEGIN = f"""\
 set -eu -o pipefail
 TOKEN={TOKEN}
-mailproxy() {{ if [ "$*" = token ]; then echo $TOKEN; else command mailproxy "$@"; fi; }}
+mailproxy() {{ "$PYTHON" -I -S "$CALLER" "$CALLED" "$@"; }}
 curl() {{
     local fail=(--fail-with-body)
     case " $* " in *" -w "*) fail=() ;; esac  # it looks at the status itself
     command curl -sS "${{fail[@]}}" --max-time 30 "$@"
 }}
 """
+
+
+class Commands(Process):
+    """Runs ``mailproxy`` for those who call at its socket."""
+
+    name = "commands"
+
+    @property
+    def socket(self) -> str:
+        return str(self.directory / "commands")
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "tests.scenarios.forked", self.socket]
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {"PYTHONPATH": str(ROOT)}
 
 
 def last_value(printed: str) -> Any:
@@ -61,14 +86,12 @@ class GuideTests(SynchronousTestCase):
         self.directory = scratch(self)
         self.sink = SinkProcess(
             self.directory, "--quiet", "--report-user", "syncuser", "--report-password", "syncpass"
-        ).start()
-        self.addCleanup(self.sink.end)
+        )
         (self.directory / "provider").mkdir()
         self.provider = SinkProcess(
             self.directory / "provider",
             *("--quiet", "--user", "your-email@gmail.com", "--password", "app-specific-password"),
-        ).start()
-        self.addCleanup(self.provider.end)
+        )
         self.smtp_port = free_port()
         self.service = Service(
             self.directory,
@@ -78,8 +101,18 @@ class GuideTests(SynchronousTestCase):
             GMP_SMTP_LISTEN=f"tcp:{self.smtp_port}:interface=127.0.0.1",
             GMP_SMTP_ALLOW="127.0.0.1",
             GMP_LOG_DELIVERY_ACTIVITY="true",
-        ).start()
+        )
+        (self.directory / "caller.py").write_text(CALLER)
+        self.commands = Commands(self.directory)
+        # All at once: most of a start is to import.
+        for each in (self.sink, self.provider, self.commands):
+            each.spawn()
+            self.addCleanup(each.kill)
+        self.service.start()
         self.addCleanup(self.service.end)
+        self.sink.wait()
+        self.provider.wait()
+        wait_until(lambda: Path(self.commands.socket).exists(), what="the commands")
 
     def here(self, text: str) -> str:
         """*text* with what is at other places in the pages: addresses, names, files."""
@@ -107,7 +140,9 @@ class GuideTests(SynchronousTestCase):
     def environment(self) -> dict[str, str]:
         """The operator's shell: our commands are on its PATH, and find the service."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**self.service.environment(), "PATH": path, "NO_COLOR": "1", "COLUMNS": "100"}
+        own = {"PATH": path, "PYTHON": sys.executable, "COLUMNS": "100"}
+        own |= {"CALLER": str(self.directory / "caller.py"), "CALLED": self.commands.socket}
+        return {**self.service.environment(), **own}
 
     def script(self, found: list[Block]) -> str:
         """All of *found* in one shell; each says where it stands before it begins."""
