@@ -256,6 +256,7 @@ def _run(directory: Path, wish: _Wish) -> Certificate:
     """:raises click.ClickException: it could not be tried to its end."""
     from mailproxy.proving.children import NotProven
     from mailproxy.proving.torture import Settings, Torture
+    from mailproxy.proving.torture_bar import meanwhile
     from mailproxy.proving.torture_certificate import Certificate
     from mailproxy.proving.torture_place import look
     from mailproxy.proving.torture_plan import PATIENCE, make_plan
@@ -278,7 +279,8 @@ def _run(directory: Path, wish: _Wish) -> Certificate:
     )
     try:
         place = look(disk, database.kind)
-        result = Torture(settings, plan, lambda line: click.echo(line, err=True)).run()
+        with meanwhile(settings.seconds) as told:
+            result = Torture(settings, plan, told).run()
     except (NotProven, OSError) as error:
         raise click.ClickException(f"not proven: {error}") from None
     return Certificate(
