@@ -46,6 +46,7 @@ COMMANDS = {
         "Log in to an account's server, without sending mail.",
     ),
     "test-sync": ("mailproxy.cli.tenants:test", "Post an empty report to a tenant."),
+    "call": ("mailproxy.cli.call:call", "Call any endpoint of the API."),
     "completion": (
         "mailproxy.cli.completion:completion",
         "Print what makes a shell complete our commands.",

@@ -264,6 +264,19 @@ class ServiceCases(RunningCase):
         told = self.refused(1, "credentials", "add", "erp", "--password-file", "-", stdin="short")
         self.assertIn("password: ", told)
 
+    def test_any_endpoint(self) -> None:
+        """With a query and a body, and what is refused; the service is never named by the path."""
+        answer = json.loads(self.done("call", "GET", "/messages?limit=1&state=sent&state=sent"))
+        self.assertTrue(answer["ok"])
+        body = json.dumps({"address": "gone@example.test"})
+        added = json.loads(self.done("call", "post", "/v1/suppressions", "-", stdin=body))
+        self.assertEqual(1, added["added"])
+        listed = json.loads(self.done("call", "GET", "/v1/suppressions", "--tenant", "default"))
+        self.assertEqual("gone@example.test", listed["suppressions"][0]["address"])
+        self.assertIn("404", self.refused(1, "call", "GET", "/nothing"))
+        for path in ("messages", "http://127.0.0.1:9/messages", "//127.0.0.1:9/messages"):
+            self.assertIn("PATH: begins", self.refused(2, "call", "GET", path))
+
 
 class StatusCases(RunningCase):
     """0: done, 1: the service refused, failed or is not there, 2: it was not even asked."""

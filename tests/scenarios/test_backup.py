@@ -11,6 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailproxy.__main__ import group
 from mailproxy.acts import RESTORED
 from mailproxy.crypto import new_key
+from mailproxy.store.backup import examine
+from mailproxy.store.migrate import newest
 from tests.postgres import server
 from tests.scenarios.processes import Service, SinkProcess, account, message, wait_until
 from tests.scratch import scratch
@@ -158,6 +160,21 @@ class RefusedTests(SynchronousTestCase):
         self.assertEqual(0, self.invoke("restore", self.file).exit_code)
         done = self.invoke("restore", "--hold-only", "--json")
         self.assertEqual('{\n  "ok": true,\n  "held": 0\n}\n', done.output)
+
+    def test_another_schema(self) -> None:
+        """A copy of an older release is brought up; one of a newer is refused and left alone."""
+        self.assertEqual(0, self.invoke("migrate", "--to", "0001").exit_code)
+        self.assertEqual(0, self.invoke("backup", self.file).exit_code)
+        self.database.unlink()
+        self.assertEqual(0, self.invoke("restore", self.file).exit_code)
+        self.assertEqual(newest(), examine(self.database).schema)
+        self.database.unlink()
+        connection = sqlite3.connect(self.file)
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+        connection.close()
+        self.refused(1, "made by a newer one", "restore", self.file)
+        self.assertFalse(self.database.exists())
 
     def test_on_a_server(self) -> None:
         """What was restored by other means is held there, too, but not beside a node."""
