@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -178,8 +179,6 @@ class ApiTests(SynchronousTestCase):
 
     def test_examples_are_json(self) -> None:
         """Every JSON example in the documents is JSON."""
-        import json
-
         for page in PAGES:
             for example in re.findall(r"(?s)```json\n(.*?)```", page.read_text(encoding="utf-8")):
                 json.loads(example)
@@ -248,6 +247,19 @@ class BlockTests(SynchronousTestCase):
                         if not re.search("No such file|no such socket", str(error)):
                             self.fail(f"{block}: {name}={text}: {error}")
         self.assertGreater(tried, 10)
+
+    def test_queries(self) -> None:
+        """Every query for Prometheus is one that it understands."""
+        queries = [block.text.strip() for block in self.blocks if block.language == "promql"]
+        self.assertGreater(len(queries), 3)
+        rules = [{"alert": f"Shown{n}", "expr": query} for n, query in enumerate(queries)]
+        file = scratch(self) / "rules.yml"  # JSON is YAML, too
+        file.write_text(json.dumps({"groups": [{"name": "shown", "rules": rules}]}))
+        done = subprocess.run(
+            [need_program("promtool"), "check", "rules", file],
+            capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        self.assertEqual(0, done.returncode, done.stdout + done.stderr)
 
     def test_reasons_are_for_something(self) -> None:
         """What is said not to be run stands in its page."""
