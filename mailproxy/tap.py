@@ -124,6 +124,10 @@ def makeService(options: Options) -> IService:
 
     from mailproxy.service import assemble
 
+    if options.parent is not None and options.parent.get("uid") is not None:
+        # Once root is given up, what is imported late may not be readable any more.
+        import mailproxy.store.migrating  # noqa: F401
+
     sys.excepthook = _one_line
     starter = Starter()
     assemble(reactor, settings, read).setServiceParent(starter)
