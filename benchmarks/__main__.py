@@ -53,6 +53,9 @@ PIECES: Mapping[str, float] = {
 #: Seconds that a run may take in all; what is not measured by then is not measured.
 WHOLE = 24 * 60
 
+#: Load above which a machine has something else to do.
+BUSY = 0.5
+
 #: Where runs are kept.
 RESULTS = Path(__file__).parent / "results"
 
@@ -112,6 +115,9 @@ def main(arguments: list[str] | None = None) -> int:
     before = read(kept) if given.only else Results({}, ())
     if not given.only or not before.conditions:
         before = attrs.evolve(before, conditions=conditions())
+
+    if load() > BUSY:
+        print(f"This machine is busy (load {load():.1f}): the figures will be rough.", flush=True)
 
     def keep(results: Results) -> None:
         kept.write_text(to_json(results), encoding="utf-8")

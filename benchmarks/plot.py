@@ -47,9 +47,13 @@ def _drawn(results: Results) -> Canvas:
     _relay(panels[0], results)
     _beside(panels[1], results)
     _depth(panels[2], results)
-    date = results.conditions.get("date", "")
     cores = results.conditions.get("cores", "?")
-    canvas.suptitle(f"mailproxy, one process, SQLite, {cores} cores; {date}", fontsize=11)
+    date = results.conditions.get("date", "?")
+    busy = max((piece.load for piece in results.pieces), default=0.0)
+    canvas.suptitle(
+        f"mailproxy, one process, SQLite, {cores} cores; {date}; load at most {busy:.1f}",
+        fontsize=11,
+    )
     return canvas
 
 
@@ -93,7 +97,10 @@ def _relay(axes: Axes, results: Results) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(counts, [str(count) for count in counts])
-    _legend(axes)
+    if axes.get_legend_handles_labels()[0]:
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(bottom, top * 5)  # room for it
+        axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper left")
 
 
 def _beside(axes: Axes, results: Results) -> None:
@@ -116,8 +123,3 @@ def _depth(axes: Axes, results: Results) -> None:
     _lines(axes, results, depths, "mailproxy", color=_OURS)
     axes.set_xscale("log")
     axes.set_ylim(0, 1.2 * max((results.value(name) or 0 for _, name in depths), default=0) or 1)
-
-
-def _legend(axes: Axes) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=7, frameon=False)
