@@ -104,12 +104,17 @@ class Upstream:
 
     :param context: for STARTTLS, if given.
     :param login: whether AUTH is required (after STARTTLS, if there is a context).
+    :param mailroom: what answers, if that is not the usual one.
     """
 
     def __init__(
-        self, port: int, context: ssl.SSLContext | None = None, login: bool = False
+        self,
+        port: int,
+        context: ssl.SSLContext | None = None,
+        login: bool = False,
+        mailroom: Mailroom | None = None,
     ) -> None:
-        self.mailroom = Mailroom()
+        self.mailroom = mailroom or Mailroom()
         self.logins: list[tuple[str, str]] = []
         options: dict[str, Any] = {"data_size_limit": 64 * 1024 * 1024}
         if context is not None:

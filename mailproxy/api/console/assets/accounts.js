@@ -17,8 +17,8 @@ function standing(account) {
 function limits(account) {
   const lines = UNITS.filter(([, limit]) => account[limit]).map(([unit, limit, used]) => {
     const taken = (account.used || {})[used] || 0;
-    return h("div", { class: "limit" }, h("meter", { min: 0, max: account[limit], value: taken, high: account[limit] * 0.9, "aria-label": `used in a ${unit}` }),
-      ` ${count(taken)} of ${count(account[limit])} in a ${unit}`);
+    return h("div", { class: "limit" }, h("meter", { min: 0, max: account[limit], value: taken, high: account[limit] * 0.9, "aria-label": `used per ${unit}` }),
+      ` ${count(taken)} of ${count(account[limit])} per ${unit}`);
   });
   return lines.length ? lines : null;
 }

@@ -76,7 +76,7 @@ export function follow(update, failed, seconds = 20) {
   let again = false;
   let began = 0;
   let timer = null;
-  let pulse = null;
+  let pulse = now.figures ? now.figures.pulse : null;
 
   async function run() {
     clearTimeout(timer);
@@ -104,9 +104,8 @@ export function follow(update, failed, seconds = 20) {
 
   const unlisten = listen(() => {
     if (!now.figures || now.figures.pulse === pulse) return;
-    const first = pulse === null;
     pulse = now.figures.pulse;
-    if (first || document.hidden) return;
+    if (document.hidden) return;
     if (running) again = true;
     else {
       clearTimeout(timer);

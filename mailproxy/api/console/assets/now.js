@@ -22,15 +22,26 @@ function tile(name, note) {
   };
 }
 
-function bars(queue) {
-  const all = Math.max(1, ...STATES.map((name) => queue[name] || 0));
-  return h("ul", { class: "bars" }, STATES.map((name) => {
-    const number = queue[name] || 0;
+/** The queue as bars; `set` changes what is there, so that nobody loses their place. */
+function bars() {
+  const lines = STATES.map((name) => {
     const bar = h("span", { class: `bar-fill is-${name}` });
-    bar.style.width = `${(100 * number) / all}%`;
-    return h("li", null, h("a", { href: `#/messages?state=${name}` }, state(name)),
-      h("span", { class: "track", "aria-hidden": "true" }, bar), h("span", { class: "number" }, count(number)));
-  }));
+    const number = h("span", { class: "number" }, "–");
+    const line = h("li", null, h("a", { href: `#/messages?state=${name}` }, state(name)),
+      h("span", { class: "track", "aria-hidden": "true" }, bar), number);
+    return { name, bar, number, line };
+  });
+  return {
+    element: h("ul", { class: "bars" }, lines.map((each) => each.line)),
+    set(queue) {
+      const most = Math.max(1, ...STATES.map((name) => queue[name] || 0));
+      for (const { name, bar, number } of lines) {
+        const text = count(queue[name] || 0);
+        if (number.textContent !== text) number.textContent = text;
+        bar.style.width = `${(100 * (queue[name] || 0)) / most}%`;
+      }
+    },
+  };
 }
 
 /** What needs a person, worst first: [kind, text, address]. */
@@ -64,7 +75,7 @@ export function nowPage(main) {
     errors: tile("Error rate", "of what ended in five minutes"),
     deferred: tile("Deferred", "attempts in the last minute"),
   };
-  const queue = h("div");
+  const queue = bars();
   const notices = h("div", { "aria-live": "polite" });
   const flow = plot("Throughput", "messages per minute", [
     ["sent", "is-sent", "sent", true], ["deferred", "is-deferred", "deferred", true], ["failed", "is-failed", "failed", true],
@@ -72,7 +83,7 @@ export function nowPage(main) {
   const waiting = plot("Waiting", "messages", [["waiting", "is-queued", "pending", false]]);
   show(main, h("h1", null, "Now"),
     h("div", { class: "tiles" }, Object.values(tiles).map((each) => each.element)),
-    h("div", { class: "columns" }, panel("Queue by state", queue), panel("Needs attention", notices)),
+    h("div", { class: "columns" }, panel("Queue by state", queue.element), panel("Needs attention", notices)),
     panel("Last hour", h("div", { class: "columns" }, flow, waiting)));
 
   function draw(what) {
@@ -92,9 +103,7 @@ export function nowPage(main) {
       return;
     }
     tiles.waiting.set(count(Object.values(figures.queue).reduce((sum, each) => sum + each, 0)));
-    const focused = queue.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-    show(queue, bars(figures.queue));
-    if (focused) queue.querySelector(`a[href="${focused}"]`)?.focus();
+    queue.set(figures.queue);
   }
 
   const unlisten = live.listen(draw);
