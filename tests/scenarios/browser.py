@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
+from selenium.common.exceptions import (
+    NoSuchElementException,
+    StaleElementReferenceException,
+    WebDriverException,
+)
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -22,6 +26,10 @@ PATIENCE = 30.0
 
 #: Height of the window in pixels.
 HEIGHT = 900
+
+
+#: What is said of an element that the page has just put another in place of.
+_BEING_REPLACED = (NoSuchElementException, StaleElementReferenceException)
 
 
 class Browser:
@@ -85,7 +93,7 @@ class Browser:
             try:
                 if value := condition():
                     return value
-            except StaleElementReferenceException:
+            except _BEING_REPLACED:
                 pass
             if time.monotonic() > end:
                 raise AssertionError(f"waited for {what}; the page says:\n{self.text()}")
@@ -102,6 +110,17 @@ class Browser:
             return fitting[0] if len(fitting) == 1 else None
 
         return self.wait(f"{css} {text or ''}", found)
+
+    def click(self, css: str, text: str) -> None:
+        """Click the only element like that, as soon as it is there."""
+
+        def clicked() -> bool:
+            fitting = [each for each in self.all(css) if each.text.strip() == text]
+            if len(fitting) == 1:
+                fitting[0].click()
+            return len(fitting) == 1
+
+        self.wait(f"{css} {text}", clicked)
 
     def text(self) -> str:
         """All that is to be read now."""

@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.scenarios.browser import Browser
 from tests.scenarios.processes import TOKEN, Service, account, free_port, message, wait_until
-from tests.scenarios.test_nginx import HOST, Nginx
+from tests.scenarios.test_nginx import ALONE, HOST, Nginx
 from tests.scenarios.upstream import Mailroom, Upstream
 
 #: Where pictures of the pages are wanted.
@@ -62,7 +62,7 @@ class ConsoleTests(SynchronousTestCase):
         cls.service = Service(directory, GMP_TRUSTED_PROXIES="127.0.0.1")
         cls.addClassCleanup(cls.service.end)
         cls.service.start()
-        cls.nginx = Nginx(directory, f"127.0.0.1:{cls.service.port}")
+        cls.nginx = Nginx(directory, {ALONE: f"127.0.0.1:{cls.service.port}"})
         cls.addClassCleanup(cls.nginx.end)
         cls.nginx.start()
         port = free_port()
@@ -94,7 +94,7 @@ class ConsoleTests(SynchronousTestCase):
         self.browser.run("location.hash = arguments[0]", f"#/{place}")
 
     def press(self, name: str) -> None:
-        self.browser.one("button", name).click()
+        self.browser.click("button", name)
 
     def decide(self, name: str, reason: str) -> None:
         """Press a button, and give the reason it asks for."""
@@ -160,8 +160,9 @@ class ConsoleTests(SynchronousTestCase):
         self.browser.one("#by-state").send_keys("failed")
         self.browser.wait("the address", lambda: "state=failed" in self.browser.driver.current_url)
         self.browser.wait("one row", lambda: len(self.browser.all("tbody tr")) == 1)
-        self.browser.one("tbody a", "lost-1").click()
+        self.browser.click("tbody a", "lost-1")
         self.browser.reads("550 5.1.1 Not today", ".timeline")
+        self.browser.reads("Failed", ".timeline .is-failed")
         self.mailroom.refusing = False
         self.decide("Retry", "they made room")
         self.browser.reads("Sent", ".timeline")
@@ -245,7 +246,9 @@ class ConsoleTests(SynchronousTestCase):
 
         def test_pictures(self) -> None:
             """The pages as the documentation shows them."""
-            take_pictures(self, Path(PICTURES or ""), float(os.environ.get("CONSOLE_SECONDS", "60")))
+            take_pictures(
+                self, Path(PICTURES or ""), float(os.environ.get("CONSOLE_SECONDS", "60"))
+            )
 
 
 FOCUS = "return document.activeElement.id"

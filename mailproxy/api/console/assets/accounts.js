@@ -75,7 +75,7 @@ export function accountsPage(main, place, announce) {
       h("a", { href: `#/messages${query({ account: account.id, tenant: current().admin ? account.tenant_id : "" })}` }, "Messages")) : null;
     const result = results.get(key(account));
     return h("section", { class: "panel", "data-account": key(account) },
-      h("h2", null, account.id, account.name ? h("span", { class: "quiet" }, ` ${account.name}`) : null, " ", state(standing(account))),
+      h("h2", null, account.id, account.name && account.name !== account.id ? h("span", { class: "quiet" }, ` ${account.name}`) : null, " ", state(standing(account))),
       account.parked_reason ? h("p", { class: "reason is-bad" }, `Parked for ${since(account.parked_since)}: ${account.parked_reason}. `, account.probe_at ? `Next try ${time(account.probe_at)}.` : null) : null,
       held ? h("p", { class: "reason" }, `Paused for ${since(account.held_since)}.`) : null,
       account.limited_until ? h("p", { class: "reason" }, `Its limit has room again ${time(account.limited_until)}. `, account.limited_reason) : null,

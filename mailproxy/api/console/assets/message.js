@@ -33,7 +33,8 @@ function replies(attempt, said) {
 
 const WORDS = {
   accepted: "Accepted", intent: "Attempt begun", outcome: "Attempt ended", deferred: "Put off", uncertain: "Uncertain",
-  failed: "Failed", expired: "Expired", cancelled: "Cancelled", sent: "Sent", act: "Decision",
+  failed: "Failed", expired: "Expired", cancelled: "Cancelled", sent: "Sent", held: "Held", released: "Released", retried: "To be tried now", resent: "To be sent again",
+  closed: "Closed", replaced: "Replaced", generation: "Once more", note: "Note", late: "A late reply",
 };
 
 /** What an attempt was like, in one line. */
@@ -46,11 +47,18 @@ function attemptLine(attempt) {
   return h("p", { class: "quiet" }, parts.join(" · "));
 }
 
+/** What a final outcome came to, by its recipients. */
+function came(said) {
+  const states = said.map((each) => each.state);
+  if (states.length && states.every((each) => each === "sent")) return "sent";
+  return ["failed", "expired", "cancelled"].find((each) => states.includes(each)) || "outcome";
+}
+
 function step(event, first) {
   const { data, attempt } = event;
   const said = data.recipients || [];
   const by = data.by ? [`${data.act || ""} by ${data.by}`, data.reason ? `: ${data.reason}` : ""].join("") : null;
-  const kind = event.final && said.length && said.every((each) => each.state === "sent") ? "sent" : event.kind;
+  const kind = event.kind === "outcome" && event.final ? came(said) : event.kind;
   return h("li", { class: `step is-${kind}` },
     h("div", { class: "step-head" },
       h("strong", null, WORDS[kind] || event.kind.replaceAll("_", " ")),

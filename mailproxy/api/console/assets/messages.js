@@ -17,7 +17,12 @@ export function address(message) {
 
 /** When, in short; the whole instant as a title. */
 export function when(value) {
-  return value ? h("time", { title: instant(value) }, ago(value)) : "";
+  return value ? h("time", { title: instant(value), datetime: value }, ago(value)) : "";
+}
+
+/** Let the times in `element` go on. */
+function tick(element) {
+  for (const each of element.querySelectorAll("time")) each.textContent = ago(each.dateTime);
 }
 
 function recipients(message) {
@@ -81,6 +86,7 @@ export function messagesPage(main, place, announce) {
   const asked = place.query;
   const list = h("div");
   const more = h("div", { class: "pager" });
+  let shown = "";
   const cursors = [null]; // of the pages that were turned so far; the last is the one that is shown
 
   const path = () => `/messages${query({
@@ -90,6 +96,12 @@ export function messagesPage(main, place, announce) {
 
   async function update() {
     const found = await get(path());
+    const text = JSON.stringify(found);
+    if (text === shown) {
+      tick(list);
+      return;
+    }
+    shown = text;
     const focused = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     const looked = found.next && found.messages.length < PAGE;
     show(list, table("Messages", COLUMNS, found.messages.map(row), looked ? "Nothing among those looked at so far." : "No message is like that."));
@@ -103,6 +115,7 @@ export function messagesPage(main, place, announce) {
 
   function turn(to) {
     cursors.splice(0, cursors.length, ...to);
+    shown = "";
     list.setAttribute("aria-busy", "true");
     window.scrollTo(0, 0);
     announce(`Page ${cursors.length}`);
@@ -116,7 +129,9 @@ export function messagesPage(main, place, announce) {
   });
   show(main, h("h1", null, "Messages"), h("div", { class: "panel" }, search), h("section", { class: "panel", "aria-label": "Found" }, list, more));
   const end = follow(update, (problem) => {
-    if (problem) show(list, h("p", { class: "problem", role: "alert" }, problem.message));
+    if (!problem) return;
+    shown = "";
+    show(list, h("p", { class: "problem", role: "alert" }, problem.message));
   });
   return end;
 }

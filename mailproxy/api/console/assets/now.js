@@ -2,7 +2,7 @@
 
 import { current, get } from "./api.js";
 import { h, panel, show, state } from "./dom.js";
-import { count, duration, plural, rate, share, since } from "./format.js";
+import { count, duration, rate, share, since } from "./format.js";
 import * as live from "./live.js";
 import { plot } from "./plot.js";
 
@@ -72,7 +72,7 @@ export function nowPage(main) {
     sent: tile("Sent per second", "mean of the last minute"),
     waiting: tile("Waiting", "messages that are not final"),
     due: tile("Oldest due", "age of what is due longest"),
-    errors: tile("Error rate", "of what ended in five minutes"),
+    errors: tile("Error rate", "of what ended in 5 min"),
     deferred: tile("Deferred", "attempts in the last minute"),
   };
   const queue = bars();
@@ -93,11 +93,11 @@ export function nowPage(main) {
       waiting.draw(steps, step);
     }
     if (!figures) return;
-    tiles.sent.set(rate(figures.sent), current().admin ? `${plural(figures.accepted, "message")} accepted in a minute` : undefined);
+    tiles.sent.set(rate(figures.sent), current().admin ? `${count(figures.accepted)} accepted in a minute` : undefined);
     tiles.deferred.set(count(figures.deferred));
     const late = figures.oldest_due !== null && figures.oldest_due > 300;
     tiles.due.set(figures.oldest_due === null ? "none" : duration(figures.oldest_due), undefined, late ? "is-warn" : "");
-    tiles.errors.set(share(figures.error_rate), `of ${plural(figures.ended, "message")} in five minutes`, figures.error_rate > 0.05 ? "is-bad" : "");
+    tiles.errors.set(share(figures.error_rate), `of ${count(figures.ended)} ended in 5 min`, figures.error_rate > 0.05 ? "is-bad" : "");
     if (figures.queue === null) {
       tiles.waiting.set("–", "the store cannot be read", "is-bad");
       return;

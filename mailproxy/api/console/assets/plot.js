@@ -10,11 +10,11 @@ const TOP = 8;
 const BOTTOM = 22;
 const HOUR = 3600;
 
-/** A number at least `value` that is easy to halve: 1, 2, 4, 10, 20, 40, ... */
+/** A number at least `value` that is easy to halve. */
 function ceiling(value) {
   if (value <= 4) return 4;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 4, 10].map((each) => each * power).find((each) => each >= value);
+  return [1, 2, 4, 6, 8, 10].map((each) => each * power).find((each) => each >= value);
 }
 
 /** Sums of `values` over `size` steps each, so that the line is calm. */

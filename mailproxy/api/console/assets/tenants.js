@@ -41,7 +41,7 @@ export function tenantsPage(main, place, announce) {
     const failing = sync && sync.last_error;
     const word = active === false ? "paused" : failing ? "failed" : "active";
     return h("section", { class: "panel", "data-tenant": id },
-      h("h2", null, id, name ? h("span", { class: "quiet" }, ` ${name}`) : null, " ", state(word, { active: "active", paused: "inactive", failed: "reports fail" }[word])),
+      h("h2", null, id, name && name !== id ? h("span", { class: "quiet" }, ` ${name}`) : null, " ", state(word, { active: "active", paused: "inactive", failed: "reports fail" }[word])),
       failing ? h("p", { class: "reason is-bad" }, `Reports fail: ${sync.last_error}`) : null,
       facts([
         ["Reports go to", url], ["Report lag", sync && sync.report_lag_seconds !== undefined ? duration(sync.report_lag_seconds) : null],
