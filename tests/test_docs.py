@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import click
+import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.__main__ import group
@@ -176,6 +180,22 @@ class ApiTests(SynchronousTestCase):
         named = set(re.findall(r"[`\"](\w+)[`\"]", text))
         fields = {field.encode_name for field in msgspec.structs.fields(Element)}
         self.assertEqual(set(), (fields | set(FIELDS)) - named)
+
+    def test_examples_are_what_they_say(self) -> None:
+        """Every example in the documents is of its language."""
+        readers: dict[str, Callable[[str], object]] = {
+            "yaml": lambda text: list(yaml.safe_load_all(text)),
+            "toml": tomllib.loads,
+            "python": ast.parse,
+            "xml": ElementTree.fromstring,
+        }
+        for page in PAGES:
+            for block in blocks(page):
+                if block.language in readers:
+                    try:
+                        readers[block.language](block.text)
+                    except Exception as error:
+                        self.fail(f"{block}: {error}")
 
     def test_examples_are_json(self) -> None:
         """Every JSON example in the documents is JSON."""

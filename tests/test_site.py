@@ -25,6 +25,12 @@ def build(pages: Path, into: Path) -> subprocess.CompletedProcess[str]:
 
 
 class SiteTests(SynchronousTestCase):
+    def test_names(self) -> None:
+        """The pages that others link to are there under these names."""
+        for name in NAMES:
+            self.assertTrue((ROOT / "docs" / f"{name}.md").is_file(), name)
+        self.assertTrue((ROOT / "TROUBLESHOOTING.md").is_file())
+
     def test_the_site(self) -> None:
         """Sphinx has no complaint, and every page that there is can be reached and read offline."""
         into = scratch(self)
