@@ -1,10 +1,14 @@
-"""F12: the directory for temporary files is full while large mail comes in; then it is not."""
+"""
+F12: there is no room where large mail is kept while it comes in, nor where links lead to; then
+there is.
+"""
 
 from __future__ import annotations
 
 import errno
 import shutil
 import tempfile
+from base64 import b64encode
 from pathlib import Path
 
 from tests.scenarios.processes import message, wait_until
@@ -47,6 +51,33 @@ class SpoolTests(StorageCase):
         self.assertNotIn("Unhandled", self.service.output())
         self.assertEqual([], [each.name for each in self.disk.path.iterdir()])
 
-    def about(self, id: str) -> bytes:
-        """All that is known of a message."""
-        return self.service.call("GET", f"/v1/messages/{id}").raw
+
+class UploadTests(StorageCase):
+    def test_no_room_for_what_is_put_away(self) -> None:
+        """F12: where links lead to there is no room: the message waits, and goes when there is."""
+        self.begin(on_disk="TMPDIR")
+        large = {
+            "enabled": True,
+            "max_size_mb": 0.05,
+            "action": "rewrite",
+            "storage_url": f"file://{self.disk.path}/large",
+            "public_base_url": self.service.url,
+            "file_ttl_days": 1,
+        }
+        tenant = {"id": "default", "large_file_config": large}
+        self.assertEqual(200, self.service.call("POST", "/tenant", tenant).status)
+        data = b"A page of a report.\n" * 5_000
+        file = {"filename": "report.txt", "storage_path": f"base64:{b64encode(data).decode()}"}
+        self.disk.fail(write=errno.ENOSPC)
+        self.assertEqual(200, self.service.add(message("report", attachments=[file])).status)
+        self.assertEqual(200, self.service.add(message("small")).status)
+        wait_until(lambda: "small" in self.reported(), RECOVERY, "small mail")
+        wait_until(lambda: b"No space left" in self.about("report"), RECOVERY, "the deferral")
+        self.assertEqual(["small"], list(self.sink.get("/copies")["copies"]))
+
+        self.disk.heal()
+
+        self.arrived(["report", "small"])
+        (put,) = (self.disk.path / "large").rglob("report.txt")
+        self.assertEqual(data, put.read_bytes())
+        self.assertNotIn("Traceback", self.service.output())

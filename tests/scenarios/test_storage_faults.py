@@ -150,6 +150,10 @@ class StorageCase(SynchronousTestCase):
         reports = self.sink.get("/reports")["reports"]
         return {item["id"] for each in reports for item in each["items"] if item.get("sent_ts")}
 
+    def about(self, id: str) -> bytes:
+        """All that is known of a message."""
+        return self.service.call("GET", f"/v1/messages/{id}").raw
+
     def query(self, statement: str) -> list[Any]:
         """What another process finds in the database."""
         with closing(sqlite3.connect(self.database)) as other:
