@@ -24,6 +24,8 @@ def is_canonical(data: bytes) -> bool:
 
 def canonical(data: bytes) -> bytes:
     """*data* with every CRLF, bare CR and bare LF as CRLF; *data* itself if it is canonical."""
+    if b"\r" not in data:  # most texts of programs
+        return data.replace(b"\n", _CRLF)
     if is_canonical(data):
         return data
     return data.replace(_CRLF, b"\n").replace(b"\r", b"\n").replace(b"\n", _CRLF)

@@ -212,7 +212,7 @@ def lease(
     token = tx.names.token()
     wanted = numbers(pks)
     tx.tell(sql.LEASE, tx.node_id, token, wanted)
-    rows = tx.all(sql.LEASED, tx.options.inline_payload_bytes, wanted)
+    rows = tx.all(sql.LEASED, tx.options.most_inline(len(pks)), wanted)
     opened = [(row[0], *each) for row in rows for each in sorted(tx.rows(row[19]))]
     if domains is None:
         opened = [row for row in opened if not row[4]]

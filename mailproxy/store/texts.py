@@ -24,7 +24,7 @@ def split(payload: bytes) -> tuple[bytes, bytes]:
     :return: the payload without its text, as JSON of its own; and the text.
     """
     start = payload.find(_BEGINS)
-    end = payload.find(_BEHIND, start)
+    end = payload.rfind(_BEHIND, start)  # what stands behind it is short, the text is not
     if start > 0 and end > 0 and payload.find(b',"plain":', start, end) > 0:
         return payload[:start] + _GONE + payload[end:], payload[start:end]
     try:

@@ -47,6 +47,34 @@ class BodiesCase(SynchronousTestCase):
         return dict(result(self.store.contents([claimed.pk]))[claimed.pk].parts)
 
 
+class BroughtAlongTests(SynchronousTestCase):
+    """Contents that come with the claim, so that nobody has to fetch them one by one."""
+
+    def claimed(self, sizes: list[int], **options: int) -> list[bool]:
+        """For each message of *sizes*, claimed together, whether its content came along."""
+        clock = FakeClock()
+        opened = Opened(fresh(self), clock, options=StoreOptions(**options))
+        self.addCleanup(opened.close)
+        account = result(opened.store.put_account(account_spec(), clock.now()))
+        posted = [new_message(id=f"m{n}", size=size) for n, size in enumerate(sizes)]
+        result(opened.store.enqueue(posted, clock.now(), 5.0))
+        claimed = result(opened.store.claim(account.pk, len(sizes), clock.now()))
+        found = {each.id: each.payload for each in claimed}
+        for each in posted:
+            self.assertIn(found[each.id], (each.payload, None))
+        return [found[each.id] is not None for each in posted]
+
+    def test_up_to_a_size(self) -> None:
+        """What is small enough comes along, and nothing that is larger."""
+        self.assertEqual([True, False], self.claimed([1_000, 1_001], inline_payload_bytes=1_000))
+
+    def test_so_much_in_all(self) -> None:
+        """However many are claimed, their contents are not more than a claim may bring."""
+        self.assertEqual([True] * 4, self.claimed([1_000] * 4, claim_bytes=4_000))
+        self.assertEqual([False] * 5, self.claimed([1_000] * 5, claim_bytes=4_000))
+        self.assertEqual([True, False, True], self.claimed([900, 1_400, 1_300], claim_bytes=4_000))
+
+
 class LargeTests(BodiesCase):
     """Bodies that are written in works of their own."""
 
