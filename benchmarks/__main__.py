@@ -42,6 +42,7 @@ PIECES: Mapping[str, float] = {
     "rtt": 120,
     "reports": 120,
     "depth": 300,
+    "nodes": 250,
     "memory": 200,
     "large": 400,
     "isolation": 120,

@@ -1,5 +1,6 @@
 """
-What is asked of one process with SQLite: a floor that must be held, and an aim.
+What is asked of one process with SQLite, and of one on PostgreSQL: a floor that must be held, and
+an aim.
 
 All with everything on: durable answers, events, recipients, sealing, metrics, reports.
 """
@@ -59,6 +60,8 @@ TARGETS: tuple[Target, ...] = (
     Target("CPU for 1 000 messages", "cpu", "s", 1.0, 0.3, less=True),
     Target("50 ms away, for each session", "rtt-session", "msg/s", 12, 17),
     Target("sessions with TLS and AUTH, against plain", "tls-plain", "x", 0.7, 0.9),
+    Target("one node on PostgreSQL, to the sink, 2 kB", "nodes-1", "msg/s", 1000, 2500),
+    Target("a claim in PostgreSQL, 1 M against 1 k", "nodes-claim-ratio", "x", 1.5, 1.2, less=True),
 )
 
 
