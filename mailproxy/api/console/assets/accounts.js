@@ -2,8 +2,8 @@
 
 import { current, get, mayControl, post, query } from "./api.js";
 import { ask } from "./dialog.js";
-import { button, facts, h, show, state } from "./dom.js";
-import { count, duration, plural, since, time } from "./format.js";
+import { button, cardsIn, facts, h, show, state } from "./dom.js";
+import { count, duration, plural, time } from "./format.js";
 import { follow } from "./live.js";
 
 const UNITS = [["minute", "limit_per_minute", "per_minute"], ["hour", "limit_per_hour", "per_hour"], ["day", "limit_per_day", "per_day"]];
@@ -30,13 +30,24 @@ function tested(result) {
       ["Took", duration(result.seconds)], ["Offers", result.offers.join(" ")], ["Notes", result.notes.join("; ")]]));
 }
 
+/** How it stands with an account. */
+function about(account) {
+  return [
+    h("h2", null, account.id, account.name && account.name !== account.id ? h("span", { class: "quiet" }, ` ${account.name}`) : null, " ", state(standing(account))),
+    account.parked_reason ? h("p", { class: "reason is-bad" }, `Parked since ${time(account.parked_since)}: ${account.parked_reason}. `, account.probe_at ? `Next try ${time(account.probe_at)}.` : null) : null,
+    account.held_since !== null ? h("p", { class: "reason" }, `Paused since ${time(account.held_since)}.`) : null,
+    account.limited_until ? h("p", { class: "reason" }, `Its limit has room again ${time(account.limited_until)}. `, account.limited_reason) : null,
+    facts([
+      ["Tenant", current().admin ? account.tenant_id : null], ["Server", `${account.host}:${account.port}`], ["TLS", account.tls_mode],
+      ["User", account.user], ["Sessions", `${count(account.sessions)} of ${count(account.max_sessions)}`], ["Limits used", limits(account)],
+      ["Default", account.is_default ? "yes" : null], ["Fallback", (account.fallback || []).join(", ")], ["Declared", account.declared ? "in the configuration" : null],
+    ]),
+  ];
+}
+
 export function accountsPage(main, place, announce) {
   const list = h("div", { class: "cards" });
-  const note = h("p", { class: "note" });
-  const results = new Map();
-  let shown = "";
-
-  const key = (account) => `${account.tenant_id}/${account.id}`;
+  const note = h("p", { class: "note", role: "status" });
   const path = (account, what) => `/v1/accounts/${encodeURIComponent(account.id)}/${what}${query({ tenant_id: account.tenant_id })}`;
 
   async function decide(account, what, title, text, action) {
@@ -48,14 +59,11 @@ export function accountsPage(main, place, announce) {
     end.refresh();
   }
 
-  async function test(account, event) {
-    const pressed = event.currentTarget;
-    const out = pressed.closest(".panel").querySelector(".test");
+  async function test(account, pressed, out) {
     pressed.disabled = true;
     show(out, h("p", { class: "quiet" }, "Trying ..."));
     try {
       const result = await post(path(account, "test"));
-      results.set(key(account), result);
       show(out, tested(result));
       announce(result.works ? `${account.id} works` : `${account.id} does not work: ${result.problem}`);
     } catch (problem) {
@@ -65,47 +73,39 @@ export function accountsPage(main, place, announce) {
     }
   }
 
-  function card(account) {
-    const held = account.held_since !== null;
-    const acts = mayControl() ? h("div", { class: "actions" },
-      held
-        ? button("Release", () => decide(account, "release", `Release ${account.id}`, "Its mail goes on.", "Release"))
-        : button("Pause", () => decide(account, "hold", `Pause ${account.id}`, "Nothing more of its mail is begun, and what is new waits as well; its age does not run.", "Pause")),
-      button("Test connection", (event) => test(account, event)),
-      h("a", { href: `#/messages${query({ account: account.id, tenant: current().admin ? account.tenant_id : "" })}` }, "Messages")) : null;
-    const result = results.get(key(account));
-    return h("section", { class: "panel", "data-account": key(account) },
-      h("h2", null, account.id, account.name && account.name !== account.id ? h("span", { class: "quiet" }, ` ${account.name}`) : null, " ", state(standing(account))),
-      account.parked_reason ? h("p", { class: "reason is-bad" }, `Parked for ${since(account.parked_since)}: ${account.parked_reason}. `, account.probe_at ? `Next try ${time(account.probe_at)}.` : null) : null,
-      held ? h("p", { class: "reason" }, `Paused for ${since(account.held_since)}.`) : null,
-      account.limited_until ? h("p", { class: "reason" }, `Its limit has room again ${time(account.limited_until)}. `, account.limited_reason) : null,
-      facts([
-        ["Tenant", current().admin ? account.tenant_id : null], ["Server", `${account.host}:${account.port}`], ["TLS", account.tls_mode],
-        ["User", account.user], ["Sessions", `${count(account.sessions)} of ${count(account.max_sessions)}`], ["Limits used", limits(account)],
-        ["Default", account.is_default ? "yes" : null], ["Fallback", (account.fallback || []).join(", ")], ["Declared", account.declared ? "in the configuration" : null],
-      ]),
-      acts, h("div", { class: "test", "aria-live": "polite" }, result ? tested(result) : null));
+  /** What can be done with an account that is held, or is not. */
+  function acts(account, held, out) {
+    if (!mayControl()) return null;
+    const decision = held
+      ? button("Release", () => decide(account, "release", `Release ${account.id}`, "Its mail goes on.", "Release"))
+      : button("Pause", () => decide(account, "hold", `Pause ${account.id}`, "Nothing more of its mail is begun, and what is new waits as well; its age does not run.", "Pause"));
+    return [decision, button("Test connection", (event) => test(account, event.currentTarget, out))];
   }
 
-  async function update() {
-    const { accounts } = await get("/accounts");
-    const text = JSON.stringify(accounts);
-    if (text === shown) return;
-    shown = text;
-    const focused = document.activeElement;
-    const where = list.contains(focused) ? [focused.closest(".panel").dataset.account, focused.textContent] : null;
-    show(list, accounts.length ? accounts.map(card) : h("p", { class: "empty" }, "There are no accounts yet."));
-    if (where) {
-      const again = [...list.children].find((each) => each.dataset.account === where[0]);
-      if (again) ([...again.querySelectorAll("button, a")].find((each) => each.textContent === where[1]) || again.querySelector("button"))?.focus();
-    }
+  function card(key) {
+    const head = h("div");
+    const actions = h("div", { class: "actions" });
+    const out = h("div", { class: "test", "aria-live": "polite" });
+    let held = null;
+    return {
+      element: h("section", { class: "panel", "data-account": key }, head, actions, out),
+      set(account) {
+        show(head, about(account));
+        if (held === (account.held_since !== null)) return;
+        held = account.held_since !== null;
+        const focused = actions.contains(document.activeElement);
+        show(actions, acts(account, held, out), h("a", { href: `#/messages${query({ account: account.id, tenant: current().admin ? account.tenant_id : "" })}` }, "Messages"));
+        if (focused) actions.firstElementChild.focus();
+      },
+    };
   }
+
+  const cards = cardsIn(list, card, "There are no accounts yet.");
+  const update = async () => cards((await get("/accounts")).accounts, (account) => `${account.tenant_id}/${account.id}`);
 
   show(main, h("h1", null, "Accounts"), note, list);
   const end = follow(update, (problem) => {
-    if (!problem) return;
-    shown = "";
-    show(list, h("p", { class: "problem", role: "alert" }, problem.message));
+    if (problem) show(note, h("span", { class: "problem" }, problem.message));
   });
   return end;
 }

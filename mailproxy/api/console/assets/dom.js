@@ -63,3 +63,30 @@ export function button(text, onclick, properties = {}) {
 export function panel(title, ...children) {
   return h("section", { class: "panel" }, h("h2", null, title), children);
 }
+
+/**
+ * Cards that stay where they are while what they tell changes, so that nobody loses their place.
+ * `make(key)` gives a card: its `element`, and `set(value)`. Returns what shows a list of values.
+ */
+export function cardsIn(list, make, empty) {
+  const cards = new Map(); // by key: the card, and what it shows
+  return (values, keyOf) => {
+    const kept = new Set(values.map(keyOf));
+    for (const [key, { card }] of cards) {
+      if (kept.has(key)) continue;
+      card.element.remove();
+      cards.delete(key);
+    }
+    if (!values.length) show(list, h("p", { class: "empty" }, empty));
+    values.forEach((value, n) => {
+      const key = keyOf(value);
+      const text = JSON.stringify(value);
+      if (!cards.has(key)) cards.set(key, { card: make(key), text: "" });
+      const one = cards.get(key);
+      if (one.text !== text) one.card.set(value);
+      one.text = text;
+      if (list.children[n] !== one.card.element) list.insertBefore(one.card.element, list.children[n] || null);
+    });
+    while (values.length && list.children.length > values.length) list.lastElementChild.remove();
+  };
+}

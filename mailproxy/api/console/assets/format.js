@@ -53,11 +53,6 @@ export function instant(value) {
   return value === null || value === undefined ? "" : date(value).toString();
 }
 
-/** How long ago *value* is. */
-export function since(value) {
-  return duration(Math.max(0, Date.now() / 1000 - date(value).getTime() / 1000));
-}
-
 export function ago(value, now = Date.now()) {
   if (value === null || value === undefined) return "never";
   const seconds = (now - date(value).getTime()) / 1000;

@@ -66,6 +66,9 @@ export function forget() {
   now.steps = empty();
 }
 
+/** Of all time at most so much is spent on updates: after a slow one the next comes later. */
+const SHARE = 0.1;
+
 /**
  * Call `update` now, whenever something happened in the service (at most every two seconds), and
  * every `seconds` anyway; returns what ends that. Errors are given to `failed`.
@@ -75,6 +78,7 @@ export function follow(update, failed, seconds = 20) {
   let running = false;
   let again = false;
   let began = 0;
+  let took = 0;
   let timer = null;
   let pulse = now.figures ? now.figures.pulse : null;
 
@@ -95,11 +99,12 @@ export function follow(update, failed, seconds = 20) {
       if (!ended) failed(problem);
     }
     running = false;
-    if (!ended) timer = setTimeout(run, again ? wait() : seconds * 1000);
+    took = performance.now() - began;
+    if (!ended) timer = setTimeout(run, again ? wait() : Math.max(seconds * 1000, wait()));
   }
 
   function wait() {
-    return Math.max(0, 2000 - (performance.now() - began));
+    return Math.max(0, Math.max(2000, took / SHARE) - (performance.now() - began));
   }
 
   const unlisten = listen(() => {

@@ -2,7 +2,7 @@
 
 import { current, get } from "./api.js";
 import { h, panel, show, state } from "./dom.js";
-import { count, duration, rate, share, since } from "./format.js";
+import { count, duration, rate, share, time } from "./format.js";
 import * as live from "./live.js";
 import { plot } from "./plot.js";
 
@@ -57,8 +57,8 @@ async function worries() {
   for (const account of accounts) {
     const name = admin && account.tenant_id !== "default" ? `${account.tenant_id} / ${account.id}` : account.id;
     const to = "#/accounts";
-    if (account.parked_reason) found.push(["bad", `Account ${name} is parked, for ${since(account.parked_since)}: ${account.parked_reason}`, to]);
-    else if (account.held_since) found.push(["warn", `Account ${name} is paused, for ${since(account.held_since)}.`, to]);
+    if (account.parked_reason) found.push(["bad", `Account ${name} is parked since ${time(account.parked_since)}: ${account.parked_reason}`, to]);
+    else if (account.held_since) found.push(["warn", `Account ${name} is paused since ${time(account.held_since)}.`, to]);
     else if (account.limited_until) found.push(["warn", `Account ${name} waits for its limit: ${account.limited_reason || ""}`, to]);
   }
   for (const tenant of tenants) {
@@ -122,7 +122,7 @@ export function nowPage(main) {
       shown = "";
       show(notices, h("p", { class: "problem" }, problem.message));
     }
-  });
+  }, 10);
   return () => {
     unlisten();
     end();

@@ -1,7 +1,7 @@
 // Who hands mail over, and whether they are told what became of it.
 
 import { current, get, mayControl, post } from "./api.js";
-import { button, facts, h, show, state, table } from "./dom.js";
+import { button, cardsIn, facts, h, show, state, table } from "./dom.js";
 import { ago, duration, time } from "./format.js";
 import { follow } from "./live.js";
 
@@ -16,10 +16,24 @@ function tested(result) {
     result.acknowledged ? `The report was taken, in ${duration(result.seconds)}.` : `The report was not taken: ${result.problem}`);
 }
 
-export function tenantsPage(main, place, announce) {
+/** How it stands with a tenant. */
+function about({ id, name, active, url, sync }) {
+  const failing = sync && sync.last_error;
+  const word = active === false ? "paused" : failing ? "failed" : "active";
+  return [
+    h("h2", null, id, name && name !== id ? h("span", { class: "quiet" }, ` ${name}`) : null, " ", state(word, { active: "active", paused: "inactive", failed: "reports fail" }[word])),
+    failing ? h("p", { class: "reason is-bad" }, `Reports fail: ${sync.last_error}`) : null,
+    facts([
+      ["Reports go to", url], ["Report lag", sync ? duration(sync.report_lag_seconds) : null],
+      ["Last sync", sync ? ago(sync.last_sync_ts) : null], ["Next sync", sync && sync.next_sync_due ? time(sync.next_sync_due) : null],
+      ["Asked not to be called", sync && sync.in_dnd ? "yes" : null],
+    ]),
+  ];
+}
+
+export function tenantsPage(main) {
   const list = h("div", { class: "cards" });
-  const results = new Map();
-  let shown = "";
+  const note = h("p", { class: "note", role: "status" });
 
   async function test(id, event) {
     const pressed = event.currentTarget;
@@ -28,7 +42,6 @@ export function tenantsPage(main, place, announce) {
     show(out, h("p", { class: "quiet" }, "Trying ..."));
     try {
       const result = await post(`/v1/tenants/${encodeURIComponent(id)}/test-sync`);
-      results.set(id, result);
       show(out, tested(result));
     } catch (problem) {
       show(out, h("p", { class: "problem", role: "alert" }, problem.message));
@@ -37,47 +50,40 @@ export function tenantsPage(main, place, announce) {
     }
   }
 
-  function card({ id, name, active, url, sync, keys }) {
-    const failing = sync && sync.last_error;
-    const word = active === false ? "paused" : failing ? "failed" : "active";
-    return h("section", { class: "panel", "data-tenant": id },
-      h("h2", null, id, name && name !== id ? h("span", { class: "quiet" }, ` ${name}`) : null, " ", state(word, { active: "active", paused: "inactive", failed: "reports fail" }[word])),
-      failing ? h("p", { class: "reason is-bad" }, `Reports fail: ${sync.last_error}`) : null,
-      facts([
-        ["Reports go to", url], ["Report lag", sync && sync.report_lag_seconds !== undefined ? duration(sync.report_lag_seconds) : null],
-        ["Last sync", sync ? ago(sync.last_sync_ts) : null], ["Next sync", sync && sync.next_sync_due ? time(sync.next_sync_due) : null],
-        ["Asked not to be called", sync && sync.in_dnd ? "yes" : null],
-      ]),
-      keyTable(keys),
+  /** The keys of a tenant, which are asked for when somebody wants to see them. */
+  function keys(id) {
+    const out = h("div");
+    const load = async () => {
+      try {
+        show(out, keyTable((await get(`/v1/tenants/${encodeURIComponent(id)}/keys`)).keys));
+      } catch (problem) {
+        show(out, h("p", { class: "problem", role: "alert" }, problem.message));
+      }
+    };
+    const element = h("details", { ontoggle: () => element.open && load() }, h("summary", null, "Keys"), out);
+    element.open = !current().admin;
+    return element;
+  }
+
+  function card(id) {
+    const head = h("div");
+    const element = h("section", { class: "panel", "data-tenant": id }, head, keys(id),
       h("div", { class: "actions" }, mayControl() ? button("Test report", (event) => test(id, event)) : null, h("a", { href: `#/messages?tenant=${encodeURIComponent(id)}` }, "Messages")),
-      h("div", { class: "test", "aria-live": "polite" }, results.has(id) ? tested(results.get(id)) : null));
+      h("div", { class: "test", "aria-live": "polite" }));
+    return { element, set: (tenant) => show(head, about(tenant)) };
   }
 
   async function all() {
     const [{ tenants }, { tenants: syncs }] = await Promise.all([get("/tenants"), get("/tenants/sync-status")]);
     const found = new Map(syncs.map((each) => [each.id, each]));
-    const keys = await Promise.all(tenants.map((each) => get(`/v1/tenants/${encodeURIComponent(each.id)}/keys`)));
-    return tenants.map((each, n) => ({ id: each.id, name: each.name, active: each.active, url: each.client_sync_url || each.client_base_url, sync: found.get(each.id), keys: keys[n].keys }));
+    return tenants.map((each) => ({ id: each.id, name: each.name, active: each.active, url: each.client_sync_url || each.client_base_url, sync: found.get(each.id) }));
   }
 
-  async function own() {
-    const id = current().tenant_id;
-    const { keys } = await get(`/v1/tenants/${encodeURIComponent(id)}/keys`);
-    return [{ id, keys }];
-  }
+  const cards = cardsIn(list, card, "No tenants are registered.");
+  const update = async () => cards(current().admin ? await all() : [{ id: current().tenant_id }], (tenant) => tenant.id);
 
-  async function update() {
-    const found = current().admin ? await all() : await own();
-    const text = JSON.stringify(found);
-    if (text === shown) return;
-    shown = text;
-    show(list, found.length ? found.map(card) : h("p", { class: "empty" }, "No tenants are registered."));
-  }
-
-  show(main, h("h1", null, current().admin ? "Tenants" : "Tenant"), list);
+  show(main, h("h1", null, current().admin ? "Tenants" : "Tenant"), note, list);
   return follow(update, (problem) => {
-    if (!problem) return;
-    shown = "";
-    show(list, h("p", { class: "problem", role: "alert" }, problem.message));
+    show(note, problem ? h("span", { class: "problem" }, problem.message) : null);
   }, 30);
 }
