@@ -5,7 +5,8 @@ Five hundred messages with 20 MB each, at once: what they take of memory.
 
 Every message names a file of 20 MB on this machine, which is read, stored with the message, and
 sent in base64, 27 MB, over many sessions. The peak of the service's memory is read from the system,
-from before the first message until the last report. Every one must arrive and be reported.
+from before the first message until the last report, or for five minutes: what has not arrived by
+then is not waited for, since it is the memory that is looked at.
 """
 
 from __future__ import annotations
@@ -21,20 +22,26 @@ import attrs
 from benchmarks.bodies import element
 from benchmarks.figures import Figure
 from benchmarks.relay import PostfixSink, Receiver
-from tests.scenarios.processes import Service, account, peak_memory, wait_until
+from tests.scenarios.processes import Service, account, peak_memory
 
 SIZE = 20_000_000
 
-#: Seconds that each message may take, all others with it.
-EACH = 0.55
+#: Seconds that are waited.
+PATIENCE = 300.0
 
 
 @attrs.frozen
 class Large:
-    """MB of memory before and at the peak, and seconds from the first POST to the last report."""
+    """
+    What came of it.
+
+    :param before: MB of memory before the first; *peak* the most that was.
+    :param sent: messages that were reported as sent, *seconds* after the first POST.
+    """
 
     before: float
     peak: float
+    sent: int
     seconds: float
 
 
@@ -64,11 +71,12 @@ def measured(directory: Path, count: int, sessions: int) -> Large:
         )
         if queued != count:
             raise SystemExit(f"{queued} of {count} were accepted")
-        wait_until(lambda: len(receiver.ids) >= count, 30.0 + count * EACH, "the reports", 0.05)
-        seconds = time.perf_counter() - start
-        if sink.count != count:
-            raise SystemExit(f"{sink.count} of {count} arrived")
-        return Large(before / 1e6, peak_memory(service.process.pid) / 1e6, seconds)
+        while len(receiver.ids) < count and time.perf_counter() - start < PATIENCE:
+            time.sleep(0.05)
+        sent, seconds = len(receiver.ids), time.perf_counter() - start
+        if not sent <= sink.count <= count or receiver.repeats:
+            raise SystemExit(f"{sink.count} arrived, {sent} were reported, of {count}")
+        return Large(before / 1e6, peak_memory(service.process.pid) / 1e6, sent, seconds)
     finally:
         service.end()
         sink.stop()
@@ -77,10 +85,13 @@ def measured(directory: Path, count: int, sessions: int) -> Large:
 def found(count: int, sessions: int) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="mailproxy-bench-") as directory:
         run = measured(Path(directory), count, sessions)
+    if not run.sent:
+        raise SystemExit(f"none of {count} was sent in {run.seconds:.0f} s")
     note = f"{count} messages with {SIZE / 1e6:.0f} MB, at most {sessions} sessions"
+    sent = f"of files; {run.sent} were sent in {run.seconds:.0f} s"
     return [
         Figure("large-peak", run.peak - run.before, "MB", f"peak above empty; {note}"),
-        Figure("large-rate", count * SIZE / 1e6 / run.seconds, "MB/s", f"of files; {note}"),
+        Figure("large-rate", run.sent * SIZE / 1e6 / run.seconds, "MB/s", sent),
     ]
 
 
