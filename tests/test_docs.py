@@ -163,6 +163,22 @@ class ApiTests(SynchronousTestCase):
         described = set(re.findall(r"(?m)^### `([A-Z]+ [^`]+)`$", text))
         self.assertEqual(self.routes(), described)
 
+    def test_endpoints_exist(self) -> None:
+        """Every endpoint that a sentence names is there; the sink's own are another matter."""
+        known = [re.sub(r"\\{.*?\\}", "[^/]+", re.escape(route)) for route in self.routes()]
+        known += ["GET /console.*", "POST /console.*"]
+        named = {
+            (page.name, text.partition("?")[0])
+            for page in PAGES
+            for text in in_prose(page)
+            if re.fullmatch(r"(GET|POST|PUT|PATCH|DELETE) /[^ ]*", text) and "..." not in text
+        }
+        self.assertGreater(len(named), 50)
+        for where, text in named:
+            if where != "sink.md":
+                found = any(re.fullmatch(each, text) for each in known)
+                self.assertTrue(found, f"{where}: {text}")
+
     def test_every_endpoint_has_its_fields(self) -> None:
         """The page of fields, too, has a section for each endpoint."""
         text = (ROOT / "docs/reference/openapi.md").read_text(encoding="utf-8")
