@@ -88,9 +88,10 @@ class HttpSink:
         if signing_secret is not None:
             key_of(signing_secret)  # or the first report would find that it is none
         self._signing_secret = signing_secret
-        self._secrets = tuple(each for each in (token, password, signing_secret) if each)
         self._headers = Headers({"Content-Type": ["application/json"], "User-Agent": [_USER_AGENT]})
         authorization = _authorization(token, user, password)
+        said = (authorization or "").partition(" ")[2]
+        self._secrets = tuple(each for each in (said, token, password, signing_secret) if each)
         if authorization:
             self._headers.setRawHeaders("Authorization", [authorization])
         # A policy without a single allowed domain keeps the jar empty.

@@ -361,12 +361,15 @@ class SecretTests(HttpCase):
             {"token": "s3cret-token"},
             {"user": "sync", "password": "s3cret-word"},
         ):
-            self.render = status(200, b'{"error": "s3cret-token and s3cret-word are wrong"}')
+            said = f"s3cret-token, s3cret-word and {basic('sync:s3cret-word')} are wrong"
+            self.render = status(200, json.dumps({"error": said}).encode())
             sink = self.sink("http://u:s3cret-info@app.test/sync?key=s3cret-key", **options)
             with capturedLogs() as logs:
                 call = self.send(sink, item())
                 error = self.refused(call)
             self.assertNotIn(next(reversed(options.values())), str(error))
+            if "user" in options:
+                self.assertNotIn(basic("sync:s3cret-word").partition(" ")[2], str(error))
             self.assertEqual("<HttpSink http://app.test/sync>", repr(sink))
             self.assertNotIn("s3cret", repr(logs).replace(error.reason, ""))
 
