@@ -74,6 +74,12 @@ def open_auth(sealed: str, unseal: Callable[[str], str]) -> ClientAuth:
     return ClientAuth(**_decode(unseal(sealed).encode()))
 
 
+def secrets_of(auth: ClientAuth) -> tuple[str, ...]:
+    """What must not be repeated of *auth*: its secrets, and the form in which they are sent."""
+    sent = (authorization(auth) or b"").decode("utf-8", "replace").partition(" ")[2]
+    return tuple(each for each in (sent, auth.token, auth.password) if each)
+
+
 def authorization(auth: ClientAuth) -> bytes | None:
     """The value of the ``Authorization`` field; None where there is nothing to show."""
     if auth.method == "bearer" and auth.token:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from mailproxy.credentials import open_auth
+from mailproxy.credentials import open_auth, secrets_of
 from mailproxy.delivery.attachments.exchange import Exchanges, Request
 from mailproxy.delivery.attachments.http import Tenants, checked, headers_with, judged
 from mailproxy.delivery.attachments.source import Spool, Trouble
@@ -45,6 +45,7 @@ class EndpointSource:
         auth = tenant.client_auth
         if attachment.auth:
             auth = open_auth(attachment.auth, self._unseal)
+        spool.shown = () if auth is None else secrets_of(auth)
         headers = {**headers_with(auth), b"Content-Type": b"application/json"}
         body = _encode({"storage_path": attachment.storage_path})
         request = Request(checked(tenant.attachment_url), headers, None, body)

@@ -21,6 +21,7 @@ from mailproxy.delivery.attachments.source import Source, Spool, Trouble
 from mailproxy.delivery.attachments.turns import Turns
 from mailproxy.errors import AttachmentFault, MailProxyError
 from mailproxy.interfaces import IClock
+from mailproxy.log import HIDDEN
 from mailproxy.metrics import Metrics
 from mailproxy.model import Attachment
 
@@ -213,4 +214,6 @@ def _error_in(kind: str, spool: Spool) -> str:
         return ""
     if not isinstance(error, str):
         return ": an object with an error"
+    for secret in spool.shown:
+        error = error.replace(secret, HIDDEN)
     return ": " + "".join(c if c.isprintable() else " " for c in error)[:200]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mailproxy.credentials import authorization, open_auth
+from mailproxy.credentials import authorization, open_auth, secrets_of
 from mailproxy.delivery.attachments.exchange import Answer, Exchanges, Request
 from mailproxy.delivery.attachments.guard import Guard
 from mailproxy.delivery.attachments.source import Spool, Trouble
@@ -51,6 +51,7 @@ class HttpSource:
     async def fetch(self, tenant_id: str, attachment: Attachment, spool: Spool) -> str:
         url = checked(attachment.storage_path)
         auth = self._auth(tenant_id, attachment, url)
+        spool.shown = () if auth is None else secrets_of(auth)
         first = url.origin
         for _ in range(MOST_REDIRECTS + 1):
             headers = headers_with(auth if url.origin == first else None)

@@ -35,10 +35,13 @@ class Spool:
     Content as it comes in, counted and digested; what is large goes to a temporary file.
 
     :param limit: bytes of content at most.
+    :ivar shown: secrets that the source was shown: an error that came in place of the content may
+        repeat them.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.shown: tuple[str, ...] = ()
         self.size = 0
         self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - see close
         self._sha256 = hashlib.sha256()

@@ -24,7 +24,7 @@ class EndpointTests(WebCase):
 
     async def fetch(self, path: str = "home:emails/ä.pdf", auth: str = "") -> tuple[bytes, str]:
         wanted = Attachment("a", "x/y", 0, storage_path=path, fetch_mode="endpoint", auth=auth)
-        spool = Spool(1000)
+        self.spool = spool = Spool(1000)
         try:
             kind = await self.source_.fetch("t1", wanted, spool)
             return spool.read(), kind
@@ -44,6 +44,7 @@ class EndpointTests(WebCase):
         self.assertEqual("application/json", asked.headers["content-type"])
         shown = base64.b64encode(b"mailproxy:s3cret").decode()
         self.assertEqual(f"Basic {shown}", asked.headers["authorization"])
+        self.assertEqual((shown, "s3cret"), self.spool.shown)
 
     async def test_private(self) -> None:
         """The tenant's endpoint may be at a private address: the operator named it."""

@@ -29,6 +29,7 @@ class ScriptedSource:
     def __init__(self, kind: str = "") -> None:
         self.answers: dict[str, Any] = {}
         self.kind = kind
+        self.shown: tuple[str, ...] = ()
         self.asked: list[str] = []
         self.open = self.most = 0
         self.place: Callable[[str], str | None] = lambda path: "there"
@@ -49,6 +50,7 @@ class ScriptedSource:
             self.open -= 1
         if isinstance(answer, Trouble):
             raise Trouble(answer.problem, transient=answer.transient, down=answer.down)
+        spool.shown = self.shown
         spool.write(answer)
         return self.kind
 
@@ -165,6 +167,15 @@ class DigestTests(FetcherCase):
                 fault = self.fault(lacking("a", md5=md5))
                 self.assertEqual(f"an error came in its place{said}", fault.problem)
                 self.assertTrue(fault.transient)
+
+    def test_an_error_repeats_no_secret(self) -> None:
+        """What the source was shown does not stand in the reason, even if its error repeats it."""
+        self.endpoint.kind = "application/json"
+        self.endpoint.shown = ("bTpzM2NyZXQ=", "s3cret")
+        self.endpoint.answers["a"] = b'{"error": "no: Basic bTpzM2NyZXQ=, s3cret"}'
+        fault = self.fault(lacking("a"))
+        said = "an error came in its place: no: Basic ********, ********"
+        self.assertEqual(said, fault.problem)
 
     def test_unless_it_is(self) -> None:
         """A file that looks like an error is content, if its digest says so."""
