@@ -9,6 +9,7 @@ kills it from outside, or has it die at a crash point that is named in its envir
 from __future__ import annotations
 
 import collections
+import itertools
 import random
 import secrets
 import signal
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,9 @@ QUIET = 90.0
 
 #: Seconds between two looks at how far it is, and at least so many times what one look takes.
 LOOK, TIMES = 0.3, 3.0
+
+#: Threads that read timelines at the end.
+ASKERS = 4
 
 #: Seconds between two words on how it goes.
 TELL = 10.0
@@ -316,8 +321,7 @@ class Torture:
         if self._submitting():
             raise NotProven(f"not all was accepted: {self._nodes[0].child.tail()}")
         self._settle(patience)
-        copies = collections.Counter(copy.id for copy in self._copies.look())
-        records = [self._known(each, copies[each["id"]]) for each in self._api.records()]
+        records = self._all_known()
         for node in self._nodes:
             node.child.ask_to_end()
         for node in self._nodes:
@@ -356,10 +360,17 @@ class Torture:
             self._api.resend_uncertain(account)
         return all(each["state"] in ENDS and each["reported_ts"] is not None for each in records)
 
-    def _known(self, record: Mapping[str, Any], copies: int) -> Known:
-        """What the service knows of a message, with its timeline if that tells of more."""
-        history = () if plain(record, copies) else self._api.history(record["id"])
-        return known(record, history)
+    def _all_known(self) -> list[Known]:
+        """What the service knows of its messages, each with its timeline if that tells of more."""
+        copies = collections.Counter(copy.id for copy in self._copies.look())
+
+        def one(n: int, record: Mapping[str, Any]) -> Known:
+            api = self._nodes[n % len(self._nodes)].api
+            simple = plain(record, copies[record["id"]])
+            return known(record, () if simple else api.history(record["id"]))
+
+        with ThreadPoolExecutor(ASKERS) as pool:
+            return list(pool.map(one, itertools.count(), self._api.records()))
 
     def _keep(self, claims: Claims) -> None:
         """Write down what was accepted, beside the other ledgers."""
