@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-from sphinx.application import Sphinx
-
 from mailproxy import __version__
 
 project = "mailproxy"
@@ -32,20 +27,3 @@ html_show_sourcelink = False
 
 # Nothing is fetched: neither when the site is built nor when it is read.
 nitpicky = True
-
-
-def only_what_is_there(app: Sphinx, page: str, source: list[str]) -> None:
-    """Leave pages out of the navigation that this tree does not have."""
-    if page == "index":
-        head, fence, navigation = source[0].partition("```{toctree}")
-        lines = [
-            line
-            for line in navigation.splitlines()
-            if re.fullmatch(r"[\w/-]+", line) is None or (Path(app.srcdir) / f"{line}.md").exists()
-        ]
-        source[0] = head + fence + "\n".join(lines)
-
-
-def setup(app: Sphinx) -> None:
-    """What Sphinx calls first."""
-    app.connect("source-read", only_what_is_there)
