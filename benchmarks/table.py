@@ -28,6 +28,22 @@ def _row(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+#: Load when a piece begins above which something else was at work: what the piece before it leaves
+#: in the average of a minute is less.
+BUSY = 3.0
+
+
+def remark(results: Results) -> str:
+    """A sentence about a machine that had other work to do; empty where it had none."""
+    busiest = max((piece.load for piece in results.pieces), default=0.0)
+    if busiest <= BUSY:
+        return ""
+    return (
+        f"The machine had other work to do meanwhile (load up to {busiest:.0f}): programs of many "
+        "processes get more of such a machine than those of one."
+    )
+
+
 def _targets(results: Results) -> list[str]:
     lines = [
         _row("what", "floor", "aim", "reached", "of the aim"),
@@ -70,6 +86,7 @@ def markdown(results: Results, name: str) -> str:
         "",
         f"![The same as a plot]({name}.svg)",
         "",
+        *([remark(results), ""] if remark(results) else []),
         *_targets(results),
         "",
         "## The machine",
@@ -107,7 +124,8 @@ def with_ratios(text: str, results: Results) -> str:
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"the text lacks {BEGIN!r} or {END!r}")
-    return f"{head}{BEGIN}\n\n{ratios(results)}\n\n{END}{tail}"
+    told = "\n\n".join(filter(None, (ratios(results), remark(results))))
+    return f"{head}{BEGIN}\n\n{told}\n\n{END}{tail}"
 
 
 def pages(results: Results, kept: Path) -> dict[Path, str]:

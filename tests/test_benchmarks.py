@@ -109,6 +109,16 @@ class TableTests(SynchronousTestCase):
         self.assertIn(f"| {second} | 8 |", text)
         self.assertEqual(2 + 2, table.ratios(RESULTS).count("\n") + 1)
 
+    def test_a_machine_that_was_busy(self) -> None:
+        """Where something else was at work, table and README say so."""
+        busy = RESULTS.with_piece(attrs.evolve(RELAY, load=7.6))
+        for results, said in ((RESULTS, 0), (busy, 1)):
+            for text in (
+                table.markdown(results, "latest"),
+                table.with_ratios(f"{table.BEGIN}\n{table.END}", results),
+            ):
+                self.assertEqual(said, text.count("load up to 8"))
+
     def test_marks(self) -> None:
         """A text without the marks is refused."""
         self.assertRaises(ValueError, table.with_ratios, "no marks", RESULTS)
