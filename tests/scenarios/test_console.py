@@ -59,7 +59,7 @@ class ConsoleTests(SynchronousTestCase):
         cls.addClassCleanup(folder.cleanup)
         directory = Path(folder.name)
         directory.chmod(0o755)
-        cls.service = Service(directory, GMP_TRUSTED_PROXIES="127.0.0.1")
+        cls.service = Service(directory, GMP_TRUSTED_PROXIES="127.0.0.1", GMP_LOG_LEVEL="DEBUG")
         cls.addClassCleanup(cls.service.end)
         cls.service.start()
         cls.nginx = Nginx(directory, {ALONE: f"127.0.0.1:{cls.service.port}"})
@@ -169,6 +169,33 @@ class ConsoleTests(SynchronousTestCase):
         self.browser.reads("they made room", ".timeline")
         self.assertEqual("sent", self.state("lost-1"))
 
+    def test_deciding(self) -> None:
+        """A message is held, released and cancelled, each as its state allows."""
+        self.service.call("POST", "/v1/accounts/main/hold")
+        self.service.add(message("doubtful"))
+        self.log_in()
+        self.go("messages/default/doubtful")
+        self.browser.one(".head .state", "queued")
+        self.assertEqual(["Hold", "Cancel"], self.offered())
+        self.decide("Hold", "is it right?")
+        self.browser.one(".head .state", "held")
+        self.browser.reads("is it right?", ".timeline")
+        self.assertEqual(["Release", "Cancel"], self.offered())
+        self.decide("Release", "")
+        self.browser.one(".head .state", "queued")
+        self.press("Cancel")
+        self.browser.one("dialog input").send_keys(Keys.ESCAPE)
+        self.browser.wait("the dialog to close", lambda: not self.browser.all("dialog"))
+        self.assertEqual(("Cancel", "queued"), (self.browser.focused(), self.state("doubtful")))
+        self.decide("Cancel", "it was wrong")
+        self.browser.one(".head .state", "cancelled")
+        self.assertEqual("cancelled", self.state("doubtful"))
+        self.assertEqual([], self.offered())
+
+    def offered(self) -> list[str]:
+        """What can be done with the message that is shown."""
+        return [each.text for each in self.browser.all("main > .actions button")]
+
     def test_pausing_an_account(self) -> None:
         """An account is tried, paused, seen to need somebody, and released."""
         self.log_in()
@@ -198,6 +225,11 @@ class ConsoleTests(SynchronousTestCase):
         self.browser.one("h1", EVIL)
         self.assertEqual([], self.browser.all("main script, main img"))
         self.assertEqual("evil · mailproxy", self.browser.run("return document.title"))
+        self.assertEqual([], self.browser.complaints())
+        self.browser.run(INJECT)  # if markup got in after all, the policy would stop it
+        self.assertEqual("evil · mailproxy", self.browser.run("return document.title"))
+        (complaint,) = self.browser.complaints()
+        self.assertIn("Content Security Policy", complaint)
 
     def test_narrow_and_wide(self) -> None:
         """No page is wider than a telephone, nor than a large screen; none is without a heading."""
@@ -237,6 +269,10 @@ class ConsoleTests(SynchronousTestCase):
         wanted = {"path": "/mail/console", "secure": True, "httpOnly": True, "sameSite": "Strict"}
         self.assertEqual(wanted, told)
         self.go("accounts")
+        log = self.service.output()
+        self.assertIn("POST /console/session 200", log)
+        self.assertNotIn(cookie["value"], log)
+        self.assertNotIn(TOKEN, log)
         self.decide("Pause", "by the proxy")
         self.browser.one("[data-account='default/main'] h2 .state", "paused")
         self.decide("Release", "")
@@ -252,6 +288,12 @@ class ConsoleTests(SynchronousTestCase):
 
 
 FOCUS = "return document.activeElement.id"
+
+INJECT = """
+const script = document.createElement("script");
+script.textContent = "document.title = 'owned'";
+document.body.append(script);
+"""
 
 OUTLINE = "return getComputedStyle(document.activeElement).outlineStyle"
 
