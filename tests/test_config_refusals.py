@@ -29,6 +29,7 @@ WRONG = {
     "GMP_TRUSTED_PROXIES": "10.0.0.0/8, proxy",
     "GMP_CA_FILE": "no-such.pem",
     "GMP_DB_PATH": "postgresql://user:hunter2@db:port/mail",
+    "GMP_DB_CHECK_SECONDS": "-1",
     "GMP_DATA_DIR": "a\nb",
     "GMP_ENCRYPTION_KEY": "hunter2",
     "GMP_NODE_LEASE_SECONDS": "1",

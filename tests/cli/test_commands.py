@@ -416,6 +416,8 @@ class ProcessCases(RunningCase):
         made = subprocess.Popen(
             [sys.executable, "-m", "mailproxy", *arguments],
             env=clean_env(settings | {"GMP_API_TOKEN": TOKEN}),
+            # What was started in the background of a shell hears no ^C, nor would this.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             **{"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, **options},
         )
         if made.stderr is not None:

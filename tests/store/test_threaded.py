@@ -28,6 +28,7 @@ def start(call: Any) -> Deferred[Any]:
 class ThreadedTests(TestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         self.clock = SystemClock(reactor)
+        self.threads = set(threading.enumerate())
         self.opened = Opened(
             fresh(self),
             self.clock,
@@ -129,8 +130,12 @@ class ThreadedTests(TestCase):
     async def test_no_thread_is_left(self) -> None:
         """A closed store leaves no thread behind."""
         await self.store.counts(self.clock.now())
-        self.assertTrue(any("store" in each.name for each in threading.enumerate()))
+        self.assertTrue([each for each in self.ours() if "store" in each.name])
 
         await self.store.close()
 
-        self.assertEqual([], [each for each in threading.enumerate() if "store" in each.name])
+        self.assertEqual([], [each for each in self.ours() if "store" in each.name])
+
+    def ours(self) -> set[threading.Thread]:
+        """The threads that were not there before the store was."""
+        return set(threading.enumerate()) - self.threads
