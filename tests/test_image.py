@@ -7,13 +7,13 @@ import re
 import shlex
 import tomllib
 from importlib.metadata import requires
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.__main__ import COMMANDS
 from tests import dockerfile
+from tests.scratch import scratch
 from tests.test_packaging import ROOT, normal
 
 
@@ -117,7 +117,7 @@ class DockerfileTests(SynchronousTestCase):
 
     def test_parser(self) -> None:
         """What is no instruction is an error."""
-        path = Path(self.mktemp())
+        path = scratch(self) / "Dockerfile"
         for text in ("FROM x\nRUNN y\n", "RUN x\n", "FROM x\nRUN\n"):
             path.write_text(text)
             with self.assertRaises(ValueError):
