@@ -180,7 +180,7 @@ class ClaimedContract(StoreContract):
 
     async def test_large_payload_is_fetched(self) -> None:
         """A claim does not carry a large payload; ``contents`` has it."""
-        text = "x" * 100_000
+        text = "x" * 300_000
         await self.post(text=text)
 
         claimed = await self.claim_one()

@@ -13,6 +13,7 @@ from mailproxy import payload
 from mailproxy.model import Record, Stored
 from mailproxy.states import EventKind
 from mailproxy.store import outcomes
+from mailproxy.store import statements as sql
 from mailproxy.store.compiling import compiled, p
 from mailproxy.store.schema import chunks, messages, payloads, texts
 from mailproxy.store.texts import joined
@@ -35,6 +36,10 @@ _CHUNKS = compiled(
     .order_by(chunks.c.part, chunks.c.n),
     "body",
 )
+
+
+#: Bytes that no message is as small as.
+_NOTHING = -1
 
 
 @attrs.define
@@ -77,6 +82,22 @@ def _read(cursor: Any, pk: int) -> Stored:
         if known and len(parts[attachment.part]) != attachment.size:
             raise ValueError(f"attachment {attachment.part} has not its size")
     return Stored(content, parts)
+
+
+def leased(tx: Transaction, count: int, wanted: str) -> list[Any]:
+    """
+    The *count* messages *wanted* as a claim takes them, with their contents where these are small.
+
+    A damaged page costs one message: where one is met this claim fails, and the next ones bring
+    nothing along, so that each content is read by itself.
+    """
+    most = tx.options.most_inline(count) if tx.along.wanted else _NOTHING
+    try:
+        return tx.all(sql.LEASED, most, wanted)
+    except sqlite3.DatabaseError as error:
+        if not isinstance(error, sqlite3.OperationalError):
+            tx.along.wanted = False
+        raise
 
 
 @attrs.frozen

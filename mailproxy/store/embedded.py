@@ -37,7 +37,7 @@ from mailproxy.store.overdue import Expiry
 from mailproxy.store.readers import Readers
 from mailproxy.store.reseal import Resealing
 from mailproxy.store.soundness import left_open, look_through
-from mailproxy.store.transaction import Transaction
+from mailproxy.store.transaction import Along, Transaction
 from mailproxy.store.whole import WholeStore, delivery
 from mailproxy.store.writer import Writer
 from mailproxy.turns import AtEnd
@@ -85,6 +85,7 @@ class EmbeddedStore(WholeStore):
             inline=reactor is None,
             at_end=at_end,
         )
+        self._along = Along()
 
     # --- service ---------------------------------------------------------------------------------
 
@@ -152,4 +153,6 @@ class EmbeddedStore(WholeStore):
         return False
 
     def _transaction(self, cursor: sqlite3.Cursor) -> Transaction:
-        return Transaction(cursor, self._names, self.node_id, self._options, self._account_ids)
+        return Transaction(
+            cursor, self._names, self.node_id, self._options, self._account_ids, self._along
+        )

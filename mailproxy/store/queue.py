@@ -12,7 +12,7 @@ import msgspec
 from mailproxy import __version__
 from mailproxy.model import Claimed, Recipient
 from mailproxy.states import EventKind, MessageState, Priority, RecipientState
-from mailproxy.store import destinations, limits, outcomes, rates
+from mailproxy.store import bodies, destinations, limits, outcomes, rates
 from mailproxy.store import statements as sql
 from mailproxy.store.doom import OVERDUE
 from mailproxy.store.lane_flags import pause
@@ -212,7 +212,7 @@ def lease(
     token = tx.names.token()
     wanted = numbers(pks)
     tx.tell(sql.LEASE, tx.node_id, token, wanted)
-    rows = tx.all(sql.LEASED, tx.options.most_inline(len(pks)), wanted)
+    rows = bodies.leased(tx, len(pks), wanted)
     opened = [(row[0], *each) for row in rows for each in sorted(tx.rows(row[19]))]
     if domains is None:
         opened = [row for row in opened if not row[4]]

@@ -82,6 +82,18 @@ class Limited(NamedTuple):
 ACCOUNT_IDS = 10_000
 
 
+@attrs.define
+class Along:
+    """
+    Whether contents come along with a claim, kept over transactions.
+
+    :param wanted: until a damaged page is met. A page that cannot be read spoils the transaction
+        and all that is claimed in it; read by itself, a content spoils no other.
+    """
+
+    wanted: bool = True
+
+
 @attrs.define(eq=False)
 class Transaction:
     """
@@ -91,6 +103,7 @@ class Transaction:
     :param copied: whether something was changed that processes keep copies of.
     :param stale: lanes a message left other than by a claim: their due time has to be looked up.
     :param account_ids: of account pks, kept over transactions: an account never changes its id.
+    :param along: see :class:`Along`.
     :param suppressing: whether a tenant, as far as it was looked up, has a suppression list.
     :param paused: the domains a tenant has paused, as far as it was looked up; None before.
     :param finished: the messages that ended here otherwise than cancelled, for the metrics.
@@ -103,6 +116,7 @@ class Transaction:
     node_id: str
     options: StoreOptions
     account_ids: dict[int, str] = attrs.Factory(dict)
+    along: Along = attrs.Factory(Along)
     due: set[int] = attrs.Factory(set)
     reportable: set[str] = attrs.Factory(set)
     copied: bool = False
