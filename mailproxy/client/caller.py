@@ -85,7 +85,7 @@ class Caller(Transport):
 
     def entries(self, type: type[T], path: str, name: str, **query: Any) -> list[T]:
         """The list *name* of what GET *path* answers."""
-        return convert(self._list(self.call("GET", path, query), name), list[type])  # type: ignore[valid-type]
+        return self._entries(self.call("GET", path, query), name, type)
 
     def paged(
         self, type: type[T], path: str, name: str, limit: int | None, **query: Any
@@ -95,7 +95,7 @@ class Caller(Transport):
         while left is None or left > 0:
             query["limit"] = PAGE if left is None else min(PAGE, left)
             answer = self.call("GET", path, query)
-            found = convert(self._list(answer, name), list[type])  # type: ignore[valid-type]
+            found = self._entries(answer, name, type)
             yield from found
             if not answer.get("next"):
                 return
@@ -106,10 +106,11 @@ class Caller(Transport):
         given = {"tenant_id": self.tenant_id, **query}
         return {name: _text(value) for name, value in given.items() if value is not None}
 
-    def _list(self, answer: Mapping[str, Any], name: str) -> Any:
+    def _entries(self, answer: Mapping[str, Any], name: str, type: type[T]) -> list[T]:
+        """The list *name* of *answer*, each entry as *type*."""
         if name not in answer:
             raise BadAnswer(f"the answer has no {name}")
-        return answer[name]
+        return [convert(each, type) for each in convert(answer[name], list[Any])]
 
 
 def convert(value: Any, type: type[T]) -> T:
