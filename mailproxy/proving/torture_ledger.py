@@ -44,6 +44,8 @@ class TakenBack:
     """
     Its submitter had the message removed.
 
+    What had ended and was reported by then is removed as well.
+
     :param sure: whether an answer said so; else the answer to a removal was lost, and only a later
         one said that nobody knows the id.
     :param at: when that answer was there, in Unix seconds.
@@ -115,11 +117,13 @@ class Call:
 
     :param n: its number at the receiver, from 1.
     :param beside: calls that had not been answered yet when it came.
+    :param at: when it came, in Unix seconds.
     """
 
     n: int
     beside: int
     items: tuple[Told, ...]
+    at: float
 
 
 @attrs.frozen
@@ -151,6 +155,16 @@ class Ledgers:
     def told(self) -> tuple[Told, ...]:
         return tuple(item for call in self.calls for item in call.items)
 
+    @property
+    def last_told(self) -> Mapping[str, float]:
+        """When the end of each message that has one was told last, in Unix seconds."""
+        last: dict[str, float] = {}
+        for each in self.calls:
+            for item in each.items:
+                if item.end:
+                    last[item.id] = max(each.at, last.get(item.id, each.at))
+        return last
+
 
 def arrival(line: Mapping[str, Any]) -> Arrival:
     """A line of the sink's ledger."""
@@ -159,7 +173,7 @@ def arrival(line: Mapping[str, Any]) -> Arrival:
 
 def call(line: Mapping[str, Any]) -> Call:
     """A line of the receiver's ledger."""
-    return Call(line["n"], line["beside"], tuple(_told(line)))
+    return Call(line["n"], line["beside"], tuple(_told(line)), line["time"])
 
 
 def _told(line: Mapping[str, Any]) -> Iterable[Told]:

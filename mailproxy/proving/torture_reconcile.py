@@ -110,11 +110,12 @@ def reconcile(ledgers: Ledgers) -> Findings:
     arrivals = _by_id(ledgers.arrivals)
     all_told = ledgers.told
     told = _by_id(all_told)
+    last_told = ledgers.last_told
     breaches = set[Breach]()
     for id, answers in accepted.items():
         case = _Case(
             id, answers, taken.get(id), arrivals.get(id, ()), told.get(id, ()),
-            ledgers.known.get(id),
+            last_told.get(id), ledgers.known.get(id),
         )  # fmt: skip
         breaches.update(case.breaches())
     breaches.update(_strangers(ledgers, accepted))
@@ -154,13 +155,14 @@ def expected_end(recipients: Iterable[str]) -> str:
 
 @attrs.frozen
 class _Case:
-    """One accepted id, and all that is known of it."""
+    """One accepted id, and all that is known of it; *last_told*: its end, if ever."""
 
     id: str
     answers: Sequence[Accepted]
     taken: TakenBack | None
     arrivals: Sequence[Arrival]
     told: Sequence[Told]
+    last_told: float | None
     known: Known | None
 
     def breaches(self) -> Iterator[Breach]:
@@ -212,8 +214,9 @@ class _Case:
             if copy.at > self.taken.at + CLOCKS:
                 after = copy.at - self.taken.at
                 yield self._breach("I3", f"copy {copy.n} came {after:.3f} s after it was removed")
-        if any(item.end for item in self.told):
-            yield self._breach("I3", "its end was reported although it was removed before")
+        if self.last_told is not None and self.last_told > self.taken.at + CLOCKS:
+            after = self.last_told - self.taken.at
+            yield self._breach("I3", f"its end was reported {after:.3f} s after it was removed")
 
     def _twice(self) -> Iterator[Breach]:
         uncertain = self.known.uncertain if self.known is not None else 0

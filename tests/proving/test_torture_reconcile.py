@@ -58,11 +58,12 @@ def ledgers(
     refused: Iterable[str] = (),
     reported: bool = True,
     beside: int = 0,
+    at: float = 101.0,
 ) -> Ledgers:
     """The ledgers of one message ``m``, sent and reported unless something else is said."""
     claims = Claims(list(answers), list(taken), set(refused))
     shown = {} if state is None else {"m": Known("m", state, reported, uncertain)}
-    return Ledgers(claims, tuple(arrivals), (Call(7, beside, tuple(reports)),), shown)
+    return Ledgers(claims, tuple(arrivals), (Call(7, beside, tuple(reports), at),), shown)
 
 
 class ReconcileTests(SynchronousTestCase):
@@ -186,9 +187,18 @@ class ReconcileTests(SynchronousTestCase):
             self.assertEqual(found, given, late)
 
     def test_taken_back_and_reported(self) -> None:
-        """I3: what was removed has no end to be reported."""
+        """I3: what was removed has no end to be reported, unless that was told before."""
         gone = (TakenBack("m", True, 200.0),)
-        self.assertEqual([("I3", "m")], self.breaches(state=None, taken=gone))
+        for at, found in ((150.0, []), (200.0 + CLOCKS / 2, []), (201.0, [("I3", "m")])):
+            self.assertEqual(found, self.breaches(state=None, taken=gone, at=at), at)
+
+    def test_told_again_when_taken_back(self) -> None:
+        """I3: that it was told before is no reason to tell it after the removal."""
+        gone = (TakenBack("m", True, 200.0),)
+        made = ledgers(state=None, taken=gone)
+        again = attrs.evolve(made.calls[0], n=8, at=300.0)
+        found = reconcile(attrs.evolve(made, calls=(again, *made.calls))).breaches
+        self.assertEqual([("I3", "m")], [(each.promise, each.id) for each in found])
 
     def test_perhaps_taken_back(self) -> None:
         """Where the answer to a removal was lost, it may have come first or last."""
@@ -251,8 +261,8 @@ class ReconcileTests(SynchronousTestCase):
             "recipients": [{"address": to("m"), "state": "failed", "code": 550, "reply": "no"}],
         }  # fmt: skip
         said = Said(to("m"), "failed", 550, "no")
-        calls = call({"n": 4, "beside": 1, "items": [item]})
-        self.assertEqual(Call(4, 1, (Told("m", "e", 1, "failed", (said,)),)), calls)
+        calls = call({"n": 4, "beside": 1, "items": [item], "time": 6.0})
+        self.assertEqual(Call(4, 1, (Told("m", "e", 1, "failed", (said,)),), 6.0), calls)
         steps = [{"kind": kind} for kind in ("intent", "uncertain", "resent", "uncertain")]
         record = {"id": "m", "state": "sent", "reported_ts": None}
         self.assertEqual(Known("m", "sent", False, 2, 1), known(record, steps))
@@ -279,7 +289,7 @@ def sound(draw: st.DrawFn) -> Ledgers:
         reports += [report(said, id, f"e-{id}")] * draw(st.integers(1, 3))
         shown[id] = Known(id, "sent", True, uncertain)
     order = draw(st.permutations(arrivals))
-    calls = (Call(n, 0, (each,)) for n, each in enumerate(draw(st.permutations(reports)), 1))
+    calls = (Call(n, 0, (each,), 101.0) for n, each in enumerate(draw(st.permutations(reports)), 1))
     return Ledgers(claims, tuple(order), tuple(calls), shown)
 
 
@@ -328,7 +338,7 @@ class PropertyTests(SynchronousTestCase):
             arrivals.append(copy(new, id))
         else:
             arrivals.append(copy(new, id, 3))
-        broken = Ledgers(made.claims, tuple(arrivals), (Call(1, 0, tuple(reports)),), shown)
+        broken = Ledgers(made.claims, tuple(arrivals), (Call(1, 0, tuple(reports), 101.0),), shown)
         found = reconcile(broken).breaches
         promise = {"forget": "I1", "unreport": "I1", "lose": "I4", "double": "I2", "rename": "I2",
                    "phantom": "I3", "stale": "I3"}[way]  # fmt: skip
