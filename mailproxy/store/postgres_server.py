@@ -43,6 +43,7 @@ NETWORK: dict[str, Any] = {
 # node that hangs in the middle of a transaction, while all others wait for it, is thrown out.
 _SESSION = (
     "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; "
+    "SET enable_hashjoin = off; SET enable_mergejoin = off; "
     "SET plan_cache_mode = force_generic_plan; SET jit = off; "
     "SET lock_timeout = '5s'; SET statement_timeout = '60s'; "
     "SET idle_in_transaction_session_timeout = '10s'; SET timezone = 'UTC'; "

@@ -14,7 +14,16 @@ from sqlalchemy import Table, delete, select
 
 from mailproxy.clock import Names
 from mailproxy.store import outcomes
-from mailproxy.store.compiling import LIMIT, Statement, compiled, const, indexed, listed, p
+from mailproxy.store.compiling import (
+    LIMIT,
+    Statement,
+    apart,
+    compiled,
+    const,
+    indexed,
+    listed,
+    p,
+)
 from mailproxy.store.retention import DROPS, PURGED
 from mailproxy.store.schema import (
     accounts,
@@ -55,7 +64,7 @@ _wanted = (
     select(_e.pk)
     .where(
         _e.message_pk == _m.pk,
-        _e.stream.is_not(None),
+        apart(_e.stream) != const("''"),
         _e.reported_at.is_(None),
         _e.parked_at.is_(None),
         _e.pk >= p("floor"),
@@ -63,9 +72,14 @@ _wanted = (
     .correlate(messages)
     .exists()
 )
-_over = (_m.tenant_id == p("tenant"), _m.intent == const("0"), ~_wanted)
+_over = (_m.intent == const("0"), ~_wanted)
 _OVER = indexed(
-    compiled(select(_m.pk).where(*_over).suffix_with(LIMIT), "tenant", "floor", "limit"),
+    compiled(
+        select(_m.pk).where(_m.tenant_id == p("tenant"), *_over).suffix_with(LIMIT),
+        "tenant",
+        "floor",
+        "limit",
+    ),
     messages,
     "messages_key",
 )
@@ -76,11 +90,11 @@ _ANY = indexed(
 )
 _GOING = compiled(
     select(_m.pk, _m.lane, _m.state, _m.body_pk, _m.parts, _m.size).where(
-        *_over, _m.pk.in_(listed())
+        _m.pk.in_(listed()), apart(_m.tenant_id) == p("tenant"), *_over
     ),
+    "pks",
     "tenant",
     "floor",
-    "pks",
 )
 _DROP_TENANT = compiled(delete(tenants).where(_t.id == p("tenant")), "tenant")
 
@@ -149,7 +163,7 @@ def step(tx: Transaction, gone: Gone) -> int:
 
 def _messages(tx: Transaction, gone: Gone) -> int:
     floor = Names.floor(gone.now - GRACE)
-    rows = tx.all(_GOING, gone.tenant_id, floor, numbers(gone.pks))
+    rows = tx.all(_GOING, numbers(gone.pks), gone.tenant_id, floor)
     for _, lane, state, *_rest in rows:
         tx.moved(lane, state, None)
         tx.stale.add(lane)

@@ -345,7 +345,8 @@ def _fit(tx: Transaction, pk: int, version: int, now: float) -> bool:
 
 def release(tx: Transaction, leases: Sequence[tuple[int, int]]) -> None:
     pairs = ",".join(f"[{pk},{token}]" for pk, token in leases)
-    for lane, next_at, account_pk in tx.all(sql.RELEASE, f"[{pairs}]"):
+    wanted = numbers(pk for pk, _ in leases)
+    for lane, next_at, account_pk in tx.all(sql.RELEASE, f"[{pairs}]", wanted):
         tx.due_at(lane, next_at)
         tx.due.add(account_pk)
 

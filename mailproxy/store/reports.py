@@ -13,7 +13,7 @@ from mailproxy.clock import Names
 from mailproxy.records import RecipientReport, ReportItem
 from mailproxy.store import statements as sql
 from mailproxy.store import wording
-from mailproxy.store.compiling import LIMIT, compiled, const, grouped, indexed, listed, p
+from mailproxy.store.compiling import LIMIT, apart, compiled, const, grouped, indexed, listed, p
 from mailproxy.store.schema import accounts, events, messages, recipients
 from mailproxy.store.schema_tenants import tenants
 from mailproxy.store.transaction import Transaction, numbers
@@ -44,7 +44,14 @@ _OLDEST = indexed(
 #: What an item is made of, beside its message.
 EVENT = (_e.message_pk, _e.pk, _e.event_id, _e.generation, _e.at, _e.final, _e.report)
 _EVENTS = compiled(
-    select(*EVENT).where(_e.message_pk.in_(listed()), *_UNREPORTED).order_by(_e.pk),
+    select(*EVENT)
+    .where(
+        _e.message_pk.in_(listed()),
+        apart(_e.stream) != const("''"),
+        _e.reported_at.is_(None),
+        _e.parked_at.is_(None),
+    )
+    .order_by(apart(_e.pk)),
     "pks",
 )
 _said = (

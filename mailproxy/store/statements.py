@@ -271,9 +271,15 @@ ADD_ATTEMPT = inserting(
 RELEASE = compiled(
     update(messages)
     .values(claim_at=m.next_at, lease_owner=const("NULL"), lease_token=const("NULL"))
-    .where(m.pk == _pair_pk, m.lease_token == _pair_token, m.intent == const("0"))
+    .where(
+        m.pk.in_(listed()),
+        m.pk == _pair_pk,
+        m.lease_token == _pair_token,
+        m.intent == const("0"),
+    )
     .returning(m.lane, m.next_at, m.account_pk),
     "pairs",
+    "pks",
 )
 
 ACCOUNT_ID = compiled(select(a.id).where(a.pk == p("account")), "account")

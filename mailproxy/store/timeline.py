@@ -19,7 +19,7 @@ from sqlalchemy import select
 from mailproxy.states import EventKind
 from mailproxy.store import statements as sql
 from mailproxy.store import wording
-from mailproxy.store.compiling import LIMIT, compiled, indexed, p
+from mailproxy.store.compiling import LIMIT, apart, compiled, indexed, p
 from mailproxy.store.schema import attempts, events, messages
 from mailproxy.store.transaction import numbers
 
@@ -44,7 +44,7 @@ _EVENTS_OF = indexed(
             _e.event_id, _e.kind, _e.at, _e.generation, _e.final, _e.data, _e.report, _e.reported_at
         )
         .where(_e.message_pk == p("message"))
-        .order_by(_e.pk.desc())
+        .order_by(apart(_e.pk).desc())
         .suffix_with(LIMIT),
         "message",
         "limit",

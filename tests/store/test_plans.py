@@ -120,6 +120,7 @@ WALKS = {"_OTHERS_SEALED", "_LEASED", "_OTHERS", "_OTHERS_OF_TENANT"}
 #: Statements that sort, but only the few rows of one message, one request, or a small table.
 SORTS = {
     "_EVENTS",
+    "_EVENTS_OF",
     "DEFAULT_ACCOUNTS",
     "_LAST",
     "_DUE_ACCOUNTS",
