@@ -280,18 +280,19 @@ class Stream(Sharing):
             self._again(message, start=was_aside)
             return
         del self._raised[message.pk]
-        self._shared.metrics.quarantined.inc()
         told = masked(Failure(error).getTraceback())
         record = quarantined(
             message, masked(str(error)), type(error), told, self._shared.clock.now()
         )
+        if not await self._shared.recorder.add(record):
+            return  # it was taken back meanwhile, or changed: there is nothing wrong with it
+        self._shared.metrics.quarantined.inc()
         _log.error(
             "message {tenant}/{id} is held, {reason}",
             tenant=message.tenant_id,
             id=message.id,
             reason=record.reason,
         )
-        await self._shared.recorder.add(record)
 
     def aside(self, message: Claimed) -> None:
         self._aside[message.pk] = message

@@ -277,6 +277,16 @@ class DispatcherTests(DispatchCase):
         self.assertEqual({"good1": "sent", "bad": "held", "good2": "sent"}, self.store.states())
         self.assertEqual(1.0, self.sample("mailproxy_quarantined_total"))
 
+    def test_a_message_that_was_taken_back_is_not_quarantined(self) -> None:
+        """What cannot be read any more because it was deleted alarms nobody."""
+        self.courier.raises["bad"] = ValueError("the stored content is damaged")
+        self.store.stall("claim", stored=True)
+        self.add("bad")
+        result(self.store.remove("default", ["bad"], self.clock.now()))
+        self.store.resume()
+        self.assertEqual({}, self.store.states())
+        self.assertEqual(0.0, self.sample("mailproxy_quarantined_total"))
+
     def test_a_quarantined_message_keeps_its_traceback(self) -> None:
         """The event says what was raised and where, without this process's secrets."""
         hide("s3cret-of-the-account")

@@ -1,5 +1,6 @@
 """
-See worlds again: ``python -m tests.simulation SEED...`` tells what each came to, with its trace.
+See worlds again: ``python -m tests.simulation SEED...`` tells what each came to, with its trace; as
+in ``127`` or ``127+smtp``.
 
 ``--hashes`` gives nothing but the hashes of the traces, as JSON.
 """
@@ -23,7 +24,7 @@ def _quiet(event: LogEvent) -> None:
 def main(arguments: list[str]) -> int:
     globalLogBeginner.beginLoggingTo([_quiet], redirectStandardIO=False)
     only_hashes = "--hashes" in arguments
-    results = [simulate(int(each)) for each in arguments if each != "--hashes"]
+    results = [simulate(each) for each in arguments if each != "--hashes"]
     if only_hashes:
         print(json.dumps({result.seed: result.hash for result in results}))
         return 0

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from mailproxy.errors import StoreError
 from mailproxy.model import Enqueued, NewMessage, Record
+from mailproxy.payload import dump, load
 from mailproxy.records import ReportItem
 from mailproxy.states import Verdict
 from mailproxy.tenancy import Once
@@ -51,6 +52,34 @@ class AnswerBeforeCommit(SimulatedStore):
     ) -> list[Enqueued]:
         _unheeded(super().enqueue(messages, now, deadline, once))
         return [Enqueued(Verdict.QUEUED) for _ in messages]
+
+
+class SmtpAnswerBeforeCommit(AnswerBeforeCommit):
+    """The same of what comes by SMTP alone."""
+
+    async def enqueue(
+        self,
+        messages: Sequence[NewMessage],
+        now: float,
+        deadline: float,
+        once: Once | None = None,
+    ) -> list[Enqueued]:
+        if all(load(each.payload).by_smtp for each in messages):
+            return await super().enqueue(messages, now, deadline, once)
+        return await SimulatedStore.enqueue(self, messages, now, deadline, once)
+
+
+class DotsKept(SimulatedStore):
+    """Keeps what came by SMTP as it was on the wire."""
+
+    async def enqueue(
+        self,
+        messages: Sequence[NewMessage],
+        now: float,
+        deadline: float,
+        once: Once | None = None,
+    ) -> list[Enqueued]:
+        return await super().enqueue([_stuffed(each) for each in messages], now, deadline, once)
 
 
 class AckBeforeAnswer(SimulatedStore):
@@ -122,18 +151,14 @@ class SuspensionUnheeded(SimulatedStore):
             self.disk.suspended = kept
 
 
+def _stuffed(message: NewMessage) -> NewMessage:
+    content = load(message.payload)
+    if not content.by_smtp or content.plain is None:
+        return message
+    text = content.plain.replace("\r\n.", "\r\n..")
+    return attrs.evolve(message, payload=dump(attrs.evolve(content, plain=text)))
+
+
 def _unheeded(work: Any) -> None:
     """Nobody waits for *work*, nor hears of its failure."""
     Deferred.fromCoroutine(work).addErrback(lambda failure: failure.trap(StoreError))
-
-
-BROKEN = (
-    BodyBeforeIntent,
-    AnswerBeforeCommit,
-    AckBeforeAnswer,
-    NewEventIds,
-    OutcomeForgotten,
-    TokenUnchecked,
-    DoubtDenied,
-    SuspensionUnheeded,
-)

@@ -10,7 +10,8 @@ import attrs
 from mailproxy.acts import DOUBT
 from mailproxy.states import EventKind, MessageState
 from tests.fake_store_rows import MessageRow
-from tests.simulation.tenant import Story, Tenant
+from tests.simulation.story import Story
+from tests.simulation.tenant import Tenant
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -38,6 +39,7 @@ def judge(world: World) -> None:
             _came_to_its_end(world, tenant, story, rows.get(story.id, []))
             _copies(world, tenant, story, rows.get(story.id, []))
             _not_when_taken_back(world, tenant, story)
+        _by_smtp(world, tenant)
 
 
 def _rows(world: World, tenant: Tenant) -> dict[str, list[MessageRow]]:
@@ -155,3 +157,23 @@ def _copies(world: World, tenant: Tenant, story: Story, rows: list[MessageRow]) 
             world.blame(
                 f"{address} got {count} copies of {tenant.id}/{story.id}, {doubts} in doubt"
             )
+
+
+def _by_smtp(world: World, tenant: Tenant) -> None:
+    """What came by SMTP leaves as it came, and not more often than it was handed in."""
+    taken = Counter(each.of for each in tenant.stories.values() if each.of)
+    for sheet in () if tenant.legacy is None else tenant.legacy.sheets.values():
+        name = sheet.story.id
+        if not sheet.given and taken[name] > sheet.letter.written:
+            world.blame(f"{name} was written {sheet.letter.written} times, taken {taken[name]}")
+    for copy in tenant.upstream.copies:
+        story = tenant.stories.get(copy.id)
+        name = copy.id if story is None or not story.of else story.of
+        said = tenant.stories[name].letters if name in tenant.stories else []
+        if not said:
+            continue
+        head, _, text = copy.text.partition(b"\r\n\r\n")
+        if text != said[copy.version - 1].partition(b"\r\n\r\n")[2]:
+            world.blame(f"the text of {copy} is not what was handed in")
+        if b"hidden@" in head or b"X-Mailproxy" in head:
+            world.blame(f"{copy} tells what nobody should see")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 
 from mailproxy.api.call import Route
 from mailproxy.config import Settings
 from mailproxy.config_secrets import Secrets
+from mailproxy.crypto import hash_password, password_matches
 from mailproxy.service import MailProxy
 from mailproxy.service_machine import Machine
 from mailproxy.threads import NotRunning, Threads
+from tests.simulation.legacy import PROGRAMS, SMTP_PORT
 from tests.simulation.network import Reactor
 from tests.simulation.tenant import TOKEN
 from tests.simulation.timeline import Owner
@@ -27,7 +31,13 @@ if TYPE_CHECKING:
 KEY = "c2ltdWxhdGVkIGtleSBvZiAzMiBieXRlcyBpbiBhbGw="
 
 #: The endpoints that anybody calls in this world; making the others would take half the time.
-SERVED = ("/commands/", "/account", "/tenant", "/v1/messages/<path:id>/", "/v1/batches/")
+SERVED = (
+    "/commands/", "/account", "/tenant", "/v1/messages/<path:id>/", "/v1/batches/",
+    "/v1/credentials",
+)  # fmt: skip
+
+#: Slow on purpose: done once for all worlds.
+_SLOW = {each: lru_cache(each) for each in (hash_password, password_matches)}
 
 
 def served(route: Route) -> bool:
@@ -59,7 +69,7 @@ class VirtualThreads(Threads):
                 result.callback(value)
 
         def run() -> None:
-            maybeDeferred(function, *args, **kwargs).addBoth(done)
+            maybeDeferred(_SLOW.get(function, function), *args, **kwargs).addBoth(done)
 
         self._line.callLater(self._pause(), run)
         return result
@@ -138,7 +148,7 @@ class Process:
 
 
 def settings_for(world: World) -> Settings:
-    return Settings(
+    settings = Settings(
         host="10.0.0.1",
         port=world.api_port,
         db_path=Path("/nowhere/mail.db"),
@@ -151,4 +161,13 @@ def settings_for(world: World) -> Settings:
         account_fault_max_age_seconds=600.0,
         helo_name="me.sim",
         drain_seconds=5.0,
+    )
+    if not world.by_smtp:
+        return settings
+    return attrs.evolve(
+        settings,
+        smtp_listen=(f"tcp:{SMTP_PORT}:interface=10.0.0.1",),
+        smtp_allow=(PROGRAMS,) if world.trusting else (),
+        smtp_plaintext_auth=(PROGRAMS,),
+        smtp_max_connections=20,
     )

@@ -21,16 +21,29 @@ CORPUS = Path(__file__).with_name("corpus.txt")
 #: Seeds of one run; the variable asks for more before a release, or for fewer.
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
 
+#: Tests that the seeds are spread over, so that several processes can share them.
+PARTS = 8
+
 #: Lines of a trace that are shown of a world that failed.
 SHOWN = 60
 
 
-def corpus() -> Iterator[tuple[int, str]]:
+#: What worlds have besides, by turns.
+KINDS = ("", "+smtp")
+
+
+def every(numbers: Iterable[int]) -> Iterator[str]:
+    """The seeds of these *numbers*, each a world of one kind."""
+    for number in numbers:
+        yield f"{number}{KINDS[number // PARTS % len(KINDS)]}"
+
+
+def corpus() -> Iterator[tuple[str, str]]:
     """Seeds that found something, and what that was."""
     for line in CORPUS.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
             seed, why = line.split(maxsplit=1)
-            yield int(seed), why
+            yield seed, why
 
 
 class Worlds(SynchronousTestCase):
@@ -46,7 +59,7 @@ class Worlds(SynchronousTestCase):
         self.addCleanup(self._clear)
         self.addCleanup(gc.unfreeze)
 
-    def world(self, seed: int, make_store: type[SimulatedStore] = SimulatedStore) -> Result:
+    def world(self, seed: str, make_store: type[SimulatedStore] = SimulatedStore) -> Result:
         """What the world of *seed* came to; what it logged is its own affair."""
         result = simulate(seed, make_store)
         self.flushLoggedErrors()
@@ -58,7 +71,7 @@ class Worlds(SynchronousTestCase):
         while self.flushLoggedErrors():
             forget()
 
-    def check(self, seeds: Iterable[int]) -> None:
+    def check(self, seeds: Iterable[str]) -> None:
         """Every world keeps every promise."""
         for seed in seeds:
             result = self.world(seed)
@@ -71,10 +84,10 @@ class Worlds(SynchronousTestCase):
                     f"    python -m tests.simulation {seed}\nthe end of its trace:\n    {last}"
                 )
 
-    def found(self, broken: type[SimulatedStore], most: int) -> list[str]:
-        """The problems of the first world, of *most*, in which *broken* is caught."""
-        for seed in range(most):
-            problems = self.world(seed, broken).problems
+    def found(self, broken: type[SimulatedStore], most: int, kind: str = "") -> list[str]:
+        """The problems of the first world, of *most* of that kind, in which *broken* is caught."""
+        for number in range(most):
+            problems = self.world(f"{number}{kind}", broken).problems
             if problems:
                 return list(problems)
         return []
@@ -84,12 +97,12 @@ def _no_url(**_: object) -> tuple[str, str]:
     raise AssertionError("nobody makes URLs here")
 
 
-def hashes_elsewhere(seeds: Iterable[int], hash_seed: str) -> dict[int, str]:
+def hashes_elsewhere(seeds: Iterable[str], hash_seed: str) -> dict[str, str]:
     """The traces of *seeds* in another process, with another order of sets and dicts of its own."""
-    command = [sys.executable, "-m", "tests.simulation", "--hashes", *map(str, seeds)]
+    command = [sys.executable, "-m", "tests.simulation", "--hashes", *seeds]
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     root = Path(__file__).parent.parent.parent
     done = subprocess.run(
         command, env=environment, cwd=root, capture_output=True, timeout=120, check=True
     )
-    return {int(seed): value for seed, value in json.loads(done.stdout).items()}
+    return dict(json.loads(done.stdout))

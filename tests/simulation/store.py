@@ -9,6 +9,7 @@ killed meanwhile has lost the work, or only the answer.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -32,11 +33,20 @@ T = TypeVar("T")
 
 
 class Rows(dict[int, MessageRow]):
-    """:ivar removed: the messages that were there once, and are not any more."""
+    """
+    :param told: called with every new one.
 
-    def __init__(self) -> None:
+    :ivar removed: the messages that were there once, and are not any more.
+    """
+
+    def __init__(self, told: Callable[[MessageRow], None]) -> None:
         super().__init__()
         self.removed: list[MessageRow] = []
+        self._told = told
+
+    def __setitem__(self, pk: int, row: MessageRow) -> None:
+        super().__setitem__(pk, row)
+        self._told(row)
 
     def __delitem__(self, pk: int) -> None:
         self.removed.append(self[pk])
@@ -48,8 +58,8 @@ class Rows(dict[int, MessageRow]):
         return super().pop(pk, *default)
 
 
-def new_disk() -> Disk:
-    return Disk(messages=Rows())
+def new_disk(told: Callable[[MessageRow], None]) -> Disk:
+    return Disk(messages=Rows(told))
 
 
 @attrs.define
@@ -83,6 +93,8 @@ _MARKS = {
     "record": "outcome-commit",
     "acked": "ack-commit",
 }
+
+_TEXT = re.compile(r"^version ([0-9]+) of ([^ ]+) of ", re.MULTILINE)
 
 #: What only paces things, and is not worth a line of the trace.
 _QUIET = ("upkeep", "heartbeat", "keys_used")
@@ -180,8 +192,7 @@ class SimulatedStore(FakeStore):
         for row in self.disk.messages.values():
             event = row.events[-1]
             if event.kind is EventKind.INTENT and event.event_id not in self.intents:
-                text = load(row.payload or b"").plain or ""
-                version = int(text.split()[1])
+                version, _ = said_of(row)
                 self.intents[event.event_id] = Intent(
                     self._line.now, row.tenant_id, row.id, version
                 )
@@ -215,6 +226,14 @@ class SimulatedStore(FakeStore):
         found = await super().due_accounts(now)
         await self._later(self._medium.pause())
         return found
+
+
+def said_of(row: MessageRow) -> tuple[int, str]:
+    """The version and the name that the text of a message says."""
+    text = load(row.payload or b"").plain
+    found = _TEXT.search(row.parts[1].decode("latin-1") if text is None else text)
+    assert found is not None, row
+    return int(found[1]), found[2]
 
 
 def _said(result: Any) -> str:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from twisted.internet.defer import Deferred
 
+from tests.simulation.story import Story
 from tests.simulation.upstream import Upstream
 from tests.simulation.web import Call, Receiver, Reply
 
 if TYPE_CHECKING:
+    from tests.simulation.legacy import Legacy
     from tests.simulation.world import World
 
 TOKEN = "t0ken-of-the-admin-0123456789abcdef"
@@ -25,29 +27,6 @@ AFTERMATH = 8.0
 
 #: Seconds a client waits for an answer.
 PATIENCE = 20.0
-
-
-@attrs.define
-class Story:
-    """
-    What is known of one id.
-
-    :param versions: recipients, by the version of the content.
-    :param promised: whether it was accepted, and not taken back since.
-    :param unknown: whether the last call about it had no answer.
-    :param muddled: whether any ever had none.
-    :param taken_back: spans of time within which no attempt may begin.
-    :param newest: a version, and since when no older one may begin.
-    """
-
-    id: str
-    versions: list[list[str]] = attrs.Factory(list)
-    promised: bool = False
-    unknown: bool = False
-    muddled: bool = False
-    taken_back: list[list[float]] = attrs.Factory(list)
-    newest: list[tuple[float, int]] = attrs.Factory(list)
-    closed: bool = False
 
 
 @attrs.define
@@ -68,6 +47,7 @@ class Tenant:
     :ivar offered: what was offered under an event id.
     :ivar taken: the final items that were taken, by id, in order.
     :ivar suspended: spans of time within which none of its mail may begin.
+    :ivar legacy: its program that knows only SMTP.
     """
 
     def __init__(
@@ -91,6 +71,7 @@ class Tenant:
         self._inner = 0
         self.busy = 0
         self.registered = False
+        self.legacy: Legacy | None = None
 
     # -- talking to the service ---------------------------------------------------------------
 
@@ -122,6 +103,8 @@ class Tenant:
             body = {"id": self.id, "client_base_url": f"http://app-{self.id}.sim:{self.port}"}
             await self.insist("POST", "/tenant", body)
         await self.post_account()
+        if self.legacy is not None:
+            await self.legacy.register()
         self.registered = True
 
     async def post_account(self) -> None:
@@ -145,13 +128,13 @@ class Tenant:
             element["deferred_ts"] = int(self._world.wall() + rng.uniform(0.0, 20.0))
         return element
 
-    def _addresses(self) -> list[str]:
-        return self.rng.sample([f"r{n}@x{n}.sim" for n in range(4)], self.rng.randint(1, 3))
+    def addresses(self, rng: random.Random) -> list[str]:
+        return rng.sample([f"r{n}@x{n}.sim" for n in range(4)], rng.randint(1, 3))
 
     def new_story(self, prefix: str = "m") -> Story:
         self._count += 1
         story = self.stories[f"{prefix}{self._count}"] = Story(f"{prefix}{self._count}")
-        story.versions.append(self._addresses())
+        story.versions.append(self.addresses(self.rng))
         return story
 
     async def submit(self, stories: list[Story], *, insist: bool = False) -> Reply | None:
@@ -223,7 +206,10 @@ class Tenant:
         for _ in range(count):
             if self.rng.random() < 0.6:
                 await self._world.sleep(self.rng.expovariate(1.0 / self._world.pause))
-            await self._do_something()
+            if self.legacy is not None and self.legacy.rng.random() < 0.6:
+                await self.legacy.act()
+            else:
+                await self._do_something()
         self.busy -= 1
 
     async def _do_something(self) -> None:
@@ -237,7 +223,7 @@ class Tenant:
         if what < 0.42:
             await self.submit([story])
         elif what < 0.55:
-            story.versions.append(self._addresses())
+            story.versions.append(self.addresses(self.rng))
             await self.submit([story])
         elif what < 0.65:
             await self.take_back(story)
@@ -262,8 +248,10 @@ class Tenant:
         await self.post_account()
         await self.insist("POST", "/v1/batches/b1/release")
         for story in list(self.stories.values()):
-            if story.unknown:
+            if story.unknown and not story.letters:
                 await self.submit([story], insist=True)
+        if self.legacy is not None:
+            await self.legacy.settle()
         await self.insist("POST", "/commands/run-now")
         self.busy -= 1
 

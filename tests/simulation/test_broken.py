@@ -8,9 +8,13 @@ from tests.simulation.store import SimulatedStore
 
 
 class BrokenTests(Worlds):
-    def caught(self, store: type[SimulatedStore], within: int, *words: str) -> None:
-        """*store* is caught within so many seeds, with one of *words* in what is said of it."""
-        problems = self.found(store, within)
+    def caught(self, store: type[SimulatedStore], within: int, *words: str, kind: str = "") -> None:
+        """
+        *store* is caught within so many seeds, with one of *words* in what is said of it.
+
+        :param kind: of the worlds.
+        """
+        problems = self.found(store, within, kind)
         self.assertNotEqual([], problems, f"not caught within {within} seeds")
         text = "\n".join(problems)
         self.assertTrue(any(each in text for each in words), text)
@@ -22,6 +26,15 @@ class BrokenTests(Worlds):
     def test_answer_before_commit(self) -> None:
         """Mail that is accepted before it is stored."""
         self.caught(broken.AnswerBeforeCommit, 60, "is nowhere", "was never reported", "is queued")
+
+    def test_smtp_answer_before_commit(self) -> None:
+        """Mail that is acknowledged by SMTP before it is stored."""
+        said = "is nowhere", "was never reported", "is queued"
+        self.caught(broken.SmtpAnswerBeforeCommit, 60, *said, kind="+smtp")
+
+    def test_dots_kept(self) -> None:
+        """Mail by SMTP that leaves otherwise than it came."""
+        self.caught(broken.DotsKept, 5, "not what was handed in", kind="+smtp")
 
     def test_ack_before_answer(self) -> None:
         """An event that counts as reported before it was taken."""

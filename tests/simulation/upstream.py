@@ -18,10 +18,17 @@ from tests.simulation.timeline import Owner, Timeline
 _ID = re.compile(rb"^X-Genro-Mail-ID: (.*)\r\n", re.MULTILINE)
 _TEXT = re.compile(rb"version ([0-9]+) of ([^ ]+) of ([^ \r\n]+)")
 
+#: How the names of messages begin that leave their id to the service.
+UNNAMED = b"u"
+
 
 @attrs.frozen
 class Copy:
-    """One message a server has accepted for one recipient."""
+    """
+    One message a server has accepted for one recipient.
+
+    :param id: as its header says; *version* as its text does; *text*: all of it.
+    """
 
     at: float
     server: str
@@ -29,6 +36,7 @@ class Copy:
     id: str
     version: int
     address: str
+    text: bytes = attrs.field(repr=False)
 
 
 @attrs.frozen
@@ -207,6 +215,8 @@ class Conversation:
             return
         self._told = True
         version, name, tenant = found.groups()
+        said = _ID.search(self._pending)
+        name = name if said is None else said[1]
         house = self._house
         begun = Begun(self._body_at, tenant.decode(), name.decode(), int(version))
         house.begun.append(begun)
@@ -282,15 +292,17 @@ class Conversation:
         text, name = _TEXT.search(body), _ID.search(body)
         assert text is not None, body
         assert name is not None, body
-        assert text[2] == name[1], "the id in the header is another"
+        unnamed = text[2].startswith(UNNAMED)
+        assert unnamed or text[2] == name[1], "the id in the header is another"
         for address in self._rcpts:
             copy = Copy(
                 house.line.now,
                 house.name,
                 text[3].decode(),
-                text[2].decode(),
+                name[1].decode(),
                 int(text[1]),
                 address,
+                body.replace(b"\r\n..", b"\r\n."),
             )
             house.copies.append(copy)
             house.line.note(f"{house.name} keeps {copy.tenant}/{copy.id} for {address}")

@@ -3,7 +3,8 @@ A whole world from one seed: the service, its disk, the servers it sends to, the
 use it, and everything that goes wrong between them.
 
 ``World(seed).run()`` gives what it came to. The same seed gives the same trace, on any machine and
-with any hash seed.
+with any hash seed. A seed is a number, and behind it what there is in the world besides:
+``7+smtp``.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from zope.interface import provider
 
 from mailproxy.interfaces import CRASHPOINTS, observe_crashpoints
 from mailproxy.states import MessageState
+from tests.fake_store_rows import MessageRow
 from tests.fakes import EPOCH
 from tests.simulation.judge import Intent, judge
+from tests.simulation.legacy import Legacy
 from tests.simulation.network import End, Listener, Network, Weather
 from tests.simulation.process import Process
-from tests.simulation.store import Medium, SimulatedStore, new_disk
+from tests.simulation.store import Medium, SimulatedStore, new_disk, said_of
 from tests.simulation.tenant import Mood, Tenant
 from tests.simulation.timeline import Owner, Timeline
 from tests.simulation.upstream import CALM, Upstream, gauge
@@ -48,7 +51,7 @@ class Result:
     :param hash: of all that happened.
     """
 
-    seed: int | str
+    seed: str
     problems: Sequence[str]
     hash: str
     trace: Sequence[str] = attrs.field(repr=False)
@@ -60,8 +63,13 @@ class Result:
         return "\n  ".join(lines)
 
 
+#: What a world may have besides: programs that hand mail in by SMTP.
+BESIDES = frozenset({"smtp"})
+
+
 class World:
     """
+    :param seed: a number, and any of :data:`BESIDES` behind a plus sign each.
     :param make_store: the class of the store; a broken one, to prove that it is caught.
     :param harm: how much goes wrong, 0 to 1; None: the seed decides.
     """
@@ -70,24 +78,29 @@ class World:
 
     def __init__(
         self,
-        seed: int | str,
+        seed: str,
         make_store: type[SimulatedStore] = SimulatedStore,
         harm: float | None = None,
     ) -> None:
-        self.seed = seed
+        self.seed, *besides = seed.split("+")
+        if not BESIDES.issuperset(besides):
+            raise ValueError(f"no seed: {seed}")
+        self.name = seed
         self.make_store = make_store
-        self.rng = rng = random.Random(f"{seed} world")
+        self.rng = rng = random.Random(f"{self.seed} world")
         self.harm = rng.choice((0.0, 0.3, 0.6, 1.0)) if harm is None else harm
         self.line = Timeline()
-        self.net = Network(self.line, random.Random(f"{seed} net"), self._forecast)
+        self.net = Network(self.line, random.Random(f"{self.seed} net"), self._forecast)
         self.outside = Owner("outside")
-        self.disk = new_disk()
-        self.medium = Medium(random.Random(f"{seed} disk"))
+        self.disk = new_disk(self._stored)
+        self.medium = Medium(random.Random(f"{self.seed} disk"))
         self.medium.most = rng.choice((0.001, 0.02, 0.4))
         self.pause = rng.choice((0.3, 1.5, 4.0))
         self.jump = 0.0
         self.problems: list[str] = []
         self.intents: dict[str, Intent] = {}
+        self.by_smtp = "smtp" in besides
+        self.trusting = random.Random(f"{self.seed} door").random() < 0.3
         self.tenants = [self._tenant(n) for n in range(rng.choice((1, 1, 2)))]
         self.process: Process | None = None
         self._starts = 0
@@ -136,7 +149,17 @@ class World:
         if login:
             account |= {"user": "me", "password": "s3cret-of-me", "allow_plaintext_auth": True}
         tenant.account = account
+        if self.by_smtp:
+            rng = random.Random(f"{self.seed} program {number}")
+            tenant.legacy = Legacy(self, tenant, rng, self.trusting and name == "default")
         return tenant
+
+    def _stored(self, row: MessageRow) -> None:
+        """The store has a new message."""
+        for tenant in self.tenants:
+            remembered = row.payload is None  # of what was removed, without its text
+            if tenant.id == row.tenant_id and tenant.legacy is not None and not remembered:
+                tenant.legacy.told(row.id, said_of(row)[1])
 
     # -- what others ask of it ------------------------------------------------------------------
 
@@ -222,8 +245,10 @@ class World:
                 self.crash()
 
     def _freeze(self) -> None:
-        if self.process is not None:
-            self.process.owner.frozen_until = self.line.now + self.rng.choice((2.0, 12.0, 40.0))
+        until = self.line.now + self.rng.choice((2.0, 12.0, 40.0))
+        if self.process is not None:  # frozen twice, it wakes at the later time
+            owner = self.process.owner
+            owner.frozen_until = max(owner.frozen_until, until)
 
     def _jump(self) -> None:
         self.jump += self.rng.choice((-90.0, -5.0, 5.0, 90.0, 400.0))
@@ -279,7 +304,7 @@ class World:
             globalLogPublisher.removeObserver(_strip)
             globalLogPublisher.removeObserver(watch)
         line = self.line
-        return Result(self.seed, self.problems, line.trace_hash, line.trace, line.steps, line.now)
+        return Result(self.name, self.problems, line.trace_hash, line.trace, line.steps, line.now)
 
     def _live(self) -> None:
         self.start()
@@ -401,7 +426,7 @@ FAILING = (
 
 
 def simulate(
-    seed: int | str,
+    seed: str,
     make_store: type[SimulatedStore] = SimulatedStore,
     harm: float | None = None,
 ) -> Result:
@@ -417,7 +442,7 @@ def simulate(
     return result
 
 
-def _run(seed: int | str, make_store: type[SimulatedStore], harm: float | None) -> Result:
+def _run(seed: str, make_store: type[SimulatedStore], harm: float | None) -> Result:
     world = World(seed, make_store, harm)
     result = world.run()
     _gone.append(world)
