@@ -88,15 +88,25 @@ class CountsContract(StoreContract):
 
 class NodesContract(StoreContract):
     async def test_who_lives(self) -> None:
-        """A process is shown with its release from its first heartbeat on."""
-        await self.store.heartbeat(self.now)
-
+        """A process is shown with its release as soon as it has the store."""
         (node,) = await self.store.nodes(self.now)
 
         self.assertTrue(node.alive)
+        self.assertEqual(self.store.node_id, node.id)
         self.assertEqual(__version__, node.version)
         self.assertTrue(node.host)
         self.assertLess(node.started_at, node.alive_until)
+
+    async def test_since_when_it_lives(self) -> None:
+        """A heartbeat makes a process live longer; when it started stays what it was."""
+        (before,) = await self.store.nodes(self.now)
+        self.later(20.0)
+        await self.store.heartbeat(self.now)
+
+        (after,) = await self.store.nodes(self.now)
+
+        self.assertEqual(before.started_at, after.started_at)
+        self.assertGreater(after.alive_until, before.alive_until)
 
 
 class ListingContract(StoreContract):

@@ -78,7 +78,7 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeBounces, FakeActs):
         self.names = names or Names()
         self.disk = disk if disk is not None else Disk()
         self.node_id = self.names.uuid().replace("-", "")
-        self.disk.nodes.add(self.node_id)
+        self.disk.nodes[self.node_id] = clock.now()
         #: Names of the methods that wrote something, in order.
         self.writes: list[str] = []
         self.watchers: list[Callable[[], object]] = []
@@ -141,11 +141,11 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeBounces, FakeActs):
                 work.timer.cancel()
         self._waiting.clear()
         self._dead = True
-        self.disk.nodes.discard(self.node_id)
+        self.disk.nodes.pop(self.node_id, None)
 
     def lapse(self) -> None:
         """Miss the heartbeats: from now on others may take this node's leases over."""
-        self.disk.nodes.discard(self.node_id)
+        self.disk.nodes.pop(self.node_id, None)
 
     def another_node(self) -> FakeStore:
         """A second process on the same disk."""
@@ -372,7 +372,7 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeBounces, FakeActs):
         return await self._write("abandoned", now, queue.abandoned)
 
     async def heartbeat(self, now: float) -> None:
-        await self._write("heartbeat", now, lambda c: self.disk.nodes.add(self.node_id))
+        await self._write("heartbeat", now, lambda c: self.disk.nodes.setdefault(self.node_id, now))
 
     # IReports
 
@@ -425,8 +425,8 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeBounces, FakeActs):
     async def nodes(self, now: float) -> list[Node]:
         self._check_alive()
         return [
-            Node(each, "localhost", __version__, now, now + 60.0, alive=True)
-            for each in sorted(self.disk.nodes)
+            Node(each, "localhost", __version__, started_at, now + 60.0, alive=True)
+            for each, started_at in sorted(self.disk.nodes.items())
         ]
 
     async def suspension(self, tenant_id: str | None) -> Suspension:

@@ -307,7 +307,7 @@ class Disk:
     answers: dict[tuple[str, str], tuple[bytes, bytes, float]] = attrs.Factory(dict)
     files: dict[int, LargeFile] = attrs.Factory(dict)
     notes: dict[int, tuple[str, int, int, str]] = attrs.Factory(dict)
-    nodes: set[str] = attrs.Factory(set)
+    nodes: dict[str, float] = attrs.Factory(dict)  # by id: when it started
     report_leases: dict[str, LeaseRow] = attrs.Factory(dict)
 
     def find(self, tenant_id: str, message_id: str) -> MessageRow | None:

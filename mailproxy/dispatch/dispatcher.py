@@ -137,8 +137,9 @@ class Dispatcher(Service):
         """Resolve what a process before us left, then look for work."""
         await self._salvage()
         if self.running:
+            salvaging = self._loops[-1][0]  # just done
             for loop, interval in self._loops:
-                loop.start(interval, now=loop is self._loops[0][0])
+                loop.start(interval, now=loop is not salvaging)
 
     def stopService(self) -> Deferred[None]:
         """Drain with no time to spare; :meth:`drain` first where there is time."""

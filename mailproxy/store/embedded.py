@@ -32,6 +32,7 @@ from mailproxy.store.boot import (
 from mailproxy.store.burial import bury
 from mailproxy.store.database import Connect, Database, connect
 from mailproxy.store.migrate import migrate
+from mailproxy.store.nodes import Alive
 from mailproxy.store.options import StoreOptions
 from mailproxy.store.overdue import Expiry
 from mailproxy.store.readers import Readers
@@ -73,6 +74,7 @@ class EmbeddedStore(WholeStore):
         self._steps = (Expiry().step, *upkeep.STEPS, Resealing(sealer).step)
         self._database = Database(Path(path), options.cache_bytes, connect)
         self._connection: sqlite3.Connection | None = None
+        self._alive = Alive(self.node_id, 0.0, 0.0)
         self._swept = False
         self._readers = Readers(self._database, reactor, options.reader_threads)
         self._writer = Writer(
@@ -123,6 +125,8 @@ class EmbeddedStore(WholeStore):
             raise
         self._connection = connection
         self._opened_at = self._clock.seconds()
+        now = self._clock.now()
+        self._alive = Alive(self.node_id, now, now + self._options.lease_seconds)
         self._swept = False
         self._readers.start()
         self._writer.start(connection, serial)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import attrs
 from twisted.logger import Logger
 
 from mailproxy.metrics import Metrics
 from mailproxy.model import Claimed, Record, Stored
-from mailproxy.store import bodies, fetching, listing, outcomes, prepared, queue
+from mailproxy.store import bodies, fetching, listing, nodes, outcomes, prepared, queue
 from mailproxy.store.boot import leased
 from mailproxy.store.courtesy import Courtesy
 from mailproxy.store.face_bodies import BodiesFace
@@ -23,6 +24,7 @@ class QueueFace(BodiesFace):
     if TYPE_CHECKING:
         node_id: str
         _metrics: Metrics
+        _alive: nodes.Alive
         _swept: bool
         _courtesy: Courtesy
 
@@ -103,4 +105,5 @@ class QueueFace(BodiesFace):
         return claimed
 
     async def heartbeat(self, now: float) -> None:
-        await self._write(queue.HEARTBEAT, now)
+        self._alive = attrs.evolve(self._alive, until=now + self._options.lease_seconds)
+        await self._write(nodes.HEARTBEAT, self._alive)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mailproxy.records import (
     Counts,
@@ -25,6 +25,9 @@ class ReportsFace(Face):
 
     #: The token of each tenant's report lease; in memory, where one node has the store.
     _report_tokens: dict[str, int]
+
+    if TYPE_CHECKING:
+        _alive: nodes.Alive
 
     async def unreported(self, tenant_id: str, limit: int) -> list[ReportItem]:
         return await self._read(reports.unreported, tenant_id, limit)
@@ -99,7 +102,7 @@ class ReportsFace(Face):
         return await self._read(listing.counts, now, tenant_id)
 
     async def nodes(self, now: float) -> list[Node]:
-        return await self._read(nodes.listed, now)
+        return await self._read(nodes.listed, self._alive)
 
     async def suspension(self, tenant_id: str | None) -> Suspension:
         key = suspensions.SERVICE if tenant_id is None else tenant_id

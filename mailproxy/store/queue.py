@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
-from socket import gethostname
 from typing import Any
 
 import attrs
 import msgspec
 
-from mailproxy import __version__
 from mailproxy.model import Claimed, Recipient
 from mailproxy.states import EventKind, MessageState, Priority, RecipientState
 from mailproxy.store import bodies, destinations, limits, outcomes, rates
@@ -377,13 +375,7 @@ def take_over(tx: Transaction, call: TakeOver) -> list[Claimed]:
     ]
 
 
-def heartbeat(tx: Transaction, now: float) -> None:
-    until = now + tx.options.lease_seconds
-    tx.do(sql.ALIVE, tx.node_id, now, until, __version__, gethostname())
-
-
 CLAIM = alone(claim, "claim")
 BEGIN: Kind[Intents, list[bool]] = Kind(begin, "intent", lambda call: len(call.pairs))
 RELEASE = alone(release)
 TAKE_OVER = alone(take_over)
-HEARTBEAT = alone(heartbeat)

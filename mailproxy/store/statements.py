@@ -8,7 +8,6 @@ one JSON list, so that a group of messages costs a few steps of the database.
 from __future__ import annotations
 
 from sqlalchemy import and_, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from mailproxy.store.compiling import (
     LIMIT,
@@ -28,7 +27,6 @@ from mailproxy.store.schema import (
     lanes,
     loose_bodies,
     messages,
-    nodes,
     payloads,
     recipients,
     texts,
@@ -321,21 +319,4 @@ LANES_OF_MESSAGES = compiled(
         la.pk.in_(select(m.lane).where(m.pk.in_(listed())))
     ),
     "pks",
-)
-_alive = sqlite_insert(nodes).values(
-    id=p("node"),
-    started_at=p("now"),
-    alive_until=p("until"),
-    version=p("version"),
-    host=p("host"),
-)
-ALIVE = compiled(
-    _alive.on_conflict_do_update(
-        index_elements=["id"], set_={"alive_until": _alive.excluded.alive_until}
-    ),
-    "node",
-    "now",
-    "until",
-    "version",
-    "host",
 )

@@ -83,7 +83,7 @@ class TwoNodesCase(World):
             raise StoreUnavailable("cut off")
 
         store.release_reports = lost  # type: ignore[method-assign]
-        self.store.disk.nodes.discard(store.node_id)
+        del self.store.disk.nodes[store.node_id]
 
 
 class ApartTests(TwoNodesCase):

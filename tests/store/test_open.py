@@ -44,6 +44,32 @@ class OpenCase(SynchronousTestCase):
         )
 
 
+class ListedTests(OpenCase):
+    """The process that has the file is listed, and no other as alive."""
+
+    def test_a_kill(self) -> None:
+        """Whoever was killed is known to be dead as soon as the file has been opened again."""
+        opened = self.opened()
+        killed, now = opened.store.node_id, FakeClock().now()
+        result(opened.store.heartbeat(now))
+
+        new = opened.killed()
+
+        listed = {each.id: (each.alive, each.alive_until) for each in result(new.nodes(now))}
+        self.assertEqual({killed: (False, now), new.node_id: (True, now + 60.0)}, listed)
+
+    def test_the_start_that_is_stored(self) -> None:
+        """What is stored of a process with its first heartbeat is when it started."""
+        clock = FakeClock()
+        opened = Opened(fresh(self), clock)
+        self.addCleanup(opened.close)
+        started_at = clock.now()
+        clock.advance(20.0)
+        result(opened.store.heartbeat(clock.now()))
+
+        self.assertEqual([(started_at,)], opened.sql("SELECT started_at FROM nodes"))
+
+
 class LockTests(OpenCase):
     """F19: one process, one file."""
 
