@@ -51,16 +51,16 @@ def compiled(statement: ClauseElement, *names: str) -> Statement:
     return Statement(str(made), found)
 
 
-def indexed(statement: Statement, table: Table, index: str) -> Statement:
+def indexed(statement: Statement, table: Table, index: str, times: int = 1) -> Statement:
     """
-    Tie *statement* to an index.
+    Tie *statement*, which reads *table* so many times, to an index.
 
     The planner may not choose here: with the statistics of ANALYZE it takes plans whose cost
     grows with the queue.
     """
     before = f"FROM {table.name} \n"
-    if statement.sql.count(before) != 1:
-        raise AssertionError(f"{table.name} is not read exactly once: {statement.sql}")
+    if statement.sql.count(before) != times:
+        raise AssertionError(f"{table.name} is not read {times} times: {statement.sql}")
     after = f"FROM {table.name} INDEXED BY {index} \n"
     tied = Statement(statement.sql.replace(before, after), statement.names)
     SOURCES[tied.sql] = SOURCES[statement.sql]

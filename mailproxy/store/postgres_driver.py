@@ -12,13 +12,13 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection as Raw
-from psycopg import RawCursor
 from psycopg.pq import TransactionStatus
 
 from mailproxy.store.compiling import Bulk
 from mailproxy.store.postgres_sql import Translated, translated, translated_bulk
 from mailproxy.store.postgres_values import ARRAYS, keys
-from mailproxy.store.refusals import ServerError, ServerObjection
+from mailproxy.store.postgres_wire import Answer, Said, Wire
+from mailproxy.store.refusals import LateObjection, ServerError, ServerObjection
 
 #: Held by a transaction that writes.
 WRITERS = 0x6D61696C70726F78
@@ -56,13 +56,15 @@ class Connection:
     def __init__(self, connect: Callable[[], Raw[Any]], reconnect: Callable[[], Raw[Any]]) -> None:
         self._reconnect = reconnect
         self._raw: Raw[Any] | None = connect()
+        self._wire = Wire(self._raw)
         #: Rows changed so far; of statements whose answer nobody waits for, statements.
         self.total_changes = 0
-        #: Whether the transaction has a savepoint that is to be used, and one that was; and one
-        #: that is to be made with the next statement, in the place of the last.
-        self.unused = self.used = self.renew = False
+        #: Whether the transaction has a savepoint that is to be used, and one that was.
+        self.unused = self.used = False
         #: Statements whose answer nobody waits for: they go with the next that has one.
-        self.later: list[tuple[str, Sequence[Any] | None]] = []
+        self.later: list[Said] = []
+        #: Where among them the last savepoint is made, if it is; those before are of other parts.
+        self.mark: int | None = None
         #: Tables of :data:`SELDOM` that are known to be empty.
         self.empty: set[str] = set()
         #: The server's number of the transaction.
@@ -85,11 +87,30 @@ class Connection:
             raise ServerError("the connection to the database was lost", lost=True)
         return self._raw
 
-    def again(self) -> Raw[Any]:
-        """Connected, anew if it was lost."""
+    def again(self) -> None:
+        """Connect anew if it was lost."""
         if self._raw is None or self._raw.closed:
             self._raw = self._reconnect()
-        return self._raw
+            self._wire = Wire(self._raw)
+
+    def said(self, sql: str, values: Sequence[Any] = ()) -> Said:
+        """:raises ServerError: these are no values for the database, or the connection is lost."""
+        self.raw()
+        try:
+            return self._wire.said(sql, values)
+        except psycopg.Error as error:
+            raise self.refused(error) from error
+
+    def converse(self, said: Sequence[Said]) -> list[Answer]:
+        """
+        :return: an answer to each.
+        :raises ServerError: one was refused, or the connection is lost.
+        """
+        self.raw()
+        try:
+            return self._wire.converse(said)
+        except psycopg.Error as error:
+            raise self.refused(error) from error
 
     @property
     def in_transaction(self) -> bool:
@@ -119,11 +140,11 @@ class Connection:
 class Cursor:
     """What the store uses of a cursor."""
 
-    __slots__ = ("_cursor", "connection")
+    __slots__ = ("_answer", "connection")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._cursor: RawCursor[Any] | Nothing | None = None
+        self._answer: Answer | None = None
 
     def execute(self, text: str, values: Sequence[Any] = ()) -> Cursor:
         control = _CONTROL.get(text)
@@ -132,11 +153,11 @@ class Cursor:
             return self
         statement = translated(text)
         if statement.seldom in self.connection.empty:
-            self._cursor = NOTHING
+            self._answer = Answer([], 0, "")
             return self
-        cursor = self._run(statement.sql, _given(statement, values))
+        answer = self._run(statement.sql, _given(statement, values))
         if statement.writes:
-            self.connection.total_changes += cursor.rowcount
+            self.connection.total_changes += answer.rowcount
             self._written(statement.sql)
         return self
 
@@ -160,7 +181,7 @@ class Cursor:
         self._put_off(made.sql, arrays)
 
     def _put_off(self, sql: str, values: Sequence[Any]) -> None:
-        self.connection.later.append((sql, values))
+        self.connection.later.append(self.connection.said(sql, values))
         self.connection.total_changes += 1
         self._written(sql)
 
@@ -170,26 +191,25 @@ class Cursor:
             empty.difference_update([table for table in empty if table in sql])
 
     def fetchone(self) -> Any:
-        assert self._cursor is not None
-        return self._cursor.fetchone()
+        assert self._answer is not None
+        return self._answer.fetchone()
 
     def fetchall(self) -> list[Any]:
-        assert self._cursor is not None
-        return self._cursor.fetchall()
+        assert self._answer is not None
+        return self._answer.fetchall()
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.fetchall())
 
     @property
     def rowcount(self) -> int:
-        assert self._cursor is not None
-        return self._cursor.rowcount
+        assert self._answer is not None
+        return self._answer.rowcount
 
     def _begin_writing(self) -> None:
         connection = self.connection
         connection.again()
-        connection.later.clear()
-        connection.renew = False
+        self._forget()
         try:
             row = self._begun()
         except ServerError as error:
@@ -208,109 +228,77 @@ class Cursor:
 
     def _begun(self) -> Any:
         connection = self.connection
-        raw = connection.raw()
-        look: RawCursor[Any] = RawCursor(raw)
-        try:
-            with raw.pipeline():
-                RawCursor(raw).execute("BEGIN", prepare=False)
-                RawCursor(raw).execute(_LOCK)
-                look.execute(_LOOK, (connection.node,))
-                RawCursor(raw).execute(_SAVEPOINT, prepare=False)
-            return look.fetchone()
-        except psycopg.Error as error:
-            raise connection.refused(error) from error
+        look = connection.said(_LOOK, (connection.node,))
+        said = [Said("BEGIN"), Said(_LOCK), look, Said(_SAVEPOINT)]
+        return connection.converse(said)[2].fetchone()
 
     def _begin_reading(self) -> None:
-        self._run(BEGIN_READING, None, prepare=False)
+        self._forget()
+        self.connection.later.append(Said(BEGIN_READING))  # with the first question
 
     # A step to the server for each of these would cost as much as a statement: the first savepoint
-    # comes with the transaction, the others with the first statement behind them; and the last is
-    # released by the commit.
+    # comes with the transaction, the others with the first statement behind them that is waited
+    # for; and the last is released by the commit.
 
     def _savepoint(self) -> None:
         connection = self.connection
-        if connection.unused:
+        if connection.unused and not connection.later:
             connection.unused = False
-        elif connection.used:
-            connection.used, connection.renew = False, True
+        elif connection.unused or connection.used:
+            connection.unused = connection.used = False
+            connection.mark = len(connection.later)
+            connection.later += (Said(_RELEASE), Said(_SAVEPOINT))
 
     def _release(self) -> None:
-        """What is to be rolled back alone if the server objects to it has been said by now."""
-        if self.connection.later:
-            self._go()
         self.connection.used = True
 
     def _back(self) -> None:
         connection = self.connection
+        if connection.mark is not None:
+            del connection.later[connection.mark :]  # of this part the server knows nothing
+            connection.mark = None
+            return
         connection.later.clear()
-        if connection.renew:
-            return  # nothing was asked of the server since
-        self._run("ROLLBACK TO work", None, prepare=False)
+        self._run("ROLLBACK TO work")
 
     def _commit(self) -> None:
-        connection = self.connection
-        connection.renew = False
-        if self._run(_COMMIT, None, prepare=False).statusmessage != _COMMIT:
+        if self._run(_COMMIT).status != _COMMIT:
             raise ServerError("the transaction was rolled back")
 
     def _rollback(self) -> None:
+        self._forget()
+        self._run("ROLLBACK")
+
+    def _forget(self) -> None:
         self.connection.later.clear()
-        self.connection.renew = False
-        self._run("ROLLBACK", None, prepare=False)
+        self.connection.mark = None
 
-    def _run(
-        self, sql: str, values: Sequence[Any] | None, *, prepare: bool | None = None
-    ) -> RawCursor[Any]:
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> Answer:
         """Ask for *sql*, and for what was put off before it."""
-        connection = self.connection
-        raw = connection.raw()
-        cursor = self._cursor = RawCursor(raw)
-        try:
-            if connection.later or connection.renew:
-                with raw.pipeline():
-                    self._say(raw)
-                    cursor.execute(sql, values or None, prepare=prepare)
-            else:
-                cursor.execute(sql, values or None, prepare=prepare)
-        except psycopg.Error as error:
-            raise connection.refused(error) from error
-        return cursor
+        (self._answer,) = self._together([self.connection.said(sql, values)])
+        return self._answer
 
-    def _go(self) -> None:
-        """Ask for what was put off, and wait until it is done."""
-        connection = self.connection
-        raw = connection.raw()
-        try:
-            with raw.pipeline():
-                self._say(raw)
-        except psycopg.Error as error:
-            raise connection.refused(error) from error
+    def ask(self, questions: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Any]]:
+        """The rows of each of these statements, which change none, in one step."""
+        made = [(translated(text), values) for text, values in questions]
+        said = [self.connection.said(each.sql, _given(each, values)) for each, values in made]
+        return [answer.fetchall() for answer in self._together(said)]
 
-    def _say(self, raw: Raw[Any]) -> None:
-        """Within a pipeline: the answers are looked at when it ends."""
+    def _together(self, said: Sequence[Said]) -> list[Answer]:
+        """
+        Say what was put off, and *said*, and wait for it all. :return: the answers to *said*.
+
+        :raises LateObjection: something of a part before this one was among it.
+        """
         connection = self.connection
         later, connection.later = connection.later, []
-        if connection.renew:
-            connection.renew = False
-            RawCursor(raw).execute(_RELEASE, prepare=False)
-            RawCursor(raw).execute(_SAVEPOINT, prepare=False)
-        for sql, values in later:
-            RawCursor(raw).execute(sql, values or None)
-
-
-class Nothing:
-    """The answer of a table that is known to be empty."""
-
-    rowcount = 0
-
-    def fetchone(self) -> None:
-        return None
-
-    def fetchall(self) -> list[Any]:
-        return []
-
-
-NOTHING = Nothing()
+        mark, connection.mark = connection.mark, None
+        try:
+            return connection.converse([*later, *said])[len(later) :]
+        except ServerObjection as error:
+            if mark:
+                raise LateObjection(str(error)) from error
+            raise
 
 
 def _given(statement: Translated, values: Sequence[Any]) -> list[Any]:

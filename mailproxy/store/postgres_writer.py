@@ -11,7 +11,7 @@ nodes of what has become due.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -74,6 +74,10 @@ class ServerTransaction(Transaction):
             self.add(statement, rows)
         elif rows:
             self.cursor.executemany(statement.sql, rows)
+
+    def each(self, *asked: tuple[Statement, *tuple[Any, ...]]) -> Iterator[list[Any]]:
+        cursor: Any = self.cursor
+        return iter(cursor.ask([(statement.sql, values) for statement, *values in asked]))
 
     def tell(self, statement: Statement, *values: Any) -> None:
         cursor: Any = self.cursor

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import attrs
 import msgspec
 
 from mailproxy.model import Claimed, Recipient
-from mailproxy.states import EventKind, MessageState, Priority, RecipientState
+from mailproxy.states import EventKind, MessageState, RecipientState
 from mailproxy.store import bodies, destinations, limits, outcomes, rates
 from mailproxy.store import statements as sql
+from mailproxy.store.compiling import Statement
 from mailproxy.store.doom import OVERDUE
 from mailproxy.store.lane_flags import pause
 from mailproxy.store.schema import ACCOUNT_PARKED
@@ -51,11 +52,16 @@ class Intents:
 
 
 def claim(tx: Transaction, call: Claim) -> list[Claimed]:
-    account = tx.one(sql.ACCOUNT_VERSION, call.account_pk)
-    if account is None or call.limit < 1:
+    if call.limit < 1:
         return []
-    version, blocked_until, tenant_id, parked = account
+    lanes = _Lanes(tx, call, call.limit)
+    found = tx.each((sql.ACCOUNT_VERSION, call.account_pk), lanes.question())
+    account = next(found)
+    if not account:
+        return []
+    ((version, blocked_until, tenant_id, parked),) = account
     gate = limits.gate(tx, tenant_id, call.account_pk, call.now)
+    changed = gate is not None or blocked_until is not None
     if gate is not None:
         gate.open()
         if call.spill:
@@ -64,11 +70,13 @@ def claim(tx: Transaction, call: Claim) -> list[Claimed]:
         if blocked_until > call.now:
             return []
         unblock(tx, call.account_pk)  # its probe is due: let this claim be it
+    if not changed:
+        lanes.found = next(found)
     paused = destinations.paused(tx, tenant_id)
     if gate is not None:
         claimed, aside = _through(tx, call, gate, version, paused)
     else:
-        claimed, aside = _claimed_from(tx, _Lanes(tx, call, call.limit), version, paused)
+        claimed, aside = _claimed_from(tx, lanes, version, paused)
     if aside:
         tx.due.add(call.account_pk)  # there may be more than was looked at
     if parked:
@@ -147,6 +155,8 @@ class _Lanes:
     tx: Transaction
     call: Claim
     limit: int
+    #: What was found already.
+    found: list[Any] | None = None
     #: Seconds of pause by lane, for the messages' age.
     paused: dict[int, float] = attrs.Factory(dict)
     looked_at: set[int] = attrs.Factory(set)
@@ -162,32 +172,39 @@ class _Lanes:
 
     def most_urgent(self) -> list[int]:
         pks: list[int] = []
-        for priority in (Priority.IMMEDIATE,) if self.call.urgent else Priority:
-            for lane, _ in self._due(priority):
-                pks += (pk for pk, _ in self._heads(lane, self.limit - len(pks)))
-                if len(pks) == self.limit:
-                    return pks
+        for _, lane in self._due():
+            pks += (pk for pk, _ in self._heads(lane, self.limit - len(pks)))
+            if len(pks) == self.limit:
+                break
         return pks
 
     def oldest(self) -> list[int]:
         """By due time over all lanes; a lane's own due time is a lower bound of its messages'."""
-        lanes = sorted(((due, lane) for priority in Priority for lane, due in self._due(priority)))
         best: list[tuple[float, int]] = []
-        for due, lane in lanes:
+        for due, lane in sorted(self._due()):
             if len(best) == self.limit and best[-1][0] < due:
                 break
             best += ((when, pk) for pk, when in self._heads(lane, self.limit))
             best = sorted(best)[: self.limit]
         return [pk for _, pk in best]
 
-    def _due(self, priority: int) -> Iterator[tuple[int, float]]:
+    def question(self) -> tuple[Statement, *tuple[Any, ...]]:
+        """For the lanes, and its values."""
         # No more lanes than messages: each has one, or its due time is made exact by this look.
-        found = self.tx.all(
-            sql.DUE_LANE, self.call.account_pk, int(priority), self.call.now, self.limit
-        )
-        for lane, due, paused in found:
-            self.paused[lane] = paused
-            yield lane, due
+        urgent = self.call.urgent and not self.call.oldest
+        statement = sql.DUE_URGENT_LANES if urgent else sql.DUE_LANES
+        of_one = (self.call.account_pk, self.call.now, self.limit)
+        return statement, *(of_one * (len(statement.names) // len(of_one)))
+
+    def _due(self) -> list[tuple[float, int]]:
+        """Since when, and which lane: what is most urgent comes first."""
+        found, self.found = self.found, None
+        if found is None:
+            statement, *values = self.question()
+            found = self.tx.all(statement, *values)
+        found.sort()
+        self.paused.update((lane, paused) for _, _, lane, paused in found)
+        return [(due, lane) for _, due, lane, _ in found]
 
     def _heads(self, lane: int, limit: int) -> list[tuple[int, float]]:
         self.looked_at.add(lane)

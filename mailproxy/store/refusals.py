@@ -25,6 +25,13 @@ class ServerObjection(ServerError):
     """The server objects to one statement; a savepoint before it can be gone back to."""
 
 
+class LateObjection(ServerError):
+    """
+    The server objects to a statement that nobody waited for, of this part of the transaction or of
+    one before: all of it is lost, and each work is done again by itself.
+    """
+
+
 #: Whatever a database raises.
 DATABASE_ERRORS = (sqlite3.Error, ServerError)
 

@@ -7,10 +7,14 @@ one JSON list, so that a group of messages costs a few steps of the database.
 
 from __future__ import annotations
 
-from sqlalchemy import and_, delete, func, select, update
+from collections.abc import Iterable
 
+from sqlalchemy import and_, delete, func, select, union_all, update
+
+from mailproxy.states import Priority
 from mailproxy.store.compiling import (
     LIMIT,
+    Statement,
     compiled,
     const,
     grouped,
@@ -50,9 +54,6 @@ LANE_DUE = compiled(
     "when",
     "lane",
     "bound",
-)
-LANE_SET_DUE = compiled(
-    update(lanes).values(due_at=p("when")).where(la.pk == p("lane")), "when", "lane"
 )
 FIND_LANE = compiled(
     select(la.pk, la.blocked, la.paused, la.paused_since).where(
@@ -121,25 +122,30 @@ DROP_CHUNKS = compiled(delete(chunks).where(chunks.c.body_pk.in_(listed())), "pk
 
 # --- claim, intent, release ----------------------------------------------------------------------
 
-DUE_LANE = indexed(
-    compiled(
-        select(la.pk, la.due_at, la.paused)
-        .where(
-            la.account_pk == p("account"),
-            la.priority == p("priority"),
-            la.due_at <= p("now"),
-            la.blocked == const("0"),
+
+def _due_lanes(priorities: Iterable[Priority]) -> Statement:
+    """Lanes of an account with something due, of each priority the first few."""
+    each = [
+        select(
+            select(la.priority, la.due_at, la.pk, la.paused)
+            .where(
+                la.account_pk == p("account"),
+                la.priority == const(str(int(priority))),
+                la.due_at <= p("now"),
+                la.blocked == const("0"),
+            )
+            .order_by(la.due_at)
+            .suffix_with(LIMIT)
+            .subquery()
         )
-        .order_by(la.due_at)
-        .suffix_with(LIMIT),
-        "account",
-        "priority",
-        "now",
-        "limit",
-    ),
-    lanes,
-    "lanes_claim",
-)
+        for priority in priorities
+    ]
+    names = ("account", "now", "limit") * len(each)
+    return indexed(compiled(union_all(*each), *names), lanes, "lanes_claim", len(each))
+
+
+DUE_LANES = _due_lanes(Priority)
+DUE_URGENT_LANES = _due_lanes((Priority.IMMEDIATE,))
 _waiting = (m.lane == p("lane"), m.claim_at <= p("now"))
 DUE_MESSAGES = indexed(
     compiled(
@@ -151,12 +157,20 @@ DUE_MESSAGES = indexed(
     messages,
     "messages_claim",
 )
-NEXT_IN_LANE = indexed(
+_next_in_lane = (
+    select(m.claim_at)
+    .where(m.lane == la.pk, m.claim_at.is_not(None))
+    .order_by(m.claim_at)
+    .suffix_with("LIMIT 1")
+    .correlate(lanes)
+    .scalar_subquery()
+)
+LANE_RECHECK = indexed(
     compiled(
-        select(m.claim_at)
-        .where(m.lane == p("lane"), m.claim_at.is_not(None))
-        .order_by(m.claim_at)
-        .suffix_with("LIMIT 1"),
+        update(lanes)
+        .values(due_at=func.coalesce(_next_in_lane, p("never", la.due_at)))
+        .where(la.pk == p("lane")),
+        "never",
         "lane",
     ),
     messages,

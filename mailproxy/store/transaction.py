@@ -8,7 +8,7 @@ a hundred messages of one lane cost its row one change.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import attrs
@@ -136,6 +136,15 @@ class Transaction:
     def all(self, statement: Statement, *values: Any) -> list[Any]:
         return self.cursor.execute(statement.sql, values).fetchall()
 
+    def each(self, *asked: tuple[Statement, *tuple[Any, ...]]) -> Iterator[list[Any]]:
+        """
+        The rows of one statement after the other, each with its values.
+
+        When each is asked for is not said: nothing is to be written before the last was looked at.
+        """
+        for statement, *values in asked:
+            yield self.all(statement, *values)
+
     def grouped(self, statement: Statement, *values: Any) -> list[list[Any]]:
         """The rows of a statement that gives them as one JSON list."""
         (rows,) = self.cursor.execute(statement.sql, values).fetchone()
@@ -209,8 +218,7 @@ class Transaction:
 
     def recheck(self, lane: int) -> None:
         """Make the lane's due time, a lower bound, exact again."""
-        first = self.one(sql.NEXT_IN_LANE, lane)
-        self.tell(sql.LANE_SET_DUE, NEVER if first is None else first[0], lane)
+        self.tell(sql.LANE_RECHECK, NEVER, lane)
 
     def forget(self) -> None:
         """What was gathered belongs to a savepoint that was rolled back."""

@@ -11,7 +11,7 @@ from mailproxy.store.postgres_driver import SELDOM, Connection, Cursor
 from mailproxy.store.postgres_server import Server
 from mailproxy.store.postgres_sql import translated
 from mailproxy.store.postgres_writer import came_through
-from mailproxy.store.refusals import ServerObjection
+from mailproxy.store.refusals import LateObjection, ServerObjection
 from tests.postgres import server
 from tests.store.postgres_opened import migrated
 
@@ -56,7 +56,7 @@ class OrderTests(DriverCase):
         self.assertEqual(2, self.connection.total_changes)
         self.suspend("c")
         self.run_all("RELEASE work")
-        self.assertEqual([], self.connection.later)
+        self.assertEqual(1, len(self.connection.later))
         self.run_all("COMMIT")
         self.assertEqual(["a", "b", "c"], self.seen())
 
@@ -76,16 +76,66 @@ class OrderTests(DriverCase):
         self.assertEqual([], self.seen())
 
     def test_an_objection(self) -> None:
-        """It comes at the latest when the savepoint is released, and takes back that part alone."""
+        """It comes with what is asked next, and takes back its own part alone."""
         self.run_all("BEGIN IMMEDIATE", "SAVEPOINT work")
         self.suspend("a")
-        self.run_all("RELEASE work", "SAVEPOINT work")
+        self.run_all("RELEASE work", "SAVEPOINT work", "SELECT 1 FROM nodes")
         self.suspend("b", "b", "c")
-        self.assertRaises(ServerObjection, self.cursor.execute, "RELEASE work")
+        self.assertRaises(ServerObjection, self.cursor.execute, "SELECT 1 FROM nodes")
         self.run_all("ROLLBACK TO work", "RELEASE work", "SAVEPOINT work")
         self.suspend("d")
         self.run_all("RELEASE work", "COMMIT")
         self.assertEqual(["a", "d"], self.seen())
+
+    def test_a_late_objection(self) -> None:
+        """Where a part before was not asked for yet, nobody knows of which it is: all is lost."""
+        for group in (("a", "a"), ("b",)), (("a",), ("b", "b")):
+            for ending in ("SELECT 1 FROM nodes", "COMMIT"):
+                self.run_all("BEGIN IMMEDIATE", "SAVEPOINT work")
+                self.suspend(*group[0])
+                self.run_all("RELEASE work", "SAVEPOINT work")
+                self.suspend(*group[1])
+                self.assertRaises(LateObjection, self.cursor.execute, ending)
+                self.run_all("ROLLBACK")
+        self.assertEqual([], self.seen())
+
+    def test_no_such_value(self) -> None:
+        """What cannot be given to the server is objected to at once, and nothing is put off."""
+        self.run_all("BEGIN IMMEDIATE", "SAVEPOINT work")
+        self.suspend("a")
+        self.run_all("RELEASE work", "SAVEPOINT work")
+        self.assertRaises(UnicodeEncodeError, self.suspend, "\ud800")
+        self.run_all("ROLLBACK TO work", "RELEASE work", "COMMIT")
+        self.assertEqual(["a"], self.seen())
+
+    def test_asked_again(self) -> None:
+        """A statement that came behind a refused one is understood when it comes again."""
+        for _ in range(2):
+            self.run_all("BEGIN IMMEDIATE", "SAVEPOINT work")
+            self.suspend("a", "a")
+            asked = "SELECT count(*) FROM suspensions"
+            self.assertRaises(ServerObjection, self.cursor.execute, asked)
+            self.run_all("ROLLBACK TO work")
+            self.assertEqual((0,), self.cursor.execute(asked).fetchone())
+            self.run_all("ROLLBACK")
+
+    def test_questions_together(self) -> None:
+        """Several questions are one step, behind what was put off."""
+        self.run_all("BEGIN IMMEDIATE")
+        self.suspend("a", "b")
+        asked = "SELECT tenant_id FROM suspensions WHERE tenant_id = ?"
+        found = self.cursor.ask([(asked, ("a",)), (asked, ("c",)), (asked, ("b",))])
+        self.assertEqual([[("a",)], [], [("b",)]], found)
+        self.run_all("ROLLBACK")
+
+    def test_a_read(self) -> None:
+        """A read begins with its first question, and one without any never does."""
+        self.run_all("BEGIN", "BEGIN")
+        self.assertFalse(self.connection.in_transaction)
+        self.assertEqual([], self.cursor.execute("SELECT tenant_id FROM suspensions").fetchall())
+        server().sql(self.name, "INSERT INTO suspensions VALUES ('a', '', 0)")
+        self.assertEqual([], self.cursor.execute("SELECT tenant_id FROM suspensions").fetchall())
+        self.run_all("ROLLBACK")
 
     def test_given_up_before_it_was_asked(self) -> None:
         """A part that is given up before the server knew of it leaves the part before alone."""

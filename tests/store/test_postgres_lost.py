@@ -14,7 +14,9 @@ from mailproxy.records import ListQuery
 from mailproxy.states import Verdict
 from mailproxy.store import postgres_driver as driver
 from mailproxy.store.postgres_driver import Cursor
-from mailproxy.store.refusals import ServerError
+from mailproxy.store.refusals import ServerError, ServerObjection
+from mailproxy.store.transaction import Transaction
+from mailproxy.store.works import Work, alone
 from tests.build import account_spec, new_message
 from tests.fakes import FakeClock, result
 from tests.store.postgres_opened import Opened
@@ -53,6 +55,36 @@ class LostCase(SynchronousTestCase):
             how(lambda: plain(cursor))
 
         self.patch(driver, "_CONTROL", {**driver._CONTROL, when: broken})
+
+
+class ObjectionTests(LostCase):
+    def test_late(self) -> None:
+        """What the server objects to when nobody waits for it costs its own work alone."""
+        suspend = "INSERT INTO suspensions (tenant_id, batch, since) VALUES (?, '', 0)"
+
+        def told(tx: Transaction, tenant: str) -> None:
+            tx.cursor.executemany(suspend, [(tenant,)])
+
+        def asked(tx: Transaction, tenant: str) -> None:
+            tx.cursor.execute("SELECT 1 FROM nodes")
+            told(tx, tenant)
+
+        kinds = {False: alone(told), True: alone(asked)}
+        writer = self.store._writer
+        result(writer.submit(kinds[False], "there"))
+        for group in (["there"], ["a", "there", "b"], ["there", "c!"], ["d", "there!", "e!"]):
+            works = [Work(kinds["!" in each], each.strip("!"), Deferred(), 0.0) for each in group]
+            writer._queue.extend(works)
+            writer._transact()
+            for work in works:
+                if work.call == "there":
+                    self.failureResultOf(work.done, StoreUnavailable)
+                else:
+                    self.successResultOf(work.done)
+        self.assertTrue(self.flushLoggedErrors(ServerObjection))
+        self.assertTrue(self.store.healthy())
+        found = self.opened.sql("SELECT tenant_id FROM suspensions ORDER BY 1")
+        self.assertEqual([*"abcde", "there"], [row[0] for row in found])
 
 
 class CutTests(LostCase):
