@@ -7,6 +7,7 @@ locked or started here.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,7 @@ class Parts:
 _KNOWN_REPLIES = Path(__file__).with_name("reply_rules.toml").read_text(encoding="utf-8")
 
 
+@cache
 def _known_replies() -> tuple[Rule, ...]:
     return read_rules(_KNOWN_REPLIES)
 

@@ -33,14 +33,17 @@ INLINE_BYTES = 32_768
 def due_accounts(disk: Disk, now: float) -> tuple[list[int], float | None]:
     due: set[int] = set()
     later: list[float] = []
+    known: dict[int, float | None] = {}
     for row in disk.messages.values():
-        account = disk.live_account(row.account_pk)
-        if row.lease is not None or row.next_at is None or account is None:
+        if row.lease is not None or row.next_at is None:
             continue
-        if not disk.servable(row):
+        account = disk.live_account(row.account_pk)
+        if account is None or not disk.servable(row):
             continue
         if disk.may_be_sent(row, now):
-            opens = limits.opens_at(disk, row.tenant_id, row.account_pk, now)
+            if row.account_pk not in known:
+                known[row.account_pk] = limits.opens_at(disk, row.tenant_id, row.account_pk, now)
+            opens = known[row.account_pk]
             waits = opens is not None and not limits.rejecting(disk, row.account_pk)
             if opens is not None and waits and row.next_at <= opens:
                 later.append(opens)

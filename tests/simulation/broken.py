@@ -151,6 +151,16 @@ class SuspensionUnheeded(SimulatedStore):
             self.disk.suspended = kept
 
 
+class LimitsUncounted(SimulatedStore):
+    """Forgets what it counted for limits."""
+
+    def commit(self, method: str, change: Change, work: Callable[[Change], T]) -> T:
+        try:
+            return super().commit(method, change, work)
+        finally:
+            self.disk.handed_over.clear()
+
+
 def _stuffed(message: NewMessage) -> NewMessage:
     content = load(message.payload)
     if not content.by_smtp or content.plain is None:

@@ -19,12 +19,18 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Intent:
-    """An attempt that was committed. :param version: of the content at that time."""
+    """
+    An attempt that was committed.
+
+    :param version: of the content at that time.
+    :param clock: when it began by the clock of the service, in Unix seconds.
+    """
 
     at: float
     tenant: str
     id: str
     version: int
+    clock: float
 
 
 def judge(world: World) -> None:
@@ -34,6 +40,7 @@ def judge(world: World) -> None:
         _servers_saw_their_own(world, tenant)
         _intents_first(world, tenant)
         _suspended(world, tenant)
+        _within_limits(world, tenant)
         _events_are_stored(world, tenant, rows)
         for story in tenant.stories.values():
             _came_to_its_end(world, tenant, story, rows.get(story.id, []))
@@ -84,6 +91,16 @@ def _suspended(world: World, tenant: Tenant) -> None:
         for intent in world.intents.values():
             if intent.tenant == tenant.id and since < intent.at < until:
                 world.blame(f"{intent} while suspended from {since} to {until}")
+
+
+def _within_limits(world: World, tenant: Tenant) -> None:
+    """No more attempts begin in any stretch of so many seconds than the limits allow."""
+    mine = [each for each in world.intents.values() if each.tenant == tenant.id]
+    for seconds, (most, until) in tenant.limits.items():
+        begun = sorted(each.clock for each in mine if each.at < until)
+        for first, beyond in zip(begun, begun[most:], strict=False):
+            if beyond - first < seconds - 0.001:
+                world.blame(f"more than {most} in {seconds} s of {tenant.id}: at {beyond}")
 
 
 def _events_are_stored(world: World, tenant: Tenant, rows: dict[str, list[MessageRow]]) -> None:

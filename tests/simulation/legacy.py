@@ -100,7 +100,7 @@ class Legacy:
         given = [each for each in known if each.given]
         if what < 0.5 or not given:
             left = [each for each in known if each.open]
-            new = [self._new() for _ in range(rng.choice((1, 1, 2, 4)))]
+            new = [self._new() for _ in range(rng.choice((1, 1, 2)))]
             await self.hand_in([*left, *new])
         elif what < 0.65:
             await self.hand_in([rng.choice(given)])

@@ -41,7 +41,8 @@ _SLOW = {each: lru_cache(each) for each in (hash_password, password_matches)}
 
 
 def served(route: Route) -> bool:
-    return route.method == "POST" and route.path.startswith(SERVED) and "api-key" not in route.path
+    called = route.method in ("POST", "PUT") and route.path.startswith(SERVED)
+    return called and "api-key" not in route.path
 
 
 class VirtualThreads(Threads):

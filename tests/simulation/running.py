@@ -29,7 +29,7 @@ SHOWN = 60
 
 
 #: What worlds have besides, by turns.
-KINDS = ("", "+smtp")
+KINDS = ("", "+smtp", "", "+limits", "", "+smtp", "+limits", "+smtp+limits")
 
 
 def every(numbers: Iterable[int]) -> Iterator[str]:

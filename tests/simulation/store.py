@@ -194,7 +194,7 @@ class SimulatedStore(FakeStore):
             if event.kind is EventKind.INTENT and event.event_id not in self.intents:
                 version, _ = said_of(row)
                 self.intents[event.event_id] = Intent(
-                    self._line.now, row.tenant_id, row.id, version
+                    self._line.now, row.tenant_id, row.id, version, event.at
                 )
 
     def _tell(self, change: Change) -> None:

@@ -47,6 +47,7 @@ class Tenant:
     :ivar offered: what was offered under an event id.
     :ivar taken: the final items that were taken, by id, in order.
     :ivar suspended: spans of time within which none of its mail may begin.
+    :ivar limits: the most messages by seconds, and until when that holds.
     :ivar legacy: its program that knows only SMTP.
     """
 
@@ -71,6 +72,7 @@ class Tenant:
         self._inner = 0
         self.busy = 0
         self.registered = False
+        self.limits: dict[int, tuple[int, float]] = {}
         self.legacy: Legacy | None = None
 
     # -- talking to the service ---------------------------------------------------------------
@@ -100,12 +102,34 @@ class Tenant:
     async def register(self) -> None:
         """Become a tenant, with an account."""
         if self.id != "default":
-            body = {"id": self.id, "client_base_url": f"http://app-{self.id}.sim:{self.port}"}
+            body: dict[str, Any] = {
+                "id": self.id,
+                "client_base_url": f"http://app-{self.id}.sim:{self.port}",
+            }
+            if 3600 in self.limits:
+                body["rate_limits"] = {"hourly": self.limits[3600][0]}
             await self.insist("POST", "/tenant", body)
         await self.post_account()
         if self.legacy is not None:
             await self.legacy.register()
         self.registered = True
+
+    def limit(self, rng: random.Random) -> None:
+        """Have limits from now on."""
+        most = rng.choice((1, 2, 4, 8))
+        self.limits[60] = most, float("inf")
+        self.account["limit_per_minute"] = most
+        self.account["limit_behavior"] = rng.choice(("defer", "defer", "reject"))
+        if rng.random() < 0.5 and self.id != "default":
+            self.limits[3600] = rng.choice((3, 6, 12)), float("inf")
+
+    async def lift(self) -> None:
+        """Nobody waits for an hour here: have no limit of its own any more."""
+        most, _ = self.limits[3600]
+        self.limits[3600] = most, self._world.line.now
+        body = {"rate_limits": {"hourly": None}}
+        reply = await self.insist("PUT", f"/tenant/{self.id}", body)
+        assert reply.status == 200, reply
 
     async def post_account(self) -> None:
         reply = await self.insist("POST", "/account", self.account)
@@ -206,7 +230,7 @@ class Tenant:
         for _ in range(count):
             if self.rng.random() < 0.6:
                 await self._world.sleep(self.rng.expovariate(1.0 / self._world.pause))
-            if self.legacy is not None and self.legacy.rng.random() < 0.6:
+            if self.legacy is not None and self.legacy.rng.random() < 0.5:
                 await self.legacy.act()
             else:
                 await self._do_something()
@@ -245,6 +269,8 @@ class Tenant:
         """Nothing goes wrong any more: have everything come to its end."""
         self.busy += 1
         await self.activate()
+        if 3600 in self.limits:
+            await self.lift()
         await self.post_account()
         await self.insist("POST", "/v1/batches/b1/release")
         for story in list(self.stories.values()):

@@ -36,6 +36,10 @@ class BrokenTests(Worlds):
         """Mail by SMTP that leaves otherwise than it came."""
         self.caught(broken.DotsKept, 5, "not what was handed in", kind="+smtp")
 
+    def test_limits_uncounted(self) -> None:
+        """Mail that leaves beyond the limits of its account or tenant."""
+        self.caught(broken.LimitsUncounted, 5, "more than", kind="+limits")
+
     def test_ack_before_answer(self) -> None:
         """An event that counts as reported before it was taken."""
         self.caught(broken.AckBeforeAnswer, 30, "was never reported", "was last reported as")

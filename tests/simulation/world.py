@@ -24,6 +24,7 @@ from zope.interface import provider
 
 from mailproxy.interfaces import CRASHPOINTS, observe_crashpoints
 from mailproxy.states import MessageState
+from mailproxy.submission.bouncer import Bouncer
 from tests.fake_store_rows import MessageRow
 from tests.fakes import EPOCH
 from tests.simulation.judge import Intent, judge
@@ -63,8 +64,8 @@ class Result:
         return "\n  ".join(lines)
 
 
-#: What a world may have besides: programs that hand mail in by SMTP.
-BESIDES = frozenset({"smtp"})
+#: What a world may have besides: programs that hand mail in by SMTP; limits of accounts, tenants.
+BESIDES = frozenset({"smtp", "limits"})
 
 
 class World:
@@ -99,7 +100,7 @@ class World:
         self.jump = 0.0
         self.problems: list[str] = []
         self.intents: dict[str, Intent] = {}
-        self.by_smtp = "smtp" in besides
+        self.by_smtp, self.limited = "smtp" in besides, "limits" in besides
         self.trusting = random.Random(f"{self.seed} door").random() < 0.3
         self.tenants = [self._tenant(n) for n in range(rng.choice((1, 1, 2)))]
         self.process: Process | None = None
@@ -149,6 +150,8 @@ class World:
         if login:
             account |= {"user": "me", "password": "s3cret-of-me", "allow_plaintext_auth": True}
         tenant.account = account
+        if self.limited:
+            tenant.limit(random.Random(f"{self.seed} limits {number}"))
         if self.by_smtp:
             rng = random.Random(f"{self.seed} program {number}")
             tenant.legacy = Legacy(self, tenant, rng, self.trusting and name == "default")
@@ -295,11 +298,13 @@ class World:
         globalLogPublisher.addObserver(watch)
         globalLogPublisher.addObserver(_strip)
         forget = observe_crashpoints(self._at_crashpoint)
+        often, Bouncer.interval = Bouncer.interval, LONGEST  # nobody wants any bounces here
         try:
             self._live()
             if not self.problems:
                 judge(self)
         finally:
+            Bouncer.interval = often
             forget()
             globalLogPublisher.removeObserver(_strip)
             globalLogPublisher.removeObserver(watch)
