@@ -17,7 +17,7 @@ from mailproxy.store.database import Database
 from mailproxy.store.embedded import EmbeddedStore
 from mailproxy.store.migrate import migrate
 from mailproxy.store.options import StoreOptions
-from mailproxy.turns import AtEnd
+from mailproxy.turns import Sends
 
 if TYPE_CHECKING:
     from mailproxy.store.postgres import PostgresStore
@@ -30,7 +30,7 @@ def open_store(
     names: Names,
     sealer: Sealer,
     metrics: Metrics,
-    at_end: AtEnd | None,
+    at_end: Sends | None,
 ) -> EmbeddedStore | PostgresStore:
     """
     The store of this process, not yet started.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import select
 import socket
+import threading
 from types import SimpleNamespace
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.turns import LONGEST, Turns, nothing, ready
+from mailproxy.turns import CROWDED_LONGEST, CROWDED_PAUSE, LONGEST, Turns, nothing, ready
 
 
 class Loop(Clock):
@@ -64,7 +65,7 @@ class TurnsTests(SynchronousTestCase):
     def test_sockets_are_heard_first(self) -> None:
         """What is to be sent waits while sockets are ready; what they lead to goes with it."""
         clock, seen, busy = Loop(), list[str](), [True]
-        turns = Turns(clock, lambda: busy[0])
+        turns = Turns(clock, lambda _seconds: busy[0])
         turns.send(lambda: seen.append("sent"))
         clock.turn(0)
         turns.gather(lambda: seen.append("gathered"))
@@ -81,7 +82,7 @@ class TurnsTests(SynchronousTestCase):
     def test_sockets_that_never_cease(self) -> None:
         """However much they have to tell, what is to be sent waits for the longest time at most."""
         clock, seen = Loop(), list[float]()
-        turns = Turns(clock, lambda: True)
+        turns = Turns(clock, lambda _seconds: True)
         for _ in range(3):
             asked = clock.seconds()
             turns.send(lambda: seen.append(clock.seconds()))
@@ -89,6 +90,37 @@ class TurnsTests(SynchronousTestCase):
                 clock.turn(LONGEST / 4)
             self.assertAlmostEqual(LONGEST * 1.25, seen[-1] - asked)
         self.assertEqual(3, len(seen))
+
+    def test_a_crowd_is_waited_for(self) -> None:
+        """Where many take part, sockets that are ready soon are heard too, until none is."""
+        clock, seen, asked = Loop(), list[str](), list[float]()
+        answers = iter([True, True, False, False])
+
+        def comes(seconds: float) -> bool:
+            asked.append(seconds)
+            return next(answers)
+
+        turns = Turns(clock, comes)
+        turns.send(lambda: seen.append("sent"), True)
+        turns.send(lambda: seen.append("sent too"))
+        for _ in range(2):
+            clock.turn(LONGEST)
+            self.assertEqual([], seen)
+        clock.turn(0)
+        self.assertEqual(["sent", "sent too"], seen)
+        turns.send(lambda: seen.append("alone"))
+        clock.turn(0)
+        self.assertEqual("alone", seen[-1])
+        self.assertEqual([CROWDED_PAUSE] * 3 + [0.0], asked)
+
+    def test_a_crowd_without_end(self) -> None:
+        """A crowd is not waited for longer than is said."""
+        clock, seen = Loop(), list[float]()
+        turns = Turns(clock, lambda _seconds: True)
+        turns.send(lambda: seen.append(clock.seconds()), True)
+        for _ in range(10):
+            clock.turn(CROWDED_LONGEST / 4)
+        self.assertAlmostEqual(CROWDED_LONGEST * 1.25, seen[0])
 
 
 class ReadyTests(SynchronousTestCase):
@@ -101,10 +133,26 @@ class ReadyTests(SynchronousTestCase):
         self.addCleanup(theirs.close)
         poller.register(ours, select.EPOLLIN)
         look = ready(SimpleNamespace(_poller=poller))
-        self.assertFalse(look())
+        self.assertFalse(look(0.0))
         theirs.send(b"x")
-        self.assertTrue(look())
+        self.assertTrue(look(0.0))
+        self.assertTrue(look(CROWDED_PAUSE))
         self.assertEqual(1, len(poller.poll(0)))
+
+    def test_soon(self) -> None:
+        """What comes within the time is waited for, and no longer than until it has come."""
+        ours, theirs = socket.socketpair()
+        poller = select.epoll()
+        self.addCleanup(poller.close)
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        poller.register(ours, select.EPOLLIN)
+        look = ready(SimpleNamespace(_poller=poller))
+        self.assertFalse(look(0.0001))
+        later = threading.Timer(0.05, theirs.send, (b"x",))
+        later.start()
+        self.addCleanup(later.join)
+        self.assertTrue(look(60.0))
 
     def test_another_reactor(self) -> None:
         """Of a reactor that asks otherwise it is not known: nothing waits."""

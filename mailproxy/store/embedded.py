@@ -41,7 +41,7 @@ from mailproxy.store.soundness import left_open, look_through
 from mailproxy.store.transaction import Along, Transaction
 from mailproxy.store.whole import WholeStore, delivery
 from mailproxy.store.writer import Writer
-from mailproxy.turns import AtEnd
+from mailproxy.turns import Sends
 
 _log = Logger()
 
@@ -68,7 +68,7 @@ class EmbeddedStore(WholeStore):
         metrics: Metrics | None = None,
         options: StoreOptions = StoreOptions(),  # noqa: B008 - frozen
         connect: Connect = connect,
-        at_end: AtEnd | None = None,
+        at_end: Sends | None = None,
     ) -> None:
         super().__init__(clock, names, sealer, metrics, options)
         self._steps = (Expiry().step, *upkeep.STEPS, Resealing(sealer).step)

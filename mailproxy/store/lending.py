@@ -12,10 +12,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from mailproxy.turns import AtEnd
+from mailproxy.turns import Sends
 
 #: Seconds the reactor keeps still for the statements of one transaction, at most.
 LENT = 0.005
+
+#: Rows of a transaction from which on the next one waits a little for what is about to come.
+CROWD = 8
 
 
 class Lending:
@@ -26,9 +29,10 @@ class Lending:
     :param begin: has the writer begin; returns whether anything waits for it.
     """
 
-    def __init__(self, at_end: AtEnd, begin: Callable[[], bool]) -> None:
+    def __init__(self, at_end: Sends, begin: Callable[[], bool]) -> None:
         self._at_end = at_end
         self._begin = begin
+        self._rows = 0
         self._asked = self._out = False
         self._enough = threading.Event()
 
@@ -36,7 +40,7 @@ class Lending:
         """Something waits to be written."""
         if not self._asked:
             self._asked = True
-            self._at_end(self._lend)
+            self._at_end(self._lend, self._rows >= CROWD)
 
     def _lend(self) -> None:
         self._asked = False
@@ -51,7 +55,12 @@ class Lending:
         """In the writer's thread: what follows is for the disk, or for nobody."""
         self._enough.set()
 
-    def told(self) -> None:
-        """The transaction is over, and what it came to was told; something may wait by now."""
+    def told(self, rows: int) -> None:
+        """
+        The transaction is over, and what it came to was told; something may wait by now.
+
+        :param rows: about how many it had.
+        """
         self._out = False
+        self._rows = rows
         self.ask()

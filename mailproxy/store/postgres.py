@@ -50,7 +50,7 @@ from mailproxy.store.reseal import Resealing
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.whole import WholeStore, delivery
 from mailproxy.store.works import Committed
-from mailproxy.turns import AtEnd
+from mailproxy.turns import Sends
 
 #: Of the time for which a lease stays good, the part after which a node that could not renew it
 #: begins nothing any more.
@@ -90,7 +90,7 @@ class PostgresStore(WholeStore):
         reactor: IReactorFromThreads | None,
         metrics: Metrics | None = None,
         options: StoreOptions = StoreOptions(),  # noqa: B008 - frozen
-        at_end: AtEnd | None = None,
+        at_end: Sends | None = None,
     ) -> None:
         super().__init__(clock, names, sealer, metrics, options)
         self._steps = (Expiry().step, *nodes.STEPS, *upkeep.SHARED, Resealing(sealer).step)

@@ -33,7 +33,7 @@ from mailproxy.store.lending import Lending
 from mailproxy.store.refusals import DATABASE_ERRORS, OBJECTIONS
 from mailproxy.store.transaction import Finished, Limited, Transaction
 from mailproxy.store.works import Committed, Kind, Work
-from mailproxy.turns import AtEnd
+from mailproxy.turns import Sends
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -66,7 +66,7 @@ class Writer:
         *,
         busy_seconds: float,
         inline: bool,
-        at_end: AtEnd | None = None,
+        at_end: Sends | None = None,
     ) -> None:
         self._clock = clock
         self._deliver = deliver
@@ -83,6 +83,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._stopped: Deferred[None] | None = None
         self._serial = 0
+        self._rows = 0
         self._connection: sqlite3.Connection | None = None
         #: Whether the last transaction went through.
         self.healthy = True
@@ -167,7 +168,7 @@ class Writer:
                 self._failed("the store's writer raised: {error}", error)
             if self._lending is not None:
                 self._lending.enough()
-                self._deliver(self._lending.told)
+                self._deliver(self._lending.told, self._rows)
 
     def _ended(self) -> None:
         assert self._thread is not None
@@ -238,6 +239,7 @@ class Writer:
                     rows[work.kind] = taken + work.rows
                     works.append(work)
             self._queue = left
+        self._rows = sum(rows.values())
         return works
 
     def _group(self, cursor: sqlite3.Cursor, works: list[Work]) -> Committed:

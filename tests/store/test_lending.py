@@ -5,16 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from mailproxy.store.lending import CROWD
 from tests.store.test_writer import WriterCase
 from tests.store.writing import PATIENCE, PUT, Writing
+
+NAMES = [f"n{n}" for n in range(2 * CROWD)]
 
 
 class LendingTests(WriterCase):
     def setUp(self) -> None:
         self.ends: list[Callable[[], None]] = []
+        self.crowded: list[bool] = []
+
+    def at_end(self, function: Callable[[], None], crowded: bool = False) -> None:
+        self.ends.append(function)
+        self.crowded.append(crowded)
 
     def lending(self) -> Writing:
-        return self.writing(at_end=self.ends.append)
+        return self.writing(at_end=self.at_end)
 
     def end_turn(self) -> None:
         ends, self.ends[:] = list(self.ends), []
@@ -75,3 +83,18 @@ class LendingTests(WriterCase):
             writing.reactor.turn()
 
         self.assertEqual("A", self.successResultOf(answer))
+
+    def test_after_a_crowd(self) -> None:
+        """The next one waits for others where many took part in the last."""
+        writing = self.lending()
+        for names in (NAMES[:CROWD], NAMES[CROWD : 2 * CROWD - 1], NAMES[-1:]):
+            answers = [writing.writer.submit(PUT, name) for name in names]
+            self.end_turn()
+            writing.reactor.turn()  # what they came to
+            writing.reactor.turn()  # and that it is over
+            for answer in answers:
+                self.successResultOf(answer)
+            self.end_turn()
+
+        asked = self.crowded[::2]  # when something waited; each end asks once more
+        self.assertEqual([False, True, False], asked)

@@ -18,7 +18,7 @@ from mailproxy.store.options import StoreOptions
 from mailproxy.store.transaction import Transaction
 from mailproxy.store.works import Committed, Kind, alone
 from mailproxy.store.writer import Writer
-from mailproxy.turns import AtEnd
+from mailproxy.turns import Sends
 from tests.fakes import FakeClock
 
 #: Seconds after which a test gives up waiting for another thread.
@@ -95,7 +95,7 @@ class Writing:
         inline: bool = False,
         busy_seconds: float = 5.0,
         factory: type[sqlite3.Connection] = sqlite3.Connection,
-        at_end: AtEnd | None = None,
+        at_end: Sends | None = None,
     ) -> None:
         self.path = path
         self.clock = FakeClock()
