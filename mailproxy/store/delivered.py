@@ -20,6 +20,7 @@ from mailproxy.store.compiling import bulk, compiled, const, grouped, listed, p
 from mailproxy.store.dropping import drop_texts
 from mailproxy.store.schema import messages, recipients
 from mailproxy.store.transaction import NewEvent, Transaction, numbers
+from mailproxy.store.works import Ahead
 
 _m, _r = messages.c, recipients.c
 
@@ -118,7 +119,7 @@ def store(tx: Transaction, records: Sequence[Record]) -> set[int]:
     :param records: at most one for a message.
     :return: the messages they are of; what is left has not been looked at.
     """
-    likely = {each.pk: each for each in records if _everybody(each)}
+    likely = _likely(records)
     if not likely:
         return set()
     sent: list[tuple[Any, ...]] = []
@@ -148,6 +149,28 @@ def store(tx: Transaction, records: Sequence[Record]) -> set[int]:
     tx.add(_SET_STATE, [(*row[:3], event, row[3]) for row, event in zip(sent, pks, strict=True)])
     drop_texts(tx, bodies)
     return {row[3] for row in sent}
+
+
+def ahead(calls: Sequence[Sequence[Record]]) -> Ahead:
+    """What the group of *calls* asks first, with :func:`store`."""
+    records = [each for call in calls for each in call]
+    likely = _likely(first(records))
+    questions = [(_PLAIN, numbers(likely))] if likely else []
+    return Ahead(questions, {each.pk for each in records})
+
+
+def first(records: Sequence[Record]) -> Sequence[Record]:
+    """Up to the first that is of a message that came before."""
+    seen: set[int] = set()
+    for each in records:
+        if each.pk in seen:
+            break
+        seen.add(each.pk)
+    return records[: len(seen)]
+
+
+def _likely(records: Sequence[Record]) -> dict[int, Record]:
+    return {each.pk: each for each in records if _everybody(each)}
 
 
 def _everybody(record: Record) -> bool:

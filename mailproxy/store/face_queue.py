@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from mailproxy.metrics import Metrics
 from mailproxy.model import Claimed, Record, Stored
 from mailproxy.store import bodies, fetching, listing, nodes, outcomes, prepared, queue
+from mailproxy.store.asking import Claim, Intents
 from mailproxy.store.boot import leased
 from mailproxy.store.courtesy import Courtesy
 from mailproxy.store.face_bodies import BodiesFace
@@ -41,7 +42,7 @@ class QueueFace(BodiesFace):
         urgent: bool = False,
         spill: bool = False,
     ) -> list[Claimed]:
-        call = queue.Claim(account_pk, limit, now, oldest, urgent, spill)
+        call = Claim(account_pk, limit, now, oldest, urgent, spill)
         claimed = await self._write(queue.CLAIM, call)
         self._courtesy.claimed(claimed)
         return claimed
@@ -83,7 +84,7 @@ class QueueFace(BodiesFace):
         *,
         through: tuple[int, int] | None = None,
     ) -> list[bool]:
-        begun = await self._write(queue.BEGIN, queue.Intents(intents, account, now, through))
+        begun = await self._write(queue.BEGIN, Intents(intents, account, now, through))
         self._courtesy.begun(intents)
         return begun
 

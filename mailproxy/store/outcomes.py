@@ -110,16 +110,11 @@ def record(tx: Transaction, calls: Sequence[Sequence[Record]]) -> list[list[bool
 
 def _distinct(tx: Transaction, records: Sequence[Record]) -> list[bool]:
     """The records up to the first that is of a message that came before."""
-    seen: set[int] = set()
-    for each in records:
-        if each.pk in seen:
-            break
-        seen.add(each.pk)
-    batch = records[: len(seen)]
+    batch = delivered.first(records)
     plain = delivered.store(tx, batch)
     if len(plain) == len(batch):
         return [True] * len(batch)
-    found = subjects(tx, seen - plain)
+    found = subjects(tx, {each.pk for each in batch} - plain)
     blocked = {row[0]: row[1] for row in tx.all(sql.LANES_OF, numbers(_lanes(found)))}
     changes = Changes()
     results = []
@@ -395,4 +390,4 @@ def write(tx: Transaction, changes: Changes) -> None:
     drop_texts(tx, [(each.body_pk, each.parts, each.size) for each in changes.bodies])
 
 
-RECORD: Kind[Sequence[Record], list[bool]] = Kind(record, "outcome-commit", len)
+RECORD: Kind[Sequence[Record], list[bool]] = Kind(record, "outcome-commit", len, delivered.ahead)

@@ -65,6 +65,8 @@ class Connection:
         self.later: list[Said] = []
         #: Where among them the last savepoint is made, if it is; those before are of other parts.
         self.mark: int | None = None
+        #: Answers that are there already, by the text and the values; each is good once.
+        self.foreseen: dict[tuple[str, tuple[Any, ...]], Answer] = {}
         #: Tables of :data:`SELDOM` that are known to be empty.
         self.empty: set[str] = set()
         #: The server's number of the transaction.
@@ -150,6 +152,10 @@ class Cursor:
         control = _CONTROL.get(text)
         if control is not None:
             control(self)
+            return self
+        foreseen = self.connection.foreseen
+        if foreseen and (known := foreseen.pop((text, tuple(values)), None)) is not None:
+            self._answer = known
             return self
         statement = translated(text)
         if statement.seldom in self.connection.empty:
@@ -254,6 +260,7 @@ class Cursor:
 
     def _back(self) -> None:
         connection = self.connection
+        connection.foreseen.clear()
         if connection.mark is not None:
             del connection.later[connection.mark :]  # of this part the server knows nothing
             connection.mark = None
@@ -271,6 +278,7 @@ class Cursor:
 
     def _forget(self) -> None:
         self.connection.later.clear()
+        self.connection.foreseen.clear()
         self.connection.mark = None
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> Answer:
@@ -278,11 +286,22 @@ class Cursor:
         (self._answer,) = self._together([self.connection.said(sql, values)])
         return self._answer
 
-    def ask(self, questions: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Any]]:
+    def ask(self, questions: Sequence[tuple[str, tuple[Any, ...]]]) -> list[list[Any]]:
         """The rows of each of these statements, which change none, in one step."""
+        foreseen = self.connection.foreseen
+        if all(question in foreseen for question in questions):
+            return [foreseen.pop(question).fetchall() for question in questions]
+        return [answer.fetchall() for answer in self._asked(questions)]
+
+    def foresee(self, questions: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
+        """Ask what will be asked soon: the first who does has the answer already."""
+        answers = self._asked(questions)
+        self.connection.foreseen.update(zip(questions, answers, strict=True))
+
+    def _asked(self, questions: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Answer]:
         made = [(translated(text), values) for text, values in questions]
         said = [self.connection.said(each.sql, _given(each, values)) for each, values in made]
-        return [answer.fetchall() for answer in self._together(said)]
+        return self._together(said)
 
     def _together(self, said: Sequence[Said]) -> list[Answer]:
         """

@@ -22,7 +22,7 @@ from mailproxy.store.compiling import Bulk, Statement
 from mailproxy.store.postgres_driver import Connection
 from mailproxy.store.refusals import ServerError, ServerObjection
 from mailproxy.store.transaction import Transaction
-from mailproxy.store.works import Work
+from mailproxy.store.works import Kind, Question, Work
 from mailproxy.store.writer import Writer
 
 #: Where nodes listen.
@@ -77,7 +77,7 @@ class ServerTransaction(Transaction):
 
     def each(self, *asked: tuple[Statement, *tuple[Any, ...]]) -> Iterator[list[Any]]:
         cursor: Any = self.cursor
-        return iter(cursor.ask([(statement.sql, values) for statement, *values in asked]))
+        return iter(cursor.ask([(statement.sql, tuple(values)) for statement, *values in asked]))
 
     def tell(self, statement: Statement, *values: Any) -> None:
         cursor: Any = self.cursor
@@ -99,6 +99,28 @@ class ServerWriter(Writer):
         # Of a transaction that was cut off it is known by now that it is not stored.
         lost = isinstance(error, ServerError) and error.lost
         return lost or super()._worth_a_try(error, works)
+
+    def _foresee(self, cursor: sqlite3.Cursor, groups: dict[Kind[Any, Any], list[Work]]) -> None:
+        known: set[int] = set()
+        questions: list[Question] = []
+        asking = 0
+        for kind, works in groups.items():
+            if kind.ahead is None:
+                break  # what it changes the others have to see
+            ahead = kind.ahead([work.call for work in works])
+            if known.isdisjoint(ahead.messages):
+                questions += ahead.questions
+                asking += 1
+            known.update(ahead.messages)
+        server: Any = cursor
+        if asking > 1:
+            server.foresee([(statement.sql, tuple(values)) for statement, *values in questions])
+
+    def _run(self, cursor: sqlite3.Cursor, kind: Kind[Any, Any], group: list[Work]) -> Transaction:
+        if kind.ahead is None:
+            server: Any = cursor
+            server.connection.foreseen.clear()
+        return super()._run(cursor, kind, group)
 
     def _numbered(self, cursor: sqlite3.Cursor) -> int:
         """What tells later whether it is stored: this node's own number of the transaction."""

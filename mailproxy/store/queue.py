@@ -10,9 +10,9 @@ import msgspec
 
 from mailproxy.model import Claimed, Recipient
 from mailproxy.states import EventKind, MessageState, RecipientState
-from mailproxy.store import bodies, destinations, limits, outcomes, rates
+from mailproxy.store import asking, bodies, destinations, limits, outcomes, rates
 from mailproxy.store import statements as sql
-from mailproxy.store.compiling import Statement
+from mailproxy.store.asking import Claim, Intents
 from mailproxy.store.doom import OVERDUE
 from mailproxy.store.lane_flags import pause
 from mailproxy.store.schema import ACCOUNT_PARKED
@@ -29,33 +29,11 @@ _IN_FLIGHT = MessageState.IN_FLIGHT.value
 _RECIPIENT_STATES = {state.value: state for state in RecipientState}
 
 
-@attrs.frozen
-class Claim:
-    """The arguments of ``IQueue.claim``."""
-
-    account_pk: int
-    limit: int
-    now: float
-    oldest: bool = False
-    urgent: bool = False
-    spill: bool = False
-
-
-@attrs.frozen
-class Intents:
-    """The arguments of ``IQueue.begin``."""
-
-    pairs: Sequence[tuple[int, int]]
-    account: str
-    now: float
-    through: tuple[int, int] | None = None
-
-
 def claim(tx: Transaction, call: Claim) -> list[Claimed]:
     if call.limit < 1:
         return []
     lanes = _Lanes(tx, call, call.limit)
-    found = tx.each((sql.ACCOUNT_VERSION, call.account_pk), lanes.question())
+    found = tx.each(*asking.questions(call))
     account = next(found)
     if not account:
         return []
@@ -188,19 +166,11 @@ class _Lanes:
             best = sorted(best)[: self.limit]
         return [pk for _, pk in best]
 
-    def question(self) -> tuple[Statement, *tuple[Any, ...]]:
-        """For the lanes, and its values."""
-        # No more lanes than messages: each has one, or its due time is made exact by this look.
-        urgent = self.call.urgent and not self.call.oldest
-        statement = sql.DUE_URGENT_LANES if urgent else sql.DUE_LANES
-        of_one = (self.call.account_pk, self.call.now, self.limit)
-        return statement, *(of_one * (len(statement.names) // len(of_one)))
-
     def _due(self) -> list[tuple[float, int]]:
         """Since when, and which lane: what is most urgent comes first."""
         found, self.found = self.found, None
         if found is None:
-            statement, *values = self.question()
+            statement, *values = asking.lanes_of(self.call, self.limit)
             found = self.tx.all(statement, *values)
         found.sort()
         self.paused.update((lane, paused) for _, _, lane, paused in found)
@@ -296,10 +266,9 @@ def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
         if call.through is not None and not _fit(tx, *call.through, call.now):
             refused = refused.union(pk for pk, _ in call.pairs)
     asked = {(pk, token) for call in calls for pk, token in call.pairs if pk not in refused}
+    statement, *values = asking.beginning(calls, refused)
     begun = {
-        (row[0], row[4]): row
-        for row in tx.grouped(sql.BEGINNING, numbers(pk for pk, _ in asked), now)
-        if (row[0], row[4]) in asked
+        (row[0], row[4]): row for row in tx.grouped(statement, *values) if (row[0], row[4]) in asked
     }
     turnstile = _turnstile(tx, calls, begun, now)
     if turnstile is not None:
@@ -392,7 +361,9 @@ def take_over(tx: Transaction, call: TakeOver) -> list[Claimed]:
     ]
 
 
-CLAIM = alone(claim, "claim")
-BEGIN: Kind[Intents, list[bool]] = Kind(begin, "intent", lambda call: len(call.pairs))
+CLAIM = alone(claim, "claim", asking.claims_ahead)
+BEGIN: Kind[Intents, list[bool]] = Kind(
+    begin, "intent", lambda call: len(call.pairs), asking.begins_ahead
+)
 RELEASE = alone(release)
 TAKE_OVER = alone(take_over)

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Generic, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
+from mailproxy.store.compiling import Statement
 from mailproxy.store.transaction import Finished, Limited, Transaction
 
 C = TypeVar("C")
 R = TypeVar("R")
+
+
+#: A statement, and its values.
+Question = tuple[Statement, *tuple[Any, ...]]
+
+
+@attrs.frozen
+class Ahead:
+    """
+    What calls ask first.
+
+    :param questions: the answers may be those from before the transaction changed anything, as
+        long as only kinds that have such questions, of other messages, ran before.
+    :param messages: the keys of those that the calls are about.
+    """
+
+    questions: Sequence[Question]
+    messages: Collection[int] = ()
 
 
 @attrs.frozen(eq=False)
@@ -24,16 +43,22 @@ class Kind(Generic[C, R]):
         again with fewer calls when it raised.
     :param mark: the crash point passed after a commit that such a work was part of.
     :param rows: about how many rows a call changes; for the size of a group.
+    :param ahead: what calls ask first, for a database where each question costs a step.
     """
 
     run: Callable[[Transaction, Sequence[C]], Sequence[R]]
     mark: str = ""
     rows: Callable[[C], int] = lambda _call: 1
+    ahead: Callable[[Sequence[C]], Ahead] | None = None
 
 
-def alone(function: Callable[[Transaction, C], R], mark: str = "") -> Kind[C, R]:
+def alone(
+    function: Callable[[Transaction, C], R],
+    mark: str = "",
+    ahead: Callable[[Sequence[C]], Ahead] | None = None,
+) -> Kind[C, R]:
     """A kind whose calls gain nothing from being run together."""
-    return Kind(lambda tx, calls: [function(tx, call) for call in calls], mark)
+    return Kind(lambda tx, calls: [function(tx, call) for call in calls], mark, ahead=ahead)
 
 
 def copied(function: Callable[[Transaction, C], R]) -> Kind[C, R]:

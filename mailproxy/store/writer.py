@@ -292,6 +292,7 @@ class Writer:
         groups: dict[Kind[Any, Any], list[Work]] = {}
         for work in works:
             groups.setdefault(work.kind, []).append(work)
+        self._foresee(cursor, groups)
         for kind, group in groups.items():
             tx = self._run(cursor, kind, group)
             due |= tx.due
@@ -303,6 +304,9 @@ class Writer:
         self.healthy |= changed  # where nothing was written, nothing is known of the disk
         told = tuple(finished), tuple(limited), self._clock.seconds() - began
         return Committed(works, frozenset(due), frozenset(reportable), *told)
+
+    def _foresee(self, cursor: sqlite3.Cursor, groups: dict[Kind[Any, Any], list[Work]]) -> None:
+        """Ask together what *groups* will ask first, where each question costs a step."""
 
     def _run(self, cursor: sqlite3.Cursor, kind: Kind[Any, Any], group: list[Work]) -> Transaction:
         tx = self._begin(cursor)
