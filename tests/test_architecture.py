@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -38,14 +39,18 @@ IMPURE = {"twisted", "time", "random", "os", "socket", "threading", "secrets"}
 
 
 class Module:
-    """One module of the package, parsed."""
+    """One module of the package."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         names = path.relative_to(ROOT).with_suffix("").parts
         self.name = ".".join(names[:-1] if names[-1] == "__init__" else names)
         self.text = path.read_text(encoding="utf-8")
-        self.tree = ast.parse(self.text, str(path))
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """Parsed when first asked for: many import this module for its paths alone."""
+        return ast.parse(self.text, str(self.path))
 
     @property
     def stage(self) -> str | None:

@@ -15,7 +15,6 @@ from benchmarks.figures import Figure, Piece, Results, from_json, read, to_json
 from benchmarks.machine import conditions
 from benchmarks.numbers import shown
 from benchmarks.piece import measure
-from benchmarks.plot import svg
 from benchmarks.targets import RATIOS, TARGETS, missed
 from tests.test_architecture import ROOT
 
@@ -127,6 +126,8 @@ class TableTests(SynchronousTestCase):
 class PlotTests(SynchronousTestCase):
     def test_the_same_bytes(self) -> None:
         """The same run gives the same bytes, which are a picture that names every row it has."""
+        from benchmarks.plot import svg  # which takes a second to import
+
         text = svg(RESULTS)
         self.assertEqual(text, svg(RESULTS))
         words = " ".join(ElementTree.fromstring(text).itertext())

@@ -11,7 +11,6 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import yaml
 from cryptography import x509
 from twisted.trial.unittest import SynchronousTestCase
@@ -54,6 +53,8 @@ class ComposeTests(SynchronousTestCase):
 
     def test_valid(self) -> None:
         """Compose takes it, and would not take an entry that it does not know."""
+        import jsonschema  # which takes more than a second
+
         # Younger than the schema: the project's name.
         known = {key: value for key, value in self.file.items() if key != "name"}
         validator = jsonschema.Draft7Validator(schema())

@@ -9,8 +9,6 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy import __version__
@@ -24,6 +22,10 @@ from tools.sbom import bill
 class BillTests(SynchronousTestCase):
     def test_everything_is_in_it(self) -> None:
         """It names every package of the image with version, hashes and licence, and the service."""
+        # They take more than a second to import.
+        from cyclonedx.schema import SchemaVersion
+        from cyclonedx.validation.json import JsonStrictValidator
+
         made = bill()
         locked = pins("requirements-image.lock")
         named = {each["name"]: each for each in made["components"]}

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft202012Validator
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+
+
+def judge(schema: Any) -> Draft202012Validator:
+    """What tells whether a value is as *schema* says."""
+    from jsonschema import Draft202012Validator  # which takes more than a second to import
+
+    return Draft202012Validator(schema)
+
+
+def check_document(document: Mapping[str, Any]) -> None:
+    """Hold a description against the rules of OpenAPI. :raises Exception: it breaks one."""
+    from openapi_spec_validator import validate  # as long as that
+
+    validate(document)
 
 
 def resolved(document: Mapping[str, Any], schema: Any) -> Any:
@@ -76,7 +91,7 @@ class Described:
                 return [f"{method} {path}: {status} is not described"]
             response = resolved(self._document, told[str(status)])
             schema = response["content"]["application/json"]["schema"]
-            self._judges[key] = Draft202012Validator(closed(schema))
+            self._judges[key] = judge(closed(schema))
         return [
             f"{method} {path} {status}: {error.json_path}: {error.message}"
             for error in self._judges[key].iter_errors(value)
