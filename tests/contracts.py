@@ -75,6 +75,7 @@ from tests.contracts_same_id import WaitingAgainContract
 from tests.contracts_status import (
     CountsContract,
     ListingContract,
+    NodesContract,
     RetentionContract,
 )
 from tests.contracts_submitters import SubmittersContract
@@ -120,6 +121,7 @@ CONTRACTS: tuple[type[StoreContract], ...] = (
     ReportLeaseContract,
     SuspensionContract,
     CountsContract,
+    NodesContract,
     ListingContract,
     RetentionContract,
     TenantsContract,

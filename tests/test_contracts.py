@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mailproxy.interfaces import IStore
-from tests.contracts import contract_tests
+from tests.contracts import CONTRACTS, StoreContract, contract_tests
 from tests.fake_store import FakeStore
 from tests.fakes import FakeClock
 
@@ -26,3 +26,15 @@ class FakeFactory:
 
 
 globals().update(contract_tests(FakeFactory, TestCase, __name__))
+
+
+class CompleteTests(SynchronousTestCase):
+    def test_every_contract_is_run(self) -> None:
+        """A contract that is written is one that the stores are held to."""
+        written, kinds = set[str](), [StoreContract]
+        while kinds:
+            kind = kinds.pop()
+            if any(name.startswith("test_") for name in vars(kind)):
+                written.add(kind.__name__)
+            kinds += (each for each in kind.__subclasses__() if TestCase not in each.__mro__)
+        self.assertEqual(written, {each.__name__ for each in CONTRACTS})
