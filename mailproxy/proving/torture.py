@@ -13,23 +13,21 @@ import itertools
 import random
 import secrets
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import attrs
 import msgspec
 
-from mailproxy.crypto import new_key
-from mailproxy.proving.children import Child, NotProven, Pause, clean_environment, free_port
+from mailproxy.proving.children import Child, NotProven, Pause, free_port
 from mailproxy.proving.tail import Tail
-from mailproxy.proving.torture_client import Api
-from mailproxy.proving.torture_database import Database, File, Restarts
+from mailproxy.proving.torture_client import Api, Door
+from mailproxy.proving.torture_database import Restarts
+from mailproxy.proving.torture_enrol import Sink
 from mailproxy.proving.torture_ledger import (
     Arrival,
     Call,
@@ -41,12 +39,10 @@ from mailproxy.proving.torture_ledger import (
     known,
 )
 from mailproxy.proving.torture_node import START, Around, Kills, Node, Work
-from mailproxy.proving.torture_plan import ACCOUNTS, Plan
+from mailproxy.proving.torture_plan import Plan
 from mailproxy.proving.torture_reconcile import ENDS, Findings, plain, reconcile
-from mailproxy.proving.torture_submit import Desk, Door, Submitter
-
-#: Seconds between the attempts of one message, so short that nobody has to wait for the end.
-RETRY_DELAYS = "0.3,0.6,1"
+from mailproxy.proving.torture_settings import Settings, environment, sink_command
+from mailproxy.proving.torture_submit import Desk, Submitter
 
 #: Seconds all may take to come to its end, once nobody kills any more.
 QUIET = 90.0
@@ -57,41 +53,11 @@ LOOK, TIMES = 0.3, 3.0
 #: Threads that read timelines at the end.
 ASKERS = 4
 
+#: Seconds for which a node lives on until each tenant has its key.
+INTRODUCTION = 10.0
+
 #: Seconds between two words on how it goes.
 TELL = 10.0
-
-#: What the receiver of reports does where several nodes could call it at once: it takes its time.
-REPORTS = """\
-title = "Reports take a moment"
-
-[[report]]
-delay = 0.1
-"""
-
-
-@attrs.frozen(kw_only=True)
-class Settings:
-    """
-    :param directory: for everything the run writes.
-    :param seconds: after which nothing is killed any more.
-    :param database: None: an SQLite file in *directory*.
-    :param nodes: processes of the service; several need a database that they can share.
-    :param lease: seconds for which a node counts as alive after it last said so.
-    :param restart_every: least and most seconds between two restarts of the database's server.
-    :param restarts: of these at most; None for any number.
-    :param service: the command that runs the service.
-    :param environment: what is added to the service's environment.
-    """
-
-    directory: Path
-    seconds: float
-    database: Database | None = None
-    nodes: int = 1
-    lease: float = 60.0
-    restart_every: tuple[float, float] | None = None
-    restarts: int | None = None
-    service: Sequence[str] = (sys.executable, "-m", "mailproxy", "serve")
-    environment: Mapping[str, str] = attrs.Factory(dict)
 
 
 @attrs.frozen
@@ -127,7 +93,7 @@ class Torture:
         self._stopped = threading.Event()
         self._pause = Pause(self._stopped)
         directory = settings.directory
-        self._database: Database = settings.database or File(directory / "mail.db")
+        self._database = settings.opened()
         self._restarts = Restarts(
             self._database,
             random.Random(f"{plan.seed} restarts"),
@@ -136,7 +102,7 @@ class Torture:
         )
         self._copies = Tail(directory / "copies.jsonl", arrival)
         self._reports = Tail(directory / "reports.jsonl", call)
-        self._sink = Child("sink", self._sink_command(), directory)
+        self._sink = Child("sink", sink_command(settings, plan.seed), directory)
         self.kills = Kills()
         self._around = Around(
             self._pause,
@@ -154,9 +120,11 @@ class Torture:
         self._calm = False
         self._begun = threading.Lock()
         rate = plan.rate / max(1, len(plan.steps))
+        self._desk.keys.tenants = tuple(dict.fromkeys(plan.tenants))
+        tenants = plan.tenants or (None,) * len(plan.steps)
         self._submitters = [
-            Submitter(f"submitter {n}", self._desk, steps, rate, self._enough)
-            for n, steps in enumerate(plan.steps, 1)
+            Submitter(f"submitter {n}", self._desk, steps, rate, self._enough, tenant)
+            for n, (steps, tenant) in enumerate(zip(plan.steps, tenants, strict=True), 1)
         ]
 
     def _node(self, n: int, token: str) -> Node:
@@ -206,29 +174,8 @@ class Torture:
         self._database.begin()
         self._sink.spawn()
         sink_smtp, sink_http = self._ports()
-        directory = self._settings.directory
-        accounts = directory / "accounts.ini"
-        accounts.write_text(
-            "\n".join(
-                f"[account {name}]\nhost = 127.0.0.1\nport = {sink_smtp}\ntls_mode = plain\n"
-                f"max_sessions = {sessions}\nis_default = {str(name == 'main').lower()}\n"
-                for name, sessions in ACCOUNTS.items()
-            )
-        )
-        common = {
-            **clean_environment(),
-            "GMP_HOST": "127.0.0.1",
-            "GMP_API_TOKEN": self._api.token,
-            "GMP_DB_PATH": self._database.url,
-            "GMP_DATA_DIR": str(directory),
-            "GMP_ENCRYPTION_KEY": new_key(),
-            "GMP_NODE_LEASE_SECONDS": f"{self._settings.lease:g}",
-            "GMP_ACCOUNTS_FILE": str(accounts),
-            "GMP_CLIENT_SYNC_URL": f"http://127.0.0.1:{sink_http}/sync",
-            "GMP_SMTP_ALLOW": "127.0.0.1",
-            "GMP_RETRY_DELAYS": RETRY_DELAYS,
-            "GMP_LOG_LEVEL": "WARNING",
-        }
+        self._desk.keys.sink = Sink(sink_smtp, sink_http)
+        common = environment(self._settings, self._database, self._desk.keys.sink, self._api.token)
         for node in self._nodes:
             node.child.environment = {
                 **common,
@@ -236,20 +183,6 @@ class Torture:
                 "GMP_SMTP_LISTEN": f"tcp:{node.smtp_port}:interface=127.0.0.1",
                 **self._settings.environment,
             }
-
-    def _sink_command(self) -> list[str]:
-        directory = self._settings.directory
-        command = [
-            *(sys.executable, "-m", "mailproxy", "sink", "--smtp-port=0", "--http-port=0"),
-            *("--delay=0-50ms", f"--seed={self._plan.seed}", "--slow=0.4", "--quiet", "--keep=1"),
-            f"--ledger={directory / 'copies.jsonl'}",
-            f"--report-ledger={directory / 'reports.jsonl'}",
-        ]
-        if self._settings.nodes > 1:
-            scenario = directory / "reports.toml"
-            scenario.write_text(REPORTS)
-            command.append(f"--scenario={scenario}")
-        return command
 
     def _ports(self) -> tuple[int, int]:
         """Where the sink is, once it is there."""
@@ -294,10 +227,13 @@ class Torture:
         return self._calm and self._plan.endless
 
     def _begin(self) -> None:
+        """A node serves: mail is submitted from now on, and no life ends before it can be."""
         with self._begun:
             for each in self._submitters:
                 if each.ident is None:
                     each.start()
+        keys = self._desk.keys
+        self._around.wait(lambda: keys.complete or not self._alive(), INTRODUCTION)
 
     def _unfinished(self) -> set[str]:
         """What was accepted and has not come to the end of its way."""
@@ -321,7 +257,7 @@ class Torture:
         if self._submitting():
             raise NotProven(f"not all was accepted: {self._nodes[0].child.tail()}")
         self._settle(patience)
-        records = self._all_known()
+        shown = list(self._all_known())
         for node in self._nodes:
             node.child.ask_to_end()
         for node in self._nodes:
@@ -335,7 +271,8 @@ class Torture:
             claims,
             tuple[Arrival, ...](self._copies.look()),
             tuple[Call, ...](self._reports.look()),
-            {each.id: each for each in records},
+            {each.id: each for tenant, each in shown if each.tenant == tenant},
+            tuple((each.id, tenant) for tenant, each in shown if each.tenant != tenant),
         )
 
     def _alive(self) -> bool:
@@ -355,22 +292,35 @@ class Torture:
         for node in self._nodes:
             if not node.child.alive:
                 raise NotProven(f"the service ended by itself: {node.child.tail()}")
-        records = self._api.records()
-        for account in {each["account_id"] for each in records if each["state"] == "uncertain"}:
-            self._api.resend_uncertain(account)
-        return all(each["state"] in ENDS and each["reported_ts"] is not None for each in records)
+        settled = True
+        for api in self._desk.keys.apis(self._api).values():
+            records = api.records()
+            for account in {each["account_id"] for each in records if each["state"] == "uncertain"}:
+                api.resend_uncertain(account)
+            settled &= all(
+                each["state"] in ENDS and each["reported_ts"] is not None for each in records
+            )
+        return settled
 
-    def _all_known(self) -> list[Known]:
-        """What the service knows of its messages, each with its timeline if that tells of more."""
+    def _all_known(self) -> Iterator[tuple[str, Known]]:
+        """
+        What the service shows each tenant, with the timeline of what that tells more of.
+
+        :return: who was shown it, and what that was.
+        """
         copies = collections.Counter(copy.id for copy in self._copies.look())
+        for tenant, key in self._desk.keys.apis(self._api).items():
+            apis = itertools.cycle([each.api.shown(key.token) for each in self._nodes])
 
-        def one(n: int, record: Mapping[str, Any]) -> Known:
-            api = self._nodes[n % len(self._nodes)].api
-            simple = plain(record, copies[record["id"]])
-            return known(record, () if simple else api.history(record["id"]))
+            def one(record: Mapping[str, Any], api: Api) -> Known:
+                shown = known(record)
+                if plain(record, copies[shown.id]):
+                    return shown
+                return known(record, api.history(record["id"]))
 
-        with ThreadPoolExecutor(ASKERS) as pool:
-            return list(pool.map(one, itertools.count(), self._api.records()))
+            with ThreadPoolExecutor(ASKERS) as pool:
+                for shown in pool.map(one, key.records(), apis):
+                    yield tenant, shown
 
     def _keep(self, claims: Claims) -> None:
         """Write down what was accepted, beside the other ledgers."""

@@ -101,6 +101,7 @@ class Certificate:
             ),
             *self._restarted(),
             ("accepted", f"{sum(found.accepted.values())} ids: {_listed(found.accepted)}"),
+            ("tenants", f"{', '.join(found.tenants)}: {found.shared} ids are of more than one"),
             ("ended", _listed(found.ends)),
             (
                 "submitted again",

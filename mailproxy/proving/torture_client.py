@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import smtplib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -15,14 +15,16 @@ import attrs
 from mailproxy.errors import MailProxyError
 from mailproxy.proving.children import NotProven
 from mailproxy.proving.torture_plan import Mail
+from mailproxy.proving.torture_tenants import sender
 
 #: Seconds a client waits for an answer.
 PATIENCE = 15.0
 
 HOST = "127.0.0.1"
 
-#: Who all mail is from.
-SENDER = "torture@example.test"
+
+#: Replies to mail, or to a login, after which nothing can have been stored.
+_NOT_STORED = frozenset({451, 452, 454})
 
 
 class NoAnswer(MailProxyError):
@@ -43,6 +45,10 @@ class Api:
 
     port: int
     token: str = attrs.field(repr=False)
+
+    def shown(self, token: str) -> Api:
+        """The same, for whoever shows that token."""
+        return Api(self.port, token)
 
     def call(self, method: str, path: str, body: Any = None, patience: float = PATIENCE) -> Any:
         """
@@ -99,12 +105,25 @@ class Api:
         return {"X-API-Token": self.token, "Content-Type": "application/json"}
 
 
+@attrs.frozen
+class Door:
+    """
+    One node of the service, where mail is handed in.
+
+    :param answered: called after each positive answer about mail.
+    """
+
+    api: Api
+    smtp_port: int
+    answered: Callable[[], None]
+
+
 def element(mail: Mail) -> dict[str, Any]:
     """*mail* as REST takes it."""
     return {
         "id": mail.id,
         "account_id": mail.account,
-        "from": SENDER,
+        "from": sender(mail.tenant),
         "to": list(mail.recipients),
         "subject": f"Message {mail.id}",
         "body": f"Content {mail.version} of {mail.id}.\n",
@@ -117,15 +136,16 @@ def bad_elements(ids: Iterable[str]) -> list[dict[str, Any]]:
     return [{"id": id, "account_id": "main", "to": [f"to+{id}@example.test"]} for id in ids]
 
 
-def submit(port: int, mail: Mail) -> None:
+def submit(port: int, mail: Mail, login: tuple[str, str] | None = None) -> None:
     """
     Hand *mail* in by SMTP; returning means that 250 was the answer to its end.
 
+    :param login: user and password, where the address alone does not admit.
     :raises NoAnswer: no answer came, or a transient refusal.
     :raises Unexpected: it was refused for good.
     """
     head = {
-        "From": SENDER,
+        "From": sender(mail.tenant),
         "To": ", ".join(mail.recipients),
         "Subject": f"Message {mail.id}",
         "X-Mailproxy-Id": mail.id,
@@ -135,11 +155,13 @@ def submit(port: int, mail: Mail) -> None:
     text = "\r\n".join([*lines, "", f"Content {mail.version} of {mail.id}.", ""])
     try:
         with smtplib.SMTP(HOST, port, timeout=PATIENCE) as client:
-            client.sendmail(SENDER, mail.recipients, text)
+            if login is not None:
+                client.login(*login)
+            client.sendmail(sender(mail.tenant), mail.recipients, text)
     except smtplib.SMTPResponseException as error:
         if error.smtp_code >= 500:
             raise Unexpected(f"{error.smtp_code} {error.smtp_error!r}") from error
-        raise NoAnswer(f"{error.smtp_code}", refused=error.smtp_code in (451, 452)) from error
+        raise NoAnswer(f"{error.smtp_code}", refused=error.smtp_code in _NOT_STORED) from error
     except smtplib.SMTPServerDisconnected as error:
         raise NoAnswer(str(error)) from error
     except smtplib.SMTPException as error:

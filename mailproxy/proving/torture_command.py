@@ -255,11 +255,12 @@ class _Wish:
 def _run(directory: Path, wish: _Wish) -> Certificate:
     """:raises click.ClickException: it could not be tried to its end."""
     from mailproxy.proving.children import NotProven
-    from mailproxy.proving.torture import Settings, Torture
+    from mailproxy.proving.torture import Torture
     from mailproxy.proving.torture_bar import meanwhile
     from mailproxy.proving.torture_certificate import Certificate
     from mailproxy.proving.torture_place import look
     from mailproxy.proving.torture_plan import PATIENCE, make_plan
+    from mailproxy.proving.torture_settings import Settings
 
     database, disk = _opened(directory, wish)
     settings = Settings(

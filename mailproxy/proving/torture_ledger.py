@@ -3,6 +3,7 @@ The three ledgers of a torture run, and what the service itself says at the end.
 
 Pure. What was accepted is written down by those who submitted, copies by the upstream, reports by
 the receiver; what the service shows of its messages explains them, and proves nothing by itself.
+An id here is :func:`~mailproxy.proving.torture_tenants.named`: the same one of two tenants is two.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
+
+from mailproxy.model import DEFAULT_TENANT
+from mailproxy.proving.torture_tenants import named, of_address, of_path
 
 #: Verdicts that are given only where the id is stored already.
 STORED = frozenset({"duplicate", "kept", "replaced"})
@@ -71,12 +75,19 @@ class Claims:
 
 @attrs.frozen
 class Arrival:
-    """A copy at the upstream: its number there, and when its end was there (Unix seconds)."""
+    """
+    A copy at the upstream.
+
+    :param n: its number there.
+    :param at: when its end was there, in Unix seconds.
+    :param tenant: whose sender it has.
+    """
 
     n: int
     id: str
     recipients: tuple[str, ...]
     at: float
+    tenant: str = DEFAULT_TENANT
 
 
 @attrs.frozen
@@ -118,12 +129,14 @@ class Call:
     :param n: its number at the receiver, from 1.
     :param beside: calls that had not been answered yet when it came.
     :param at: when it came, in Unix seconds.
+    :param tenant: on whose path.
     """
 
     n: int
     beside: int
     items: tuple[Told, ...]
     at: float
+    tenant: str = DEFAULT_TENANT
 
 
 @attrs.frozen
@@ -140,16 +153,23 @@ class Known:
     reported: bool
     uncertain: int = 0
     resent: int = 0
+    tenant: str = DEFAULT_TENANT
 
 
 @attrs.frozen
 class Ledgers:
-    """All that is reconciled."""
+    """
+    All that is reconciled.
+
+    :param known: what each tenant was shown of its own.
+    :param overheard: ids of others that a tenant was shown, with its name.
+    """
 
     claims: Claims
     arrivals: tuple[Arrival, ...]
     calls: tuple[Call, ...]
     known: Mapping[str, Known]
+    overheard: tuple[tuple[str, str], ...] = ()
 
     @property
     def told(self) -> tuple[Told, ...]:
@@ -168,15 +188,18 @@ class Ledgers:
 
 def arrival(line: Mapping[str, Any]) -> Arrival:
     """A line of the sink's ledger."""
-    return Arrival(line["n"], line["mail_id"], tuple(line["recipients"]), line["time"])
+    tenant = of_address(line["sender"])
+    id = named(tenant, line["mail_id"])
+    return Arrival(line["n"], id, tuple(line["recipients"]), line["time"], tenant)
 
 
 def call(line: Mapping[str, Any]) -> Call:
     """A line of the receiver's ledger."""
-    return Call(line["n"], line["beside"], tuple(_told(line)), line["time"])
+    tenant = of_path(line["path"])
+    return Call(line["n"], line["beside"], tuple(_told(line, tenant)), line["time"], tenant)
 
 
-def _told(line: Mapping[str, Any]) -> Iterable[Told]:
+def _told(line: Mapping[str, Any], tenant: str) -> Iterable[Told]:
     for item in line["items"]:
         end = "sent" if item["sent_ts"] is not None else ""
         if item["error_ts"] is not None:
@@ -185,16 +208,17 @@ def _told(line: Mapping[str, Any]) -> Iterable[Told]:
             Said(each["address"], each["state"], each["code"], each["reply"])
             for each in item["recipients"]
         )
-        yield Told(item["id"], item["event_id"], item["generation"], end, recipients)
+        yield Told(named(tenant, item["id"]), item["event_id"], item["generation"], end, recipients)
 
 
 def known(record: Mapping[str, Any], history: Iterable[Mapping[str, Any]] = ()) -> Known:
     """A message as the API shows it, with its timeline where it has been tried more than once."""
     kinds = [step["kind"] for step in history]
     return Known(
-        record["id"],
+        named(record["tenant_id"], record["id"]),
         record["state"],
         record["reported_ts"] is not None,
         kinds.count("uncertain"),
         kinds.count("resent"),
+        record["tenant_id"],
     )

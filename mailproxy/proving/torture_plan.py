@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 
 from mailproxy.interfaces import CRASHPOINTS
+from mailproxy.model import DEFAULT_TENANT
+from mailproxy.proving.torture_tenants import TENANTS, domain
 
 #: The accounts, and how many sessions each has: with one only, mail that is claimed has to wait.
 ACCOUNTS = {"main": 4, "narrow": 1}
@@ -59,6 +61,7 @@ class Mail:
     account: str = "main"
     version: int = 1
     priority: int = 2
+    tenant: str = DEFAULT_TENANT
 
 
 @attrs.frozen
@@ -129,6 +132,7 @@ End = Killed | Answered | Passed
 class Plan:
     """
     :param steps: what each submitter does, one after the other; submitters work side by side.
+    :param tenants: the tenant of each of them; without any, all are of the default one.
     :param endless: whether they go on only as long as somebody kills; else each does all.
     :param ends: how the lives of the service end; after these, or when the time is over, it is
         left alone.
@@ -144,6 +148,7 @@ class Plan:
     endless: bool = False
     rate: float = 30.0
     patience: float = PATIENCE
+    tenants: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -162,27 +167,40 @@ def make_plan(
     :param patience: see :class:`Plan`.
     :param nodes: processes of the service.
     """
-    steps = tuple(
-        work
+    work = [
+        (steps, tenant)
         for n in range(nodes)
-        for work in (
-            _posts(random.Random(f"{seed} rest{n or ''}"), f"{n}." if n else ""),
-            _letters(random.Random(f"{seed} smtp{n or ''}"), f"{n}." if n else ""),
-        )
-    )
+        for t, tenant in enumerate(TENANTS)
+        for which, many in (("rest", _posts), ("smtp", _letters))
+        for steps in [many(_rng(seed, which, n, t), f"{n}." if n else "", tenant)]
+    ]
+    steps, tenants = zip(*work, strict=True)
     ends, *others = (
         itertools.islice(_ends(random.Random(f"{seed} lives{n or ''}"), every), lives)
         for n in range(nodes)
     )
-    return Plan(seed, steps, ends, tuple(others), endless=True, rate=rate, patience=patience)
+    return Plan(
+        seed,
+        steps,
+        ends,
+        tuple(others),
+        endless=True,
+        rate=rate,
+        patience=patience,
+        tenants=tenants,
+    )
+
+
+def _rng(seed: int, which: str, node: int, tenant: int) -> random.Random:
+    return random.Random(f"{seed} {which}{node or ''}" + f" {tenant}" * bool(tenant))
 
 
 def _ends(rng: random.Random, every: tuple[float, float]) -> Iterator[End]:
     """Every crash point in turn, each time in another order; between two of them other ends."""
     while True:
         for point in rng.sample(CRASHPOINTS, len(CRASHPOINTS)):
-            # The first report of a life is the empty one of the start.
-            least = 2 if point == "report-post" else 1
+            # The first reports of a life are the empty ones of the start, one for each tenant.
+            least = 1 + len(TENANTS) if point == "report-post" else 1
             yield Passed(point, rng.randint(least, PASSINGS[point]))
             draw = rng.random()
             if draw < 0.15:
@@ -193,28 +211,28 @@ def _ends(rng: random.Random, every: tuple[float, float]) -> Iterator[End]:
                 yield Killed(rng.uniform(*every))
 
 
-def _posts(rng: random.Random, name: str = "") -> Iterator[Step]:
+def _posts(rng: random.Random, name: str = "", tenant: str = DEFAULT_TENANT) -> Iterator[Step]:
     """
     Posts, without end, and what is done about some of them later.
 
-    :param name: makes their ids others than those of other posts.
+    :param name: makes their ids others than those of other posts of the tenant.
     """
     earlier: collections.deque[Post] = collections.deque(maxlen=REMEMBERED)
     for number in itertools.count(1):
         draw = rng.random()
         if draw < 0.04:
-            yield from _second_thoughts(rng, f"{name}{number}")
+            yield from _second_thoughts(rng, f"{name}{number}", tenant)
         elif number % LONG_AGO == 0 and earlier:
             yield earlier[0]
         elif draw < 0.12 and earlier:
             yield rng.choice(earlier)
         else:
-            post = _post(rng, f"{name}{number}")
+            post = _post(rng, f"{name}{number}", tenant)
             yield post
             earlier.append(post)
 
 
-def _post(rng: random.Random, number: str) -> Post:
+def _post(rng: random.Random, number: str, tenant: str) -> Post:
     mails = []
     for n in range(rng.choice(SIZES)):
         id = f"r{number}-{n}"
@@ -230,15 +248,16 @@ def _post(rng: random.Random, number: str) -> Post:
             words = ["grey"]
         elif draw < 0.25:
             words = ["", "second"]
-        mails.append(mail(id, words=words, priority=rng.choice((0, 1, 2, 2, 3))))
+        priority = rng.choice((0, 1, 2, 2, 3))
+        mails.append(mail(id, words=words, priority=priority, tenant=tenant))
     bad = (f"bad{number}",) if rng.random() < 0.03 else ()
     return Post(tuple(mails), bad, rng.random() < HANG_UPS)
 
 
-def _second_thoughts(rng: random.Random, number: str) -> Iterator[Step]:
+def _second_thoughts(rng: random.Random, number: str, tenant: str) -> Iterator[Step]:
     """Mail that waits for the only session of its account; some of it is changed or taken back."""
-    mails = [mail(f"n{number}-{n}", "narrow") for n in range(6)]
-    slow = mail(f"n{number}-s", "narrow", words=["slow"])
+    mails = [mail(f"n{number}-{n}", "narrow", tenant=tenant) for n in range(6)]
+    slow = mail(f"n{number}-s", "narrow", words=["slow"], tenant=tenant)
     changed = rng.sample(mails[2:], 2)
     gone = next(each for each in reversed(mails) if each not in changed)
     yield Post((slow, *mails))
@@ -246,12 +265,12 @@ def _second_thoughts(rng: random.Random, number: str) -> Iterator[Step]:
     yield TakeBack((gone.id,))
 
 
-def _letters(rng: random.Random, name: str = "") -> Iterator[Step]:
+def _letters(rng: random.Random, name: str = "", tenant: str = DEFAULT_TENANT) -> Iterator[Step]:
     earlier: collections.deque[Letter] = collections.deque(maxlen=REMEMBERED)
     for number in itertools.count(1):
         if earlier and rng.random() < 0.15:
             yield rng.choice(earlier)
-        letter = Letter(mail(f"s{name}{number}"))
+        letter = Letter(mail(f"s{name}{number}", tenant=tenant))
         earlier.append(letter)
         yield letter
 
@@ -262,12 +281,15 @@ def mail(
     words: Sequence[str] = ("",),
     version: int = 1,
     priority: int = 2,
+    tenant: str = DEFAULT_TENANT,
 ) -> Mail:
     """A message to one recipient for each of *words*, which the sink understands where it can."""
-    recipients = tuple(f"{word or 'to'}+{id}.v{version}@example.test" for word in words)
-    return Mail(id, recipients, account, version, priority)
+    where = f"{id}.v{version}@{domain(tenant)}"
+    recipients = tuple(f"{word or 'to'}+{where}" for word in words)
+    return Mail(id, recipients, account, version, priority, tenant)
 
 
 def revised(before: Mail) -> Mail:
     """The same message with another content."""
-    return mail(before.id, before.account, version=before.version + 1, priority=before.priority)
+    version, priority, tenant = before.version + 1, before.priority, before.tenant
+    return mail(before.id, before.account, version=version, priority=priority, tenant=tenant)

@@ -8,6 +8,7 @@ Pure: a function of the ledgers. Each disagreement is a breach of one of the pro
   nobody knows; and a report that is told again has the same ``event_id``.
 * **I3** Nothing arrives that was not accepted, was replaced, or was taken back before.
 * **I4** Who is said to have it has it: by a reply that names a copy which is there.
+* **I5** What is one tenant's is never told, shown or sent as another's.
 * **C1** A tenant is called with a report by one node at a time.
 """
 
@@ -31,6 +32,7 @@ from mailproxy.proving.torture_ledger import (
     TakenBack,
     Told,
 )
+from mailproxy.proving.torture_tenants import named, of_address
 
 T = TypeVar("T", Accepted, Arrival, Told)
 
@@ -40,6 +42,7 @@ PROMISES = {
     "I2": "nothing comes twice in silence",
     "I3": "nothing is sent that was not wanted",
     "I4": "what is said is true",
+    "I5": "tenants are kept apart",
     "C1": "calls do not overlap",
 }
 
@@ -75,6 +78,7 @@ class Findings:
     :param resent: times an operator had an uncertain one sent once more.
     :param finals: items that told of an end; *repeats* of them were told before.
     :param calls: in which all was told.
+    :param tenants: who submitted; *shared*: ids that more than one of them did.
     """
 
     breaches: tuple[Breach, ...]
@@ -91,6 +95,8 @@ class Findings:
     finals: int
     repeats: int
     calls: int
+    tenants: tuple[str, ...] = ()
+    shared: int = 0
 
 
 def plain(record: Mapping[str, Any], copies: int) -> bool:
@@ -124,6 +130,8 @@ def reconcile(ledgers: Ledgers) -> Findings:
     finals = [item for item in all_told if item.end]
     breaches.update(_renamed(told))
     breaches.update(_at_once(ledgers.calls))
+    breaches.update(_mixed(ledgers))
+    submitted = _submitted(accepted)
     states = (ledgers.known[id].state for id in accepted if id in ledgers.known)
     return Findings(
         breaches=tuple(sorted(breaches)),
@@ -145,6 +153,8 @@ def reconcile(ledgers: Ledgers) -> Findings:
         finals=len(finals),
         repeats=repeats,
         calls=len(ledgers.calls),
+        tenants=tuple(sorted({tenant for tenants in submitted.values() for tenant in tenants})),
+        shared=sum(len(tenants) > 1 for tenants in submitted.values()),
     )
 
 
@@ -308,6 +318,36 @@ def _at_once(calls: Iterable[Call]) -> Iterator[Breach]:
             yield Breach(
                 "C1", f"call {call.n}", f"came while {call.beside} before it had no answer yet"
             )
+
+
+def _mixed(ledgers: Ledgers) -> Iterator[Breach]:
+    """What one tenant was told, or shown, of another; and mail that is of two."""
+    whose: dict[str, str] = {}
+    for call in ledgers.calls:
+        for item in call.items:
+            for said in item.recipients:
+                if of_address(said.address) != call.tenant:
+                    what = f"{call.tenant} was told of {said.address} (call {call.n})"
+                    yield Breach("I5", item.id, what)
+            first = whose.setdefault(item.event_id, call.tenant)
+            if first != call.tenant:
+                what = f"event {item.event_id} was told to {first} and to {call.tenant}"
+                yield Breach("I5", item.id, what)
+    for copy in ledgers.arrivals:
+        for to in copy.recipients:
+            if of_address(to) != copy.tenant:
+                yield Breach("I5", copy.id, f"copy {copy.n} went from {copy.tenant} to {to}")
+    for id, tenant in ledgers.overheard:
+        yield Breach("I5", id, f"{tenant} was shown it")
+
+
+def _submitted(accepted: Mapping[str, Sequence[Accepted]]) -> Mapping[str, set[str]]:
+    """The tenants that submitted each id, as they call it."""
+    found = collections.defaultdict[str, set[str]](set)
+    for id, answers in accepted.items():
+        tenant = of_address(answers[0].recipients[0])
+        found[id.removeprefix(named(tenant, ""))].add(tenant)
+    return found
 
 
 def _repeats(told: Mapping[str, Sequence[Told]]) -> int:

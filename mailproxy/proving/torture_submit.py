@@ -13,14 +13,17 @@ import attrs
 from mailproxy.proving.children import Pause, Stopped
 from mailproxy.proving.torture_client import (
     Api,
+    Door,
     NoAnswer,
     Unexpected,
     bad_elements,
     element,
     submit,
 )
+from mailproxy.proving.torture_enrol import Key, Keys
 from mailproxy.proving.torture_ledger import Accepted, Claims, TakenBack
 from mailproxy.proving.torture_plan import Await, Letter, Mail, Post, Step, TakeBack
+from mailproxy.proving.torture_tenants import named
 
 ADD = "/commands/add-messages?verbose=1"
 DELETE = "/commands/delete-messages"
@@ -29,24 +32,13 @@ DELETE = "/commands/delete-messages"
 AGAIN = 0.05
 
 
-@attrs.frozen
-class Door:
-    """
-    One node of the service, where mail is handed in.
-
-    :param answered: called after each positive answer.
-    """
-
-    api: Api
-    smtp_port: int
-    answered: Callable[[], None]
-
-
 @attrs.define
 class Desk:
     """
     What the submitters share: where the service is, and what it has answered.
 
+    :param arrived: whether a copy of what the ledgers call so has arrived.
+    :ivar keys: of those who are asked who they are.
     :ivar lost: requests whose answer did not come.
     """
 
@@ -56,15 +48,16 @@ class Desk:
     claims: Claims = attrs.Factory(Claims)
     lost: int = 0
     hung_up: int = 0
+    keys: Keys = attrs.Factory(lambda desk: Keys(desk.doors, desk.pause), takes_self=True)
     _lock: threading.Lock = attrs.Factory(threading.Lock)
 
     def accept(self, door: Door, mails: Sequence[tuple[Mail, str]], via: str, sure: bool) -> None:
         """Write down that these were accepted there, with their verdicts."""
         with self._lock:
-            self.claims.accepted += (
-                Accepted(mail.id, mail.version, mail.recipients, verdict, via, sure)
-                for mail, verdict in mails
-            )
+            for mail, verdict in mails:
+                id = named(mail.tenant, mail.id)
+                new = Accepted(id, mail.version, mail.recipients, verdict, via, sure)
+                self.claims.accepted.append(new)
         door.answered()
 
     def accepted_ids(self) -> Collection[str]:
@@ -82,6 +75,7 @@ class Submitter(threading.Thread):
     """
     :param rate: messages a second, as long as the service keeps up.
     :param enough: asked before each step whether the rest is left out.
+    :param tenant: whose key it gets first; None: it has the token that all doors open to.
     :ivar failure: why it ended before its time, if it did.
     """
 
@@ -92,18 +86,23 @@ class Submitter(threading.Thread):
         steps: Iterable[Step],
         rate: float,
         enough: Callable[[], bool] = lambda: False,
+        tenant: str | None = None,
     ) -> None:
         super().__init__(daemon=True, name=name)
         self._desk = desk
         self._steps = steps
         self._rate = rate
         self._enough = enough
+        self._tenant = tenant
+        self._key: Key | None = None
         self._rng = random.Random(name)
         self.failure: Exception | None = None
 
     def run(self) -> None:
-        start, done = time.monotonic(), 0
         try:
+            if self._tenant is not None:
+                self._key = self._desk.keys.of(self._tenant, self._ask)
+            start, done = time.monotonic(), 0
             for step in self._steps:
                 if self._enough():
                     break
@@ -121,23 +120,36 @@ class Submitter(threading.Thread):
                 self._post(step)
                 return len(step.mails)
             case Letter():
+                login = self._key.login if self._key is not None else None
                 self._until_answered(
-                    lambda door: submit(door.smtp_port, step.mail), self._letter(step)
+                    lambda door: submit(door.smtp_port, step.mail, login), self._letter(step)
                 )
                 return 1
             case TakeBack():
                 self._until_answered(
-                    lambda door: door.api.call("POST", DELETE, {"ids": list(step.ids)}),
+                    lambda door: self._api(door).call("POST", DELETE, {"ids": list(step.ids)}),
                     lambda door, answer, sure: self._taken(step, answer, sure),
                 )
             case Await():
-                while not self._desk.arrived(step.id):
+                while not self._desk.arrived(self._named(step.id)):
                     self._desk.pause.pause(AGAIN / 5)
         return 0
 
     def _door(self) -> Door:
         """Any."""
         return self._rng.choice(self._desk.doors)
+
+    def _api(self, door: Door) -> Api:
+        return door.api if self._key is None else self._key.at(door.api)
+
+    def _named(self, id: str) -> str:
+        return id if self._tenant is None else named(self._tenant, id)
+
+    def _ask(self, ask: Callable[[Door], Any]) -> Any:
+        """The answer, when there is one."""
+        answers: list[Any] = []
+        self._until_answered(ask, lambda door, answer, sure: answers.append(answer))
+        return answers[0]
 
     def _until_answered(
         self,
@@ -167,9 +179,9 @@ class Submitter(threading.Thread):
         body = {"messages": [*map(element, step.mails), *bad_elements(step.bad)]}
         if step.hang_up:
             self._desk.hung_up += 1
-            self._door().api.hang_up(ADD, body)
+            self._api(self._door()).hang_up(ADD, body)
         self._until_answered(
-            lambda door: door.api.call("POST", ADD, body),
+            lambda door: self._api(door).call("POST", ADD, body),
             lambda door, answer, sure: self._posted(door, step, answer, sure),
             not step.hang_up,
         )
@@ -184,7 +196,7 @@ class Submitter(threading.Thread):
         wrong = {each.id for each in step.mails if states[each.id] == "rejected"}
         if wrong:
             raise Unexpected(f"refused though right: {answer}")
-        self._desk.claims.refused.update(step.bad)
+        self._desk.claims.refused.update(map(self._named, step.bad))
         self._desk.accept(door, [(each, states[each.id]) for each in step.mails], "rest", sure)
 
     def _letter(self, step: Letter) -> Callable[[Door, Any, bool], None]:
@@ -201,5 +213,5 @@ class Submitter(threading.Thread):
         for id in sorted(gone):
             # Where nobody knows it any more, the answer that told of its removal was lost.
             self._desk.claims.taken_back.append(
-                TakenBack(id, sure=id not in answer["not_found"], at=now)
+                TakenBack(self._named(id), sure=id not in answer["not_found"], at=now)
             )

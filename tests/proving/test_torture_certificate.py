@@ -29,6 +29,8 @@ FINDINGS = Findings(
     finals=1540,
     repeats=40,
     calls=77,
+    tenants=("default", "other"),
+    shared=400,
 )
 
 MOUNTS = (
@@ -79,6 +81,7 @@ class CertificateTests(SynchronousTestCase):
         self.assertEqual("12 at random, 2 at the start", self.line(made, "  from outside"))
         self.assertEqual("3 intent, 4 claim", self.line(made, "  at crash points"))
         self.assertEqual("1500 ids: 1200 rest, 300 smtp", self.line(made, "accepted"))
+        self.assertEqual("default, other: 400 ids are of more than one", self.line(made, "tenants"))
         self.assertIn("2 went again by an operator", self.line(made, "second copies"))
 
     def test_failed(self) -> None:

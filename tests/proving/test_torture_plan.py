@@ -26,6 +26,14 @@ from mailproxy.proving.torture_plan import (
     make_plan,
     revised,
 )
+from mailproxy.proving.torture_tenants import (
+    TENANTS,
+    named,
+    of_address,
+    of_path,
+    path,
+    sender,
+)
 
 
 def plan(seed: int = 1, lives: int | None = None) -> Plan:
@@ -48,8 +56,11 @@ class PlanTests(SynchronousTestCase):
     def test_nodes(self) -> None:
         """Each node has lives of its own, and mail is posted for each, with ids of its own."""
         made = make_plan(5, (0.1, 0.3), 30.0, nodes=3)
-        self.assertEqual((6, 2), (len(made.steps), len(made.others)))
-        ids = [{each.id for each in mails(head(steps, 300))} for steps in made.steps]
+        self.assertEqual((12, 2), (len(made.steps), len(made.others)))
+        ids = [
+            {(tenant, each.id) for each in mails(head(steps, 300))}
+            for steps, tenant in zip(made.steps, made.tenants, strict=True)
+        ]
         self.assertEqual(sum(map(len, ids)), len(set().union(*ids)))
         lives = [list(itertools.islice(each, 20)) for each in (made.ends, *made.others)]
         self.assertNotEqual(lives[0], lives[1])
@@ -110,11 +121,32 @@ class PlanTests(SynchronousTestCase):
 
     def test_ids(self) -> None:
         """An id has one content for each version, and no id comes from two submitters."""
-        rest, smtp = (mails(head(each)) for each in plan().steps)
+        rest, smtp = (mails(head(each)) for each in plan().steps[:2])
         self.assertEqual(set(), {each.id for each in rest} & {each.id for each in smtp})
         for found in (rest, smtp):
             contents = set(found)
             self.assertEqual(len(contents), len({(each.id, each.version) for each in contents}))
+
+    def test_tenants(self) -> None:
+        """The tenants submit the same ids, each with contents and recipients of its own."""
+        made = plan()
+        self.assertEqual(("default", "default", "other", "other"), made.tenants)
+        found = [mails(head(each)) for each in made.steps]
+        for one, other in ((0, 2), (1, 3)):
+            shared = {each.id for each in found[one]} & {each.id for each in found[other]}
+            self.assertGreater(len(shared), 100)
+            to = [{to for each in found[n] for to in each.recipients} for n in (one, other)]
+            self.assertEqual(set(), to[0] & to[1])
+        for mine, tenant in zip(found, made.tenants, strict=True):
+            self.assertEqual({tenant}, {each.tenant for each in mine})
+            self.assertEqual({tenant}, {of_address(to) for each in mine for to in each.recipients})
+
+    def test_names(self) -> None:
+        """Senders, paths and names in the ledgers lead back to the tenant."""
+        for tenant in (*TENANTS, "third"):
+            self.assertEqual(tenant, of_address(sender(tenant)))
+            self.assertEqual(tenant, of_path(path(tenant)))
+        self.assertEqual(("m", "other/m"), tuple(named(each, "m") for each in TENANTS))
 
     def test_words(self) -> None:
         """Recipients name the message and its version, and only words the sink knows, or none."""

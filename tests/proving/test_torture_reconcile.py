@@ -66,6 +66,21 @@ def ledgers(
     return Ledgers(claims, tuple(arrivals), (Call(7, beside, tuple(reports), at),), shown)
 
 
+def two_tenants() -> Ledgers:
+    """The ledgers of a message ``m`` of the default tenant, and of another's of that id."""
+    mine = ledgers()
+    address = "to+m.v1@other.example.test"
+    said = Said(address, "sent", 250, "2.6.0 Message kept as 2")
+    told = Told("other/m", "e2", 1, "sent", (said,))
+    claims = Claims([*mine.claims.accepted, Accepted("other/m", 1, (address,), "queued")])
+    return Ledgers(
+        claims,
+        (*mine.arrivals, Arrival(2, "other/m", (address,), 100.0, "other")),
+        (*mine.calls, Call(8, 0, (told,), 101.0, "other")),
+        {**mine.known, "other/m": Known("other/m", "sent", True, tenant="other")},
+    )
+
+
 class ReconcileTests(SynchronousTestCase):
     def breaches(self, *given: object, **more: object) -> list[tuple[str, str]]:
         """The promises that are broken, with the ids."""
@@ -252,19 +267,49 @@ class ReconcileTests(SynchronousTestCase):
         """C1: a call that comes while another is open is a breach, whatever it tells."""
         self.assertEqual([("C1", "call 7")], self.breaches(beside=1))
 
+    def test_two_tenants(self) -> None:
+        """I5: the same id of two tenants is two messages, and nothing of one is the other's."""
+        made = two_tenants()
+        found = reconcile(made)
+        self.assertEqual((), found.breaches)
+        self.assertEqual((("default", "other"), 1), (found.tenants, found.shared))
+        first, second = made.calls
+        told = attrs.evolve(first, items=(*first.items, *second.items))
+        sent = attrs.evolve(made.arrivals[1], recipients=(to("m"),))
+        for broken, promise, id in (
+            ({"calls": (told, second)}, "I5", "other/m"),
+            ({"calls": (told,), "overheard": ()}, "I5", "other/m"),
+            ({"calls": (first,)}, "I1", "other/m"),
+            ({"arrivals": (made.arrivals[0], sent)}, "I5", "other/m"),
+            ({"arrivals": made.arrivals[:1]}, "I4", "other/m"),
+            ({"known": {"m": made.known["m"]}}, "I1", "other/m"),
+            ({"overheard": (("other/m", "default"),)}, "I5", "other/m"),
+        ):
+            breaches = reconcile(attrs.evolve(made, **broken)).breaches
+            self.assertIn((promise, id), {(each.promise, each.id) for each in breaches}, broken)
+
+    def test_an_event_of_two(self) -> None:
+        """I5: what names no recipient is known by its event."""
+        made = two_tenants()
+        nobody = Told("m", "e1", 1, "failed", ())
+        calls = (*made.calls, attrs.evolve(made.calls[1], n=9, items=(nobody,)))
+        breaches = reconcile(attrs.evolve(made, calls=calls)).breaches
+        self.assertIn(("I5", "m"), {(each.promise, each.id) for each in breaches})
+
     def test_lines(self) -> None:
         """Lines of the sink's ledgers, and what the API shows, are read as they are."""
-        line = {"n": 3, "mail_id": "m", "recipients": [to("m")], "time": 5.0, "size": 9}
+        line = {"n": 3, "mail_id": "m", "recipients": [to("m")], "time": 5.0,
+                "sender": "torture@example.test"}  # fmt: skip
         self.assertEqual(Arrival(3, "m", (to("m"),), 5.0), arrival(line))
         item = {
             "id": "m", "event_id": "e", "generation": 1, "sent_ts": None, "error_ts": 7,
             "recipients": [{"address": to("m"), "state": "failed", "code": 550, "reply": "no"}],
         }  # fmt: skip
         said = Said(to("m"), "failed", 550, "no")
-        calls = call({"n": 4, "beside": 1, "items": [item], "time": 6.0})
+        calls = call({"n": 4, "beside": 1, "items": [item], "time": 6.0, "path": "/sync"})
         self.assertEqual(Call(4, 1, (Told("m", "e", 1, "failed", (said,)),), 6.0), calls)
         steps = [{"kind": kind} for kind in ("intent", "uncertain", "resent", "uncertain")]
-        record = {"id": "m", "state": "sent", "reported_ts": None}
+        record = {"id": "m", "state": "sent", "reported_ts": None, "tenant_id": "default"}
         self.assertEqual(Known("m", "sent", False, 2, 1), known(record, steps))
 
 

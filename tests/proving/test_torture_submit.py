@@ -9,10 +9,11 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.proving.children import NotProven, Pause
-from mailproxy.proving.torture_client import Api, NoAnswer
+from mailproxy.proving.torture_client import Api, Door, NoAnswer
 from mailproxy.proving.torture_ledger import Accepted, TakenBack
 from mailproxy.proving.torture_plan import Await, Post, Step, TakeBack, mail
-from mailproxy.proving.torture_submit import ADD, DELETE, Desk, Door, Submitter
+from mailproxy.proving.torture_submit import ADD, DELETE, Desk, Submitter
+from mailproxy.proving.torture_tenants import TENANTS
 
 M1, M2 = mail("m1"), mail("m2")
 
@@ -24,6 +25,10 @@ class ScriptedApi(Api):
         super().__init__(1, "token")
         object.__setattr__(self, "answers", iter(answers))
         object.__setattr__(self, "asked", [])
+
+    def shown(self, token: str) -> Api:
+        self.asked.append(("shown", token))  # type: ignore[attr-defined]
+        return self
 
     def call(self, method: str, path: str, body: Any = None, patience: float = 1.0) -> Any:
         self.asked.append((path, body))  # type: ignore[attr-defined]
@@ -56,6 +61,7 @@ class SubmitterTests(SynchronousTestCase):
         arrived = more.pop("arrived", lambda id: True)
         door = Door(api, 1, lambda: self.counts.append(1))
         self.desk = Desk((door,), arrived, Hurried(self.stopped))
+        self.desk.keys.tenants = TENANTS
         self.asked: list[tuple[str, Any]] = api.asked  # type: ignore[attr-defined]
         made = Submitter("it", self.desk, tuple(steps), 1000.0, **more)
         made.run()
@@ -131,6 +137,26 @@ class SubmitterTests(SynchronousTestCase):
         """What is not found, where every answer came, was accepted and lost."""
         gone = {"removed": 0, "not_found": ["m1"]}
         self.assertIsInstance(self.submit([TakeBack(("m1",))], [gone]).failure, NotProven)
+
+    def test_whose_key(self) -> None:
+        """Each tenant has what is its own before any mail; in the ledgers its ids are its own."""
+        told = [
+            {"api_key": "k1"}, NoAnswer("reset"), {"api_key": "k2"}, {}, {}, {},
+        ]  # fmt: skip
+        answers = [*told, verdicts(m1="queued", b1="rejected"), {"not_found": []}]
+        step = Post((mail("m1", tenant="other"),), bad=("b1",))
+        made = self.submit([step, TakeBack(("m1",))], answers, tenant="other")
+        self.assertIsNone(made.failure)
+        wanted = ["/v1/tenants/default/keys", "/tenant", "/tenant", "/account", "/account"]
+        self.assertEqual(
+            [*wanted, "/v1/credentials", "shown", ADD, "shown", DELETE],
+            [path for path, _ in self.asked],
+        )
+        self.assertIn(("shown", "k2"), self.asked)
+        self.assertEqual(["other/m1"], [each.id for each in self.accepted()])
+        self.assertEqual({"other/b1"}, self.desk.claims.refused)
+        self.assertEqual(["other/m1"], [each.id for each in self.desk.claims.taken_back])
+        self.assertEqual("torture@other.example.test", self.asked[-3][1]["messages"][0]["from"])
 
     def test_awaits(self) -> None:
         """It goes on when the copy it waits for is there."""

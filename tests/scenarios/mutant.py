@@ -127,6 +127,19 @@ def forget_report_lease() -> None:
     PostgresStore.release_reports = ReportsFace.release_reports  # type: ignore[method-assign]
 
 
+def one_receiver() -> None:
+    """What became of any tenant's mail is told to the default one."""
+    from mailproxy.model import DEFAULT_TENANT
+    from mailproxy.report.reporter import Reporter
+
+    begin = Reporter.__init__
+
+    def mutated(self: Reporter, store: Any, sinks: Any, *more: Any, **named: Any) -> None:
+        begin(self, store, lambda tenant_id: sinks(DEFAULT_TENANT), *more, **named)
+
+    Reporter.__init__ = mutated  # type: ignore[method-assign]
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     "answer-before-commit": answer_before_commit,
     "no-sync": no_sync,
@@ -135,6 +148,7 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     "new-event-id": new_event_id,
     "forget-token": forget_token,
     "forget-report-lease": forget_report_lease,
+    "one-receiver": one_receiver,
 }
 
 #: How a scenario runs one: in the place of ``python -m mailproxy``.

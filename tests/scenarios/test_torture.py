@@ -15,7 +15,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.interfaces import CRASHPOINTS
-from mailproxy.proving.torture import Result, Settings, Torture
+from mailproxy.proving.torture import Result, Torture
 from mailproxy.proving.torture_database import Embedded, Given
 from mailproxy.proving.torture_plan import (
     Answered,
@@ -29,6 +29,8 @@ from mailproxy.proving.torture_plan import (
     make_plan,
     revised,
 )
+from mailproxy.proving.torture_settings import Settings
+from mailproxy.proving.torture_tenants import TENANTS
 from tests.postgres import server
 from tests.scenarios.mutant import ROOT
 from tests.scratch import scratch
@@ -68,6 +70,8 @@ class TortureTests(SynchronousTestCase):
         self.assertEqual(set(), set(found.ends) - {"sent", "failed"}, figures)
         self.assertGreater(found.accepted["rest"], 0, figures)
         self.assertGreater(found.accepted["smtp"], 0, figures)
+        self.assertEqual(TENANTS, found.tenants, figures)
+        self.assertGreater(found.shared, 0, figures)
 
 
 class NodesTests(SynchronousTestCase):
@@ -157,6 +161,15 @@ class MutationTests(SynchronousTestCase):
         steps = [Post((mail("m1"),))]
         found = self.found("new-event-id", steps, Passed("report-post", 2))
         self.assertEqual({("I2", "m1")}, found)
+
+    def test_reports_for_somebody_else(self) -> None:
+        """Where one tenant is told what is another's, both are found: told, and never told."""
+        steps = tuple([Post((mail("m1", tenant=each),))] for each in TENANTS)
+        settings = Settings(directory=scratch(self), seconds=0.0, **mutated("one-receiver"))
+        found = Torture(settings, Plan(1, steps, tenants=TENANTS)).run().findings
+        breaches = {(each.promise, each.id) for each in found.breaches}
+        self.assertLessEqual({("I5", "m1"), ("I1", "other/m1")}, breaches, found)
+        self.assertEqual(1, found.shared)
 
     def test_a_forgotten_lease(self) -> None:
         """What was replaced while it waited for a session is sent as it was before."""
