@@ -63,10 +63,14 @@ class IAccounts(Interface):
         By tenant, the tenant's own before those of its accounts, and the shorter window first.
         """
 
-    async def renew_secret(pk: int, version: int, secret: str) -> bool:
+    async def renew_secret(pk: int, version: int, used: str, secret: str) -> bool:
         """
         Store what stands in the password's place anew; the account stays in its version.
 
+        Of several that renew the same one, on whatever nodes, the first is stored.
+
+        :param used: what was renewed, as it had been read.
         :param secret: as :class:`mailproxy.logins.Secrets` dumps it.
-        :return: false: the account was changed or deleted meanwhile; nothing was stored.
+        :return: false: the account was changed or deleted meanwhile, or its secret renewed by
+            another; nothing was stored.
         """

@@ -137,12 +137,17 @@ class AccountsContract(StoreContract):
         whole = {"id": "auth", "user": "me", "password": secret, "options": self.token_login()}
         return await self.put(**{**whole, **fields})
 
+    async def renew(self, read: Account, secret: str) -> bool:
+        """Renew the secret of an account as it was read."""
+        used = read.password or ""
+        return await self.store.renew_secret(read.pk, read.version, used, secret)
+
     async def test_a_secret_is_renewed(self) -> None:
         """A renewed secret is read at once, and the account stays in its version."""
         first = await self.put_token_login("r0")
 
         renewed = Secrets("s", "r0", "r1").dump()
-        self.assertTrue(await self.store.renew_secret(first.pk, first.version, renewed))
+        self.assertTrue(await self.renew(first, renewed))
 
         read = await self.store.account(first.pk)
         assert read is not None
@@ -153,16 +158,29 @@ class AccountsContract(StoreContract):
         first = await self.put_token_login("r0")
         second = await self.put_token_login("r9")
 
-        self.assertFalse(await self.store.renew_secret(first.pk, first.version, "late"))
+        self.assertFalse(await self.renew(first, "late"))
         self.assertEqual(second, await self.store.account(first.pk))
         await self.store.delete_account("default", "auth", self.now)
-        self.assertFalse(await self.store.renew_secret(first.pk, second.version, "late"))
+        self.assertFalse(await self.renew(second, "late"))
+
+    async def test_a_secret_is_renewed_once(self) -> None:
+        """Of two that renewed the same secret the first is kept; the next goes on from there."""
+        first = await self.put_token_login("r0")
+        both = [Secrets("s", "r0", token).dump() for token in ("r1", "r2")]
+
+        self.assertTrue(await self.renew(first, both[0]))
+        self.assertFalse(await self.renew(first, both[1]))
+
+        kept = await self.store.account(first.pk)
+        assert kept is not None
+        self.assertEqual(both[0], kept.password)
+        self.assertTrue(await self.renew(kept, both[1]))
 
     async def test_a_renewed_secret_outlives_its_declaration(self) -> None:
         """The same secret given again, or none, leaves the renewed one; another one replaces it."""
         first = await self.put_token_login("r0")
         renewed = Secrets("s", "r0", "r1").dump()
-        await self.store.renew_secret(first.pk, first.version, renewed)
+        await self.renew(first, renewed)
 
         for given, token in (("r0", "r1"), (None, "r1"), ("r2", "r2")):
             put = await self.put_token_login(given)

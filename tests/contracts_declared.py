@@ -69,7 +69,9 @@ class DeclaredContract(StoreContract):
         spec = self.spec(password=Secrets("s", "r0").dump(), options=options)
         await self.declare(spec)
         before = await self.found("conf")
-        await self.store.renew_secret(before.pk, before.version, Secrets("s", "r0", "r1").dump())
+        await self.store.renew_secret(
+            before.pk, before.version, before.password or "", Secrets("s", "r0", "r1").dump()
+        )
 
         await self.declare(spec)
         after = await self.found("conf")

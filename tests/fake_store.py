@@ -283,10 +283,10 @@ class FakeStore(FakeTenants, FakeRemoval, FakeFiles, FakeBounces, FakeActs):
 
         await self._write("unpark_account", self.clock.now(), work)
 
-    async def renew_secret(self, pk: int, version: int, secret: str) -> bool:
+    async def renew_secret(self, pk: int, version: int, used: str, secret: str) -> bool:
         def work(change: Change) -> bool:
             old = self.disk.live_account(pk)
-            if old is None or old.version != version:
+            if old is None or (old.version, old.password) != (version, used):
                 return False
             row = self.disk.accounts[pk]
             self.disk.accounts[pk] = attrs.evolve(row, value=attrs.evolve(old, password=secret))

@@ -20,6 +20,7 @@ import attrs
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -29,7 +30,7 @@ from mailproxy.delivery.attachments.source import Spool, Trouble
 from mailproxy.delivery.auth import HIDDEN
 from mailproxy.delivery.replies import readable
 from mailproxy.errors import AccountFault, StoreError
-from mailproxy.logins import CLIENT_CREDENTIALS, Auth, Secrets, auth_of, secrets_of
+from mailproxy.logins import CLIENT_CREDENTIALS, REFRESH_TOKEN, Auth, Secrets, auth_of, secrets_of
 from mailproxy.model import Account
 from mailproxy.states import Phase
 from mailproxy.urls import parse
@@ -51,6 +52,12 @@ MARGIN = 60.0
 #: Characters of a token; as a line of AUTH it must not pass RFC 4954's limit.
 MOST_TOKEN = 8192
 
+#: Seconds after which another node has stored what it was given before we were refused.
+SETTLING = 2.0
+
+#: Statuses that a refused grant is answered with (RFC 6749, section 5.2).
+REFUSALS = (400, 401)
+
 _token = re.compile(r"[\x21-\x7e]+").fullmatch
 _HEADERS = {
     b"User-Agent": b"mailproxy",
@@ -60,13 +67,17 @@ _HEADERS = {
 }
 
 
+class Refused(Trouble):
+    """The authorization server does not take what it was shown."""
+
+
 class Stored(Protocol):
     """The part of the store that is needed here."""
 
     def account(self, pk: int) -> Awaitable[Account | None]: ...  # pragma: no cover - a type
 
     def renew_secret(
-        self, pk: int, version: int, secret: str
+        self, pk: int, version: int, used: str, secret: str
     ) -> Awaitable[bool]: ...  # pragma: no cover - a type
 
 
@@ -165,11 +176,18 @@ class Tokens:
         auth, secrets = auth_of(account.options), Secrets()
         began = self._clock.seconds()
         try:
-            secrets = secrets_of(await self._secret(account))
-            content = await self._call(auth, secrets)
+            used = await self._secret(account)
+            secrets = secrets_of(used)
+            try:
+                content = await self._call(auth, secrets)
+            except Refused:
+                if (other := await self._renewed_elsewhere(account, auth, used)) is None:
+                    raise
+                used, secrets = other, secrets_of(other)
+                content = await self._call(auth, secrets)
             token = self._taken(content)
             seconds = _seconds(content.get("expires_in"))
-            await self._keep(account, secrets, content.get("refresh_token"))
+            await self._keep(account, used or "", content.get("refresh_token"))
         except (CancelledError, Trouble) as error:
             if isinstance(error, CancelledError) or self._clock.seconds() - began >= self._deadline:
                 raise _fault(f"no answer within {self._deadline:g} s") from None
@@ -187,6 +205,24 @@ class Tokens:
         if stored is None or stored.version != account.version:
             return account.password
         return stored.password
+
+    async def _renewed_elsewhere(
+        self, account: Account, auth: Auth, used: str | None
+    ) -> str | None:
+        """
+        What another node had put in the place of a secret before it was refused to us.
+
+        Whoever used it first has its answer before us, but may have not stored it yet.
+
+        :return: None: nothing.
+        """
+        if auth.grant != REFRESH_TOKEN:
+            return None
+        secret = await self._secret(account)
+        if secret == used:
+            await deferLater(self._clock, SETTLING)
+            secret = await self._secret(account)
+        return None if secret == used else secret
 
     async def _call(self, auth: Auth, secrets: Secrets) -> dict[str, Any]:
         if not auth.token_url or not (secrets.client_secret or secrets.valid_token):
@@ -208,15 +244,20 @@ class Tokens:
             raise Trouble("its token is of a kind that cannot be used", transient=True)
         return token
 
-    async def _keep(self, account: Account, secrets: Secrets, renewed: Any) -> None:
-        """Keep the refresh token that came in the other's place (RFC 6749, section 6)."""
+    async def _keep(self, account: Account, used: str, renewed: Any) -> None:
+        """
+        Keep the refresh token that came in the other's place (RFC 6749, section 6).
+
+        Where another node has kept one for the same place, that one is used from now on.
+        """
+        secrets = secrets_of(used)
         if not isinstance(renewed, str) or not 0 < len(renewed) <= MOST_TOKEN:
             return
         if not secrets.refresh_token or renewed == secrets.valid_token:
             return
         dumped = attrs.evolve(secrets, renewed=renewed).dump()
         try:
-            await self._store.renew_secret(account.pk, account.version, dumped)
+            await self._store.renew_secret(account.pk, account.version, used, dumped)
         except StoreError as error:
             _log.error(
                 "the refresh token of {tenant}/{id} was renewed and could not be stored: {error}",
@@ -254,7 +295,8 @@ def _read(answer: Answer, body: bytes) -> dict[str, Any]:
     if isinstance(content, dict):
         parts = (content.get("error"), content.get("error_description"))
         said += [part[:200] for part in parts if isinstance(part, str)]
-    raise Trouble(
+    kind = Refused if answer.status in REFUSALS else Trouble
+    raise kind(
         f"it answered {readable(': '.join(said).encode('utf-8', 'replace'))}", transient=True
     )
 

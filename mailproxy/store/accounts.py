@@ -80,10 +80,16 @@ _CHANGE = compiled(
 _RENEW = compiled(
     update(accounts)
     .values(password=p("sealed"))
-    .where(_c.pk == p("account"), _c.version == p("was"), _c.deleted_at.is_(None)),
+    .where(
+        _c.pk == p("account"),
+        _c.version == p("was"),
+        _c.password == p("seen"),
+        _c.deleted_at.is_(None),
+    ),
     "sealed",
     "account",
     "was",
+    "seen",
 )
 _LIVE = compiled(
     select(accounts).where(_c.tenant_id == p("tenant"), _c.id == p("id"), _c.deleted_at.is_(None)),
@@ -259,15 +265,32 @@ def _password(call: Declaration, old: dict[str, Any] | None) -> str | None:
 
 @attrs.frozen
 class Renewal:
-    """:param sealed: the new secret, sealed."""
+    """
+    :param used: the secret that was renewed.
+    :param sealed: the new one, sealed.
+    """
 
     pk: int
     version: int
+    used: str = attrs.field(repr=False)
     sealed: str
+    sealer: Sealer
 
 
 def renew_secret(tx: Transaction, call: Renewal) -> bool:
-    return tx.do(_RENEW, call.sealed, call.pk, call.version) > 0
+    """
+    Another node may write between our look and our change, of which the row's lock lets it finish
+    first: then we look again. It may only have sealed the same secret with a newer key.
+    """
+    while True:
+        found = tx.one(_BY_PK, call.pk)
+        seen = None if found is None else found[_STORED.index("password")]
+        if seen is None or opened(call.sealer, seen, f"account {call.pk}") != call.used:
+            return False
+        if tx.do(_RENEW, call.sealed, call.pk, call.version, seen):
+            return True
+        if found[_STORED.index("version")] != call.version:
+            return False
 
 
 @attrs.frozen

@@ -207,8 +207,8 @@ class WholeStore(
     async def unpark_account(self, pk: int) -> None:
         await self._write(accounts.UNPARK, pk)
 
-    async def renew_secret(self, pk: int, version: int, secret: str) -> bool:
-        call = accounts.Renewal(pk, version, self._sealer.seal(secret))
+    async def renew_secret(self, pk: int, version: int, used: str, secret: str) -> bool:
+        call = accounts.Renewal(pk, version, used, self._sealer.seal(secret), self._sealer)
         return await self._write(accounts.RENEW, call)
 
     # --- upkeep ----------------------------------------------------------------------------------

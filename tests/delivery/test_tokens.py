@@ -8,12 +8,13 @@ from urllib.parse import parse_qs
 
 import attrs
 import msgspec
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.task import deferLater
 
 from mailproxy.delivery.attachments.guard import Guard
 from mailproxy.delivery.connect import Connector
 from mailproxy.delivery.pool import Pool
-from mailproxy.delivery.tokens import DEADLINE, MARGIN, Tokens
+from mailproxy.delivery.tokens import DEADLINE, MARGIN, SETTLING, Tokens
 from mailproxy.errors import AccountFault, StoreUnavailable
 from mailproxy.logins import CLIENT_CREDENTIALS, REFRESH_TOKEN, XOAUTH2, Auth, Secrets, secrets_of
 from mailproxy.metrics import Metrics
@@ -50,10 +51,12 @@ class Kept:
             raise StoreUnavailable("away")
         return self.stored
 
-    async def renew_secret(self, pk: int, version: int, secret: str) -> bool:
+    async def renew_secret(self, pk: int, version: int, used: str, secret: str) -> bool:
         if self.full:
             raise StoreUnavailable("away")
         assert self.stored is not None
+        if self.stored.password != used:
+            return False
         self.stored = attrs.evolve(self.stored, password=secret)
         return True
 
@@ -115,6 +118,12 @@ class TokenCase(WebCase):
             self.assertNotIn(CANARY, repr(fault))
             return fault
         raise AssertionError("there was a token")
+
+    async def until_it_settles(self) -> None:
+        """A refused secret is waited for."""
+        until = self.clock.seconds() + SETTLING
+        while until not in [call.getTime() for call in self.clock.getDelayedCalls()]:
+            await deferLater(self.reactor, 0.005)
 
     def fields(self, asked: Asked) -> dict[str, str]:
         return {name: value for name, (value,) in parse_qs(asked.body.decode()).items()}
@@ -196,6 +205,54 @@ class FetchTests(TokenCase):
         await self.tokens().token(self.store.stored)
         used = [self.fields(asked)["refresh_token"] for asked in web.asked]
         self.assertEqual(["r0", "r1", "r1"], used)
+
+    async def test_two_nodes_renew_one_token(self) -> None:
+        """F50: of two that renewed it at once the first is kept, and both go on from there."""
+        held: list[tuple[Connection, Asked]] = []
+        arrived = Deferred[None]()
+
+        def hold(connection: Connection, asked: Asked) -> None:
+            held.append((connection, asked))
+            if len(held) == 2:
+                arrived.callback(None)
+
+        first, second = given("t1", refresh_token="r1"), given("t2", refresh_token="r2")
+        web = self.server(in_turn(hold, hold, given("t3")))
+        nodes, to = [self.tokens(), self.tokens()], self.account(REFRESH_TOKEN, Secrets("", "r0"))
+        waiting = [node.token(to) for node in nodes]
+        await arrived
+        first(*held[0])
+        await DeferredList(waiting, fireOnOneCallback=True)
+        second(*held[1])
+        self.assertEqual({"t1", "t2"}, set(await gatherResults(waiting)))
+        assert self.store.stored is not None
+        self.assertEqual(Secrets("", "r0", "r1"), secrets_of(self.store.stored.password))
+        for node in nodes:
+            await node.token(to, "t1")
+            await node.token(to, "t2")
+        self.assertEqual({"r1"}, {self.fields(asked)["refresh_token"] for asked in web.asked[2:]})
+
+    async def test_a_token_that_another_node_has_used(self) -> None:
+        """F50: refused to the second, who goes on with what the first has got for it."""
+        web = self.server(in_turn(refused(error="invalid_grant"), given("t2")))
+        to = self.account(REFRESH_TOKEN, Secrets("", "r0"))
+        waiting = self.tokens().token(to)
+        await self.until_it_settles()
+        self.store.stored = attrs.evolve(to, password=Secrets("", "r0", "r1").dump())
+        self.clock.advance(SETTLING)
+        self.assertEqual("t2", await waiting)
+        self.assertEqual(["r0", "r1"], [self.fields(a)["refresh_token"] for a in web.asked])
+
+    async def test_a_token_that_nobody_has_renewed(self) -> None:
+        """F50: where nobody has renewed it either, the refusal is the account's fault."""
+        web = self.server(refused(error="invalid_grant"))
+        waiting = self.tokens().token(self.account(REFRESH_TOKEN, Secrets("", "r0")))
+        await self.until_it_settles()
+        self.clock.advance(SETTLING)
+        with self.assertRaises(AccountFault) as caught:
+            await waiting
+        self.assertIn("invalid_grant", caught.exception.reason)
+        self.assertEqual(1, len(web.asked))
 
     async def test_a_store_that_is_away_does_not_keep_mail(self) -> None:
         """Where a renewed token cannot be stored, that is an error in the log, and no fault."""
