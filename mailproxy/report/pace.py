@@ -18,6 +18,13 @@ import attrs
 #: Seconds for which events gather, so that a burst becomes few reports.
 GATHER = 0.025
 
+#: Events in a report that make it one of a crowd; seconds for which they gather then; and seconds
+#: after such a report for which that holds. A call costs as much as ten messages do: ten of them a
+#: second are enough where hundreds end in it.
+CROWD = 8
+CROWD_GATHER = 0.1
+CROWDED = 1.0
+
 #: Seconds between calls while the application has more to submit.
 AGAIN = 1.0
 
@@ -63,10 +70,12 @@ class Pace:
     #: Whether the next call is to be made whatever others did.
     _owed: bool = False
     _turns: int = 0
+    #: Until when events gather for longer.
+    _crowded_until: float = -math.inf
 
     def events(self, now: float) -> None:
         """There may be events to report."""
-        self._events_at = min(self._events_at, now + GATHER)
+        self._events_at = min(self._events_at, now + self._gather(now))
 
     def run_now(self) -> None:
         """One call is wanted whatever it carries, and whatever failed before."""
@@ -122,20 +131,25 @@ class Pace:
         self._empty_at, self.no_empty_before = now + empty_in, -math.inf
         return self._asked or (empty and empty_in <= 0.0)
 
-    def taken(self, now: float, queued: int = 0, quiet_until: float | None = None) -> None:
+    def taken(
+        self, now: float, queued: int = 0, quiet_until: float | None = None, events: int = 0
+    ) -> None:
         """
         The receiver took what was offered, if anything was.
 
         :param queued: messages it still wants to submit.
         :param quiet_until: when it next wants an empty report, at the earliest.
+        :param events: how many it took.
         """
+        if events >= CROWD:
+            self._crowded_until = now + CROWDED
         self.failures = self._parks = 0
         self._owed = False
         self.rest_until = -math.inf
         self._empty_at = now + (min(AGAIN, self.interval) if queued > 0 else self.interval)
         self.no_empty_before = -math.inf if quiet_until is None else quiet_until
         if self._events_at < math.inf:
-            self._events_at = max(self._events_at, now + GATHER)
+            self._events_at = max(self._events_at, now + self._gather(now))
 
     def more(self, now: float) -> None:
         """There is more to report, and nothing to wait for."""
@@ -180,6 +194,9 @@ class Pace:
     def empty_in(self, now: float) -> float:
         """Seconds until an empty report is due."""
         return self._empty_due() - now
+
+    def _gather(self, now: float) -> float:
+        return CROWD_GATHER if now < self._crowded_until else GATHER
 
     def _empty_due(self) -> float:
         return max(self._empty_at, self.no_empty_before)

@@ -43,11 +43,7 @@ _ROUNDING = 1e-6
 
 
 class Stream:
-    """
-    The reports of *tenant_id*.
-
-    :param parts: what the reporter's streams share.
-    """
+    """The reports of *tenant_id*; *parts* is what the reporter's streams share."""
 
     def __init__(self, tenant_id: str, parts: Parts) -> None:
         self.tenant_id = tenant_id
@@ -340,7 +336,8 @@ class Stream:
         self._last_sync, self._last_error = now, None
         self._batch.taken(len(items))
         seconds, after = self._clock.seconds(), answer.next_sync_after
-        self._pace.taken(seconds, answer.queued, None if after is None else seconds + after - now)
+        quiet_until = None if after is None else seconds + after - now
+        self._pace.taken(seconds, answer.queued, quiet_until, len(items))
         self._right.said = Said(empty_in=self._pace.empty_in(seconds))
 
     async def _not_taken(self, error: Exception, items: Sequence[ReportItem], empty: bool) -> bool:

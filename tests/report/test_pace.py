@@ -7,6 +7,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailproxy.report.pace import (
     AFTER_TIMEOUT,
     AGAIN,
+    CROWD,
+    CROWD_GATHER,
+    CROWDED,
     EXTRA,
     GATHER,
     JITTER,
@@ -134,6 +137,23 @@ class PaceTests(SynchronousTestCase):
         pace.events(10.2)
         pace.taken(11.0)
         self.assertEqual(11.0 + GATHER, pace.due())
+
+    def test_a_crowd_gathers_for_longer(self) -> None:
+        """While reports are of many events, the next ones gather for longer; then not any more."""
+        pace = started()
+        pace.events(10.0)
+        pace.begin(10.1)
+        pace.events(10.2)
+        pace.taken(11.0, events=CROWD)
+        self.assertEqual(11.0 + CROWD_GATHER, pace.due())
+        pace.begin(11.0 + CROWD_GATHER)
+        pace.taken(11.5, events=CROWD - 1)
+        pace.events(11.0 + CROWDED - 0.01)
+        self.assertEqual(11.0 + CROWDED - 0.01 + CROWD_GATHER, pace.due())
+        pace.begin(13.0)
+        pace.taken(13.0, events=1)
+        pace.events(14.0)
+        self.assertEqual(14.0 + GATHER, pace.due())
 
     def test_more_waits_for_nothing(self) -> None:
         """After a full report the next one goes at once."""
