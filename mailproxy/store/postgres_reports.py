@@ -78,7 +78,8 @@ def hold(tx: Transaction, call: Hold) -> ReportLease | None:
 
 def release(tx: Transaction, call: Release) -> None:
     lease, said = call.lease, call.said
-    tx.cursor.execute(_RELEASE, (said.rest, said.empty_in, lease.tenant_id, lease.token))
+    cursor: Any = tx.cursor
+    cursor.tell(_RELEASE, (said.rest, said.empty_in, lease.tenant_id, lease.token))
 
 
 def park_fenced(tx: Transaction, call: Park) -> bool:

@@ -290,7 +290,7 @@ class Writer:
         finished: list[Finished] = []
         limited: list[Limited] = []
         groups: dict[Kind[Any, Any], list[Work]] = {}
-        for work in works:
+        for work in sorted(works, key=lambda work: work.kind.ahead is None):
             groups.setdefault(work.kind, []).append(work)
         self._foresee(cursor, groups)
         for kind, group in groups.items():

@@ -6,14 +6,16 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.model import Claimed
 from mailproxy.states import EventKind
-from mailproxy.store import outcomes, queue
+from mailproxy.store import asking, outcomes, queue
 from mailproxy.store.asking import Claim, Intents
 from mailproxy.store.postgres_wire import Said, Wire
+from mailproxy.store.transaction import Transaction
 from mailproxy.store.works import Kind, Work, alone
 from tests.build import account_spec, new_message, record
 from tests.fakes import FakeClock, result
@@ -84,12 +86,26 @@ class AheadTests(SynchronousTestCase):
         self.assertEqual([["m3", "m4"], ["m5"]], names)
         self.assertEqual([True], begun)
 
-    def test_something_between(self) -> None:
-        """What another kind of work changed is seen by those behind it."""
+    def test_others_come_behind(self) -> None:
+        """What another kind of work changes comes after those that ask first, and is seen next."""
         text = "UPDATE lanes SET blocked = ?"
         block: Kind[int, Any] = alone(lambda tx, flag: tx.cursor.execute(text, (flag,)))
-        good, _, begun = self.together(self.outcome(0), (block, 1), self.intent(1))
-        self.assertEqual(([True], [False]), (good, begun))
+        _, good, begun = self.together((block, 1), self.outcome(0), self.intent(1))
+        self.assertEqual(([True], [True]), (good, begun))
+        self.assertEqual([[False]], self.together(self.intent(2)))
+
+    def test_not_for_others(self) -> None:
+        """An answer that nobody used is not good for another kind of work."""
+        (statement, *values), *_ = asking.questions(Claim(self.account, 9, self.now))
+        claims = attrs.evolve(queue.CLAIM, run=lambda _tx, calls: [[] for _ in calls])
+
+        def change(tx: Transaction, _: None) -> int:
+            tx.cursor.execute("UPDATE accounts SET version = 77")
+            return int(tx.one(statement, *values)[0])
+
+        claim = claims, Claim(self.account, 9, self.now)
+        *_, version = self.together(claim, self.intent(1), (alone(change), None))
+        self.assertEqual(77, version)
 
     def test_rolled_back(self) -> None:
         """After a part was rolled back its neighbours ask for themselves."""
