@@ -15,11 +15,12 @@ from twisted.internet.defer import Deferred
 from mailproxy.errors import StoreError
 from mailproxy.model import Enqueued, NewMessage, Record
 from mailproxy.payload import dump, load
-from mailproxy.records import ReportItem
+from mailproxy.records import ReportItem, ReportLease
 from mailproxy.states import Verdict
 from mailproxy.tenancy import Once
 from tests.fake_store_intake import Change
 from tests.fake_store_rows import Lease
+from tests.simulation.shared import SharedStore
 from tests.simulation.store import SimulatedStore
 
 T = TypeVar("T")
@@ -159,6 +160,53 @@ class LimitsUncounted(SimulatedStore):
             return super().commit(method, change, work)
         finally:
             self.disk.handed_over.clear()
+
+
+class RightUnchecked(SharedStore):
+    """Lets every node call a tenant, whoever has the right to."""
+
+    async def hold_reports(self, tenant_id: str, seconds: float) -> ReportLease | None:
+        self.disk.report_leases.pop(tenant_id, None)
+        return await super().hold_reports(tenant_id, seconds)
+
+
+class RightForgotten(SharedStore):
+    """A node that does not notice that it may be taken for dead."""
+
+    def cut_off(self) -> bool:
+        return False
+
+
+class FenceUnchecked(SharedStore):
+    """Lets a node begin what it once had claimed, though another has taken it over."""
+
+    async def begin(
+        self,
+        intents: Sequence[tuple[int, int]],
+        account: str,
+        now: float,
+        *,
+        through: tuple[int, int] | None = None,
+    ) -> list[bool]:
+        self._begun = dict(intents)
+        return await super().begin(intents, account, now, through=through)
+
+    def commit(self, method: str, change: Change, work: Callable[[Change], T]) -> T:
+        for pk, token in self._begun.items() if method == "begin" else ():
+            row = self.disk.messages.get(pk)
+            if row is not None and row.open:
+                row.lease, row.open_attempt = Lease(self.node_id, token), 0
+        return super().commit(method, change, work)
+
+
+class NodesBuriedAlive(SharedStore):
+    """Takes what any other node has begun for left behind, and for not begun."""
+
+    async def abandoned(self, now: float) -> list[Any]:
+        for row in self.disk.messages.values():
+            if row.lease is not None and row.lease.owner != self.node_id:
+                row.lease, row.open_attempt = Lease("", 0), 0
+        return await super().abandoned(now)
 
 
 def _stuffed(message: NewMessage) -> NewMessage:

@@ -21,7 +21,7 @@ from tests.simulation.upstream import UNNAMED
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-#: Where the service listens for it.
+#: Where the first node listens for it; the others behind that.
 SMTP_PORT = 2525
 
 #: Networks of the programs.
@@ -166,7 +166,7 @@ class Legacy:
             rude=rng.random() < 0.3,
         )
         before = [each.letter.written for each in sheets]
-        session = Session(world.net, world.outside, SMTP_PORT, PATIENCE)
+        session = Session(world.net, world.outside, SMTP_PORT + world.some_node(), PATIENCE)
         answers = await session.hand_in([each.letter for each in sheets], self._login(calm), habits)
         codes = [None if each is None else each.code for each in answers]
         world.line.note(f"{self._tenant.id} SMTP {[each.story.id for each in sheets]} {codes}")

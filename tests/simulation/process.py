@@ -21,7 +21,8 @@ from mailproxy.service_machine import Machine
 from mailproxy.threads import NotRunning, Threads
 from tests.simulation.legacy import PROGRAMS, SMTP_PORT
 from tests.simulation.network import Reactor
-from tests.simulation.tenant import TOKEN
+from tests.simulation.shared import LEASE
+from tests.simulation.tenant import API_PORT, TOKEN
 from tests.simulation.timeline import Owner
 
 if TYPE_CHECKING:
@@ -88,12 +89,15 @@ class _NoSignals:
 
 class Process:
     """
+    :param number: of the start; *node*: of the machine it runs on.
+
     :ivar dead: killed; what it still says counts for nothing.
     :ivar stopped: it has come to its end by itself.
     """
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: World, number: int, node: int = 0) -> None:
         self._world = world
+        self.node = node
         self.owner = Owner(f"service {number}")
         self.dead = self.stopped = self.stopping = False
         self.reactor = Reactor(world.line, world.net, self.owner)
@@ -119,7 +123,7 @@ class Process:
             serves=served,
             tell=lambda state: None,
         )
-        settings = settings_for(world)
+        settings = settings_for(world, node)
         self.service = MailProxy(self.reactor, settings, lambda: settings, machine)
 
     def start(self) -> None:
@@ -132,7 +136,7 @@ class Process:
         self.dead, self.owner.alive = True, False
         self.owner.calls.clear()
         world.net.forget(self.owner, silently=world.rng.random() < 0.3)
-        self.owner.store.close()  # type: ignore[attr-defined]
+        self.owner.store.die()  # type: ignore[attr-defined]
         world.line.note(f"{self.owner.name} is killed")
 
     def stop(self) -> None:
@@ -148,14 +152,15 @@ class Process:
             self._world.line.note(f"{self.owner.name} has stopped")
 
 
-def settings_for(world: World) -> Settings:
+def settings_for(world: World, node: int) -> Settings:
     settings = Settings(
         host="10.0.0.1",
-        port=world.api_port,
+        port=API_PORT + node,
         db_path=Path("/nowhere/mail.db"),
         data_dir=Path("/nowhere"),
         client_sync_url=f"http://app-default.sim:{world.tenants[0].port}/sync",
-        client_sync_timeout=15.0,
+        client_sync_timeout=15.0 if world.nodes == 1 else 30.0,
+        node_lease_seconds=LEASE,
         client_sync_interval=60.0,
         send_loop_interval=5.0,
         retry_delays=(2.0, 5.0, 20.0),
@@ -167,7 +172,7 @@ def settings_for(world: World) -> Settings:
         return settings
     return attrs.evolve(
         settings,
-        smtp_listen=(f"tcp:{SMTP_PORT}:interface=10.0.0.1",),
+        smtp_listen=(f"tcp:{SMTP_PORT + node}:interface=10.0.0.1",),
         smtp_allow=(PROGRAMS,) if world.trusting else (),
         smtp_plaintext_auth=(PROGRAMS,),
         smtp_max_connections=20,

@@ -29,7 +29,7 @@ SHOWN = 60
 
 
 #: What worlds have besides, by turns.
-KINDS = ("", "+smtp", "", "+limits", "", "+smtp", "+limits", "+smtp+limits")
+KINDS = ("", "+smtp", "+limits", "+nodes", "", "+smtp", "+nodes", "+smtp+limits+nodes")
 
 
 def every(numbers: Iterable[int]) -> Iterator[str]:
@@ -59,7 +59,7 @@ class Worlds(SynchronousTestCase):
         self.addCleanup(self._clear)
         self.addCleanup(gc.unfreeze)
 
-    def world(self, seed: str, make_store: type[SimulatedStore] = SimulatedStore) -> Result:
+    def world(self, seed: str, make_store: type[SimulatedStore] | None = None) -> Result:
         """What the world of *seed* came to; what it logged is its own affair."""
         result = simulate(seed, make_store)
         self.flushLoggedErrors()
@@ -84,9 +84,11 @@ class Worlds(SynchronousTestCase):
                     f"    python -m tests.simulation {seed}\nthe end of its trace:\n    {last}"
                 )
 
-    def found(self, broken: type[SimulatedStore], most: int, kind: str = "") -> list[str]:
-        """The problems of the first world, of *most* of that kind, in which *broken* is caught."""
-        for number in range(most):
+    def found(
+        self, broken: type[SimulatedStore], numbers: Iterable[int], kind: str = ""
+    ) -> list[str]:
+        """The problems of the first world, of these *numbers*, in which *broken* is caught."""
+        for number in numbers:
             problems = self.world(f"{number}{kind}", broken).problems
             if problems:
                 return list(problems)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -58,8 +58,21 @@ class Rows(dict[int, MessageRow]):
         return super().pop(pk, *default)
 
 
-def new_disk(told: Callable[[MessageRow], None]) -> Disk:
-    return Disk(messages=Rows(told))
+@attrs.define
+class SimulatedDisk(Disk):
+    """
+    :param alive: until when, in virtual seconds, nodes count as alive that share the disk.
+    :param peers: the stores of those that run.
+    :param greatest: the greatest primary key that any of them gave away.
+    """
+
+    greatest: int = 0
+    alive: dict[str, float] = attrs.Factory(dict)
+    peers: list[Any] = attrs.Factory(list)
+
+
+def new_disk(told: Callable[[MessageRow], None]) -> SimulatedDisk:
+    return SimulatedDisk(messages=Rows(told))
 
 
 @attrs.define
@@ -97,7 +110,7 @@ _MARKS = {
 _TEXT = re.compile(r"^version ([0-9]+) of ([^ ]+) of ", re.MULTILINE)
 
 #: What only paces things, and is not worth a line of the trace.
-_QUIET = ("upkeep", "heartbeat", "keys_used")
+QUIET = ("upkeep", "heartbeat", "keys_used")
 
 
 class SimulatedStore(FakeStore):
@@ -110,11 +123,15 @@ class SimulatedStore(FakeStore):
     """
 
     intents: dict[str, Intent]
+    disk: SimulatedDisk
 
     running = 0
 
+    #: What only paces things, and takes no time.
+    quiet: Collection[str] = QUIET
+
     def __init__(
-        self, clock: IClock, names: Names, disk: Disk, reactor: Reactor, medium: Medium
+        self, clock: IClock, names: Names, disk: SimulatedDisk, reactor: Reactor, medium: Medium
     ) -> None:
         names.after(max(disk.messages, default=0))
         super().__init__(clock, names, disk=disk)  # type: ignore[arg-type]  # any clock will do
@@ -143,7 +160,15 @@ class SimulatedStore(FakeStore):
             self.close()
             self._ended.callback(None)
 
+    def die(self) -> None:
+        """The process is killed."""
+        self.close()
+
     # -- how work is done --------------------------------------------------------------------
+
+    def free_at(self) -> float:
+        """When the next work can be committed, virtual seconds."""
+        return self._medium.stuck_until
 
     async def _later(self, seconds: float) -> None:
         done: Deferred[None] = Deferred()
@@ -156,11 +181,11 @@ class SimulatedStore(FakeStore):
     async def _write(
         self, method: str, now: float, work: Callable[[Change], T], deadline: float | None = None
     ) -> T:
-        if method in _QUIET and self._reactor.owner.alive and not self._medium.failing:
+        if method in self.quiet and self._reactor.owner.alive and not self._medium.failing:
             return await super()._write(method, now, work)
         medium, line = self._medium, self._line
         asked = line.now
-        self._turn = max(self._turn, line.now + medium.pause(), medium.stuck_until)
+        self._turn = max(self._turn, line.now + medium.pause(), self.free_at())
         await self._later(self._turn - line.now)
         self._check_alive()
         if deadline is not None and line.now - asked > deadline:
@@ -182,7 +207,7 @@ class SimulatedStore(FakeStore):
         self.writes.append(method)
         if method == "begin":
             self._note_intents()
-        if method not in _QUIET:
+        if method not in QUIET:
             self._line.note(f"store {method} {_said(result)}")
         if method in _MARKS:
             crashpoint(_MARKS[method])

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 TOKEN = "t0ken-of-the-admin-0123456789abcdef"
 
+#: Where the first node serves the API; the others behind that.
+API_PORT = 8000
+
 #: Seconds after which nothing goes on in the service of a call that had no answer.
 AFTERMATH = 8.0
 
@@ -82,7 +85,8 @@ class Tenant:
         world = self._world
         mark = "&" if "?" in path else "?"
         full = f"{path}{mark}tenant_id={self.id}"
-        made = Call(world.net, world.outside, world.api_port, method, full, TOKEN, body)
+        port = API_PORT + world.some_node()
+        made = Call(world.net, world.outside, port, method, full, TOKEN, body)
         reply = await made.send(PATIENCE)
         world.line.note(f"{self.id} {method} {path} {None if reply is None else reply.status}")
         if reply is None:
@@ -295,7 +299,7 @@ class Tenant:
         """A report came."""
         end = write.__self__.transport  # type: ignore[attr-defined]
         self._open = [each for each in self._open if not each.disconnected]
-        if any(not each.other.disconnected for each in self._open):
+        if any(self._goes_on(each) for each in self._open):
             self._world.blame(f"two report calls to {self.id} at once")
         self._open.append(end)
         items = report["delivery_report"]
@@ -303,6 +307,16 @@ class Tenant:
         for item in items:
             self._offered(item)
         self._later(self._answer(items, write))
+
+    def _goes_on(self, end: Any) -> bool:
+        """
+        Whether the caller still waits for an answer.
+
+        One that is frozen, or was until a moment ago, can end no call; nobody else can, either.
+        """
+        caller = end.other.owner
+        asleep = self._world.nodes > 1 and self._world.line.now < caller.frozen_until + AFTERMATH
+        return not end.other.disconnected and not asleep
 
     def _later(self, doing: Awaitable[None]) -> None:
         async def do() -> None:

@@ -8,13 +8,20 @@ from tests.simulation.store import SimulatedStore
 
 
 class BrokenTests(Worlds):
-    def caught(self, store: type[SimulatedStore], within: int, *words: str, kind: str = "") -> None:
+    def caught(
+        self,
+        store: type[SimulatedStore],
+        within: int,
+        *words: str,
+        kind: str = "",
+        first: int = 0,
+    ) -> None:
         """
         *store* is caught within so many seeds, with one of *words* in what is said of it.
 
-        :param kind: of the worlds.
+        :param kind: of the worlds, and *first*: the number of the first.
         """
-        problems = self.found(store, within, kind)
+        problems = self.found(store, range(first, first + within), kind)
         self.assertNotEqual([], problems, f"not caught within {within} seeds")
         text = "\n".join(problems)
         self.assertTrue(any(each in text for each in words), text)
@@ -30,7 +37,7 @@ class BrokenTests(Worlds):
     def test_smtp_answer_before_commit(self) -> None:
         """Mail that is acknowledged by SMTP before it is stored."""
         said = "is nowhere", "was never reported", "is queued"
-        self.caught(broken.SmtpAnswerBeforeCommit, 60, *said, kind="+smtp")
+        self.caught(broken.SmtpAnswerBeforeCommit, 25, *said, kind="+smtp", first=60)
 
     def test_dots_kept(self) -> None:
         """Mail by SMTP that leaves otherwise than it came."""
@@ -39,6 +46,23 @@ class BrokenTests(Worlds):
     def test_limits_uncounted(self) -> None:
         """Mail that leaves beyond the limits of its account or tenant."""
         self.caught(broken.LimitsUncounted, 5, "more than", kind="+limits")
+
+    def test_right_unchecked(self) -> None:
+        """Nodes that call a tenant without asking who may."""
+        self.caught(broken.RightUnchecked, 5, "two report calls", kind="+nodes")
+
+    def test_right_forgotten(self) -> None:
+        """A node that goes on with a call though it may be taken for dead."""
+        self.caught(broken.RightForgotten, 15, "two report calls", kind="+nodes", first=75)
+
+    def test_fence_unchecked(self) -> None:
+        """A node that begins what another has taken over."""
+        said = "raised", "not what its intent", "is a lie", "never came to rest"
+        self.caught(broken.FenceUnchecked, 30, *said, kind="+nodes")
+
+    def test_nodes_buried_alive(self) -> None:
+        """A node that begins again what another, alive or dead, has under way."""
+        self.caught(broken.NodesBuriedAlive, 30, "0 in doubt", kind="+nodes")
 
     def test_ack_before_answer(self) -> None:
         """An event that counts as reported before it was taken."""

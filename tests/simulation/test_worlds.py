@@ -52,7 +52,7 @@ class SeedTests(Worlds):
 
 
 class SameTests(Worlds):
-    seeds = ("3", "20", "41", "127+smtp", "136+smtp+limits")
+    seeds = ("3", "20", "41", "127+smtp+limits", "136+smtp+nodes")
 
     def test_same_seed_same_trace(self) -> None:
         """A seed gives the same trace each time, after whatever other worlds."""

@@ -23,12 +23,14 @@ class Owner:
 
     :ivar alive: what a dead owner had planned does not happen.
     :ivar frozen_until: until then nothing of it happens; it does not notice.
+    :ivar cut_until: until then it does not reach the database that it shares.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.alive = True
         self.frozen_until = 0.0
+        self.cut_until = 0.0
         self.calls: dict[Timer, None] = {}
 
 

@@ -31,6 +31,7 @@ from tests.simulation.judge import Intent, judge
 from tests.simulation.legacy import Legacy
 from tests.simulation.network import End, Listener, Network, Weather
 from tests.simulation.process import Process
+from tests.simulation.shared import SharedStore
 from tests.simulation.store import Medium, SimulatedStore, new_disk, said_of
 from tests.simulation.tenant import Mood, Tenant
 from tests.simulation.timeline import Owner, Timeline
@@ -38,6 +39,9 @@ from tests.simulation.upstream import CALM, Upstream, gauge
 
 #: Virtual seconds after which a world that does not come to rest never will.
 LONGEST = 4_000.0
+
+#: Virtual seconds after which all nodes know of a tenant.
+HEARD_OF = 6.0
 
 #: Virtual seconds that a stop may take.
 STOP = 60.0
@@ -64,30 +68,33 @@ class Result:
         return "\n  ".join(lines)
 
 
-#: What a world may have besides: programs that hand mail in by SMTP; limits of accounts, tenants.
-BESIDES = frozenset({"smtp", "limits"})
+#: What a world may have besides: programs that hand mail in by SMTP; limits of accounts, tenants;
+#: a second node on the same database.
+BESIDES = frozenset({"smtp", "limits", "nodes"})
 
 
 class World:
     """
     :param seed: a number, and any of :data:`BESIDES` behind a plus sign each.
-    :param make_store: the class of the store; a broken one, to prove that it is caught.
+    :param make_store: the class of the store; a broken one, to prove that it is caught. None: a
+        sound one.
     :param harm: how much goes wrong, 0 to 1; None: the seed decides.
     """
-
-    api_port = 8000
 
     def __init__(
         self,
         seed: str,
-        make_store: type[SimulatedStore] = SimulatedStore,
+        make_store: type[SimulatedStore] | None = None,
         harm: float | None = None,
     ) -> None:
         self.seed, *besides = seed.split("+")
         if not BESIDES.issuperset(besides):
             raise ValueError(f"no seed: {seed}")
         self.name = seed
-        self.make_store = make_store
+        self.nodes = 2 if "nodes" in besides else 1
+        sound = SimulatedStore if self.nodes == 1 else SharedStore
+        self.make_store = make_store or sound
+        self._balance = random.Random(f"{self.seed} balance")
         self.rng = rng = random.Random(f"{self.seed} world")
         self.harm = rng.choice((0.0, 0.3, 0.6, 1.0)) if harm is None else harm
         self.line = Timeline()
@@ -103,10 +110,10 @@ class World:
         self.by_smtp, self.limited = "smtp" in besides, "limits" in besides
         self.trusting = random.Random(f"{self.seed} door").random() < 0.3
         self.tenants = [self._tenant(n) for n in range(rng.choice((1, 1, 2)))]
-        self.process: Process | None = None
+        self.processes: dict[int, Process] = {}
         self._starts = 0
         self._graves: list[Any] = []
-        self._calm = True
+        self._calm = self._settling = True
         self._over = False
         self._crash_at: tuple[str, int] | None = None
 
@@ -166,6 +173,17 @@ class World:
 
     # -- what others ask of it ------------------------------------------------------------------
 
+    def some_node(self) -> int:
+        """Where the balancer sends a client, whoever is there."""
+        if self.nodes == 1 or self._settling:
+            return 0
+        return self._balance.randrange(self.nodes)
+
+    def _running(self) -> Process | None:
+        """One that runs, if the one that is drawn does."""
+        node = 0 if self.nodes == 1 else self._balance.randrange(self.nodes)
+        return self.processes.get(node)
+
     def wall(self) -> float:
         return EPOCH + self.line.now + self.jump
 
@@ -219,20 +237,24 @@ class World:
             self.crash, self._crash_soon, self._crash_soon, self.restart, self._freeze, self._jump,
             self._fail_disk, self._stick_disk,
         ]  # fmt: skip
+        if self.nodes > 1:
+            whats += [self._cut, self._cut, self._cut]
         for _ in range(int(rng.choice((1, 2, 3, 5)) * self.harm + 0.5)):
             self.line.later(self.outside, rng.uniform(0.0, span), rng.choice(whats))
 
     def crash(self) -> None:
-        process = self.process
+        self._kill(self._running())
+
+    def _kill(self, process: Process | None) -> None:
         if process is not None and not self._calm:
-            self.process = None
+            del self.processes[process.node]
             # What it waited for never comes; forgotten now, it would be told that it ends.
             self._graves.append((process, list(process.owner.calls)))
             process.kill()
-            self._start_later()
+            self._start_later(process.node)
 
     def restart(self) -> None:
-        process = self.process
+        process = self._running()
         if process is not None and not process.stopping and not self._calm:
             process.stop()
 
@@ -244,14 +266,22 @@ class World:
             count = self._crash_at[1] - 1
             self._crash_at = (name, count) if count else None
             running = self.line.running
-            if not count and self.process is not None and running is self.process.owner:
-                self.crash()
+            for process in [] if count else list(self.processes.values()):
+                if running is process.owner:
+                    self._kill(process)
 
     def _freeze(self) -> None:
         until = self.line.now + self.rng.choice((2.0, 12.0, 40.0))
-        if self.process is not None:  # frozen twice, it wakes at the later time
-            owner = self.process.owner
+        process = self._running()
+        if process is not None:  # frozen twice, it wakes at the later time
+            owner = process.owner
             owner.frozen_until = max(owner.frozen_until, until)
+
+    def _cut(self) -> None:
+        """One node does not reach the database."""
+        process = self._running()
+        if process is not None:
+            process.owner.cut_until = self.line.now + self.rng.choice((8.0, 20.0, 25.0))
 
     def _jump(self) -> None:
         self.jump += self.rng.choice((-90.0, -5.0, 5.0, 90.0, 400.0))
@@ -268,15 +298,15 @@ class World:
 
     # -- the process ----------------------------------------------------------------------------
 
-    def _start_later(self) -> None:
-        self.line.later(self.outside, self.rng.uniform(0.05, 3.0), self.start)
+    def _start_later(self, node: int) -> None:
+        self.line.later(self.outside, self.rng.uniform(0.05, 3.0), self.start, node)
 
-    def start(self) -> None:
+    def start(self, node: int = 0) -> None:
         self._starts += 1
-        self.process = Process(self, self._starts)
-        self.line.running = self.process.owner
+        process = self.processes[node] = Process(self, self._starts, node)
+        self.line.running = process.owner
         try:
-            self.process.start()
+            process.start()
         except SystemExit as error:
             self.blame(f"the service did not start: {error}")
 
@@ -312,8 +342,12 @@ class World:
         return Result(self.name, self.problems, line.trace_hash, line.trace, line.steps, line.now)
 
     def _live(self) -> None:
-        self.start()
+        for node in range(self.nodes):
+            self.start(node)
         self._do(*[each.register() for each in self.tenants])
+        if self.nodes > 1:
+            self._let(HEARD_OF)
+        self._settling = False
         self._calm = False
         rng = self.rng
         acts = [rng.choice((2, 5, 10)) for _ in self.tenants]
@@ -330,21 +364,25 @@ class World:
         if not self.at_rest():
             self.blame(f"it never came to rest: {self._unrest()}")
             return
-        process = self.process
-        assert process is not None
+        last = list(self.processes.values())
+        assert len(last) == self.nodes
         self._over = True
-        process.stop()
-        self._let(STOP, lambda: process.stopped)
-        if not process.stopped:
+        for process in last:
+            process.stop()
+        self._let(STOP, lambda: all(each.stopped for each in last))
+        if not all(each.stopped for each in last):
             self.blame("the stop did not end")
             return
         self._let(1.0)
-        self._check_stopped(process)
+        for process in last:
+            self._check_stopped(process)
 
     def _end_of_trouble(self) -> None:
         self._calm = True
         self.medium.failing, self.jump = 0.0, 0.0
         self.medium.stuck_until = 0.0
+        for process in self.processes.values():
+            process.owner.cut_until = 0.0
         for tenant in self.tenants:
             tenant.upstream.temper = attrs.evolve(
                 CALM, pipelining=tenant.upstream.temper.pipelining
@@ -360,6 +398,8 @@ class World:
         for (tenant, id), event in self.disk.all_events():
             if event.unreported:
                 found.append(f"{event.kind} of {tenant}/{id} is not reported")
+        if len(self.processes) < self.nodes > 1:
+            found.append("a node is away")
         return found + [f"{each.id} is busy" for each in self.tenants if each.busy]
 
     def _do(self, *tasks: Awaitable[None]) -> None:
@@ -388,18 +428,18 @@ class World:
                     return
             except Exception:
                 self.blame(f"raised in a call: {traceback.format_exc()}")
-            process = self.process
-            if process is not None and process.stopped and not self._over:
-                self._check_later(process)
+            if not self._over:
+                for process in [each for each in self.processes.values() if each.stopped]:
+                    self._check_later(process)
 
     def _check_later(self, process: Process) -> None:
-        self.process = None
+        del self.processes[process.node]
 
         def check() -> None:
             self._check_stopped(process)
 
         self.line.later(self.outside, 0.5, check)
-        self._start_later()
+        self._start_later(process.node)
 
     def _logged(self, event: Any) -> None:
         level = event.get("log_level")
@@ -409,7 +449,7 @@ class World:
         if running is None or not running.alive:
             return
         text = formatEvent(event)
-        stopping = self.process is not None and self.process.stopping
+        stopping = any(each.stopping for each in self.processes.values() if each.owner is running)
         unlogged = " is missing in the command log" in text and stopping
         if unlogged or (self.medium.failing and text.startswith(FAILING)):
             return
@@ -432,7 +472,7 @@ FAILING = (
 
 def simulate(
     seed: str,
-    make_store: type[SimulatedStore] = SimulatedStore,
+    make_store: type[SimulatedStore] | None = None,
     harm: float | None = None,
 ) -> Result:
     """Run the world of *seed*, and leave nothing of it behind."""
@@ -447,7 +487,7 @@ def simulate(
     return result
 
 
-def _run(seed: str, make_store: type[SimulatedStore], harm: float | None) -> Result:
+def _run(seed: str, make_store: type[SimulatedStore] | None, harm: float | None) -> Result:
     world = World(seed, make_store, harm)
     result = world.run()
     _gone.append(world)
