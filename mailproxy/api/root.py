@@ -229,6 +229,7 @@ class _Front(Resource):
         except CancelledError:
             raise
         except Exception:
+            # The edge of the request: whoever called gets an answer, which says nothing of the bug.
             _log.failure("{route} failed", route=route.path)
             result = INTERNAL
         if result is None:

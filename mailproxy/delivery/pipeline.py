@@ -169,6 +169,8 @@ class Pipeline:
         try:
             asked = job.transaction.begin()
         except Exception:
+            # Whose mail this is decides what runs there. Raised at once or by the Deferred, it is
+            # logged and refuses this one intent; the messages around it are none of its business.
             self._not_granted(Failure(), job)
             return
         if not isinstance(asked, Deferred):

@@ -105,6 +105,8 @@ class Session(Opening):
         except BadReply as error:
             self.lose(str(error), broken=True)
         except Exception:
+            # The edge of the loop that reads: what was on its way has to come to an outcome, by how
+            # far it came, which the transport would not see to.
             _log.failure("reading what {peer} sent raised", peer=self.peer)
             self.lose("an internal error")
         if self.ended and self._closing:

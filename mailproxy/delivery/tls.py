@@ -148,7 +148,8 @@ class TlsClient:
                     return self._lenient
         except Exception:
             # An exception must not leave a callback of OpenSSL: it would be lost, and the
-            # certificate accepted or not by chance.
+            # certificate accepted or not by chance. Which ones parsing raises depends on what a
+            # stranger has put into the certificate, and on three libraries: no list is complete.
             _log.failure("verifying a certificate raised")
             self._object("it cannot be understood")
             return self._lenient
