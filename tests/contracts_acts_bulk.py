@@ -379,6 +379,27 @@ class GroupWalkContract(BulkBase):
             await self.all(act)
             self.assertEqual(state, (await self.states())[name])
 
+    async def test_uncertain_and_held(self) -> None:
+        """What is held, and of some recipients uncertain, is not resent, and is closed."""
+        await self.post(batch="x", to=["a@example.org", "b@example.org"])
+        claimed = await self.claim_one()
+        await self.begin(claimed)
+        unsure = record(
+            claimed,
+            *(put_off(), unknown(1)),
+            at=self.now,
+            kind=EventKind.UNCERTAIN,
+            next_at=self.now,
+        )
+        await self.store.record([unsure])
+        await self.act(Act.HOLD)
+        await self.all(Act.RESEND)
+        self.assertEqual("held", await self.state())
+        await self.all(Act.CLOSE_AS_SENT)
+        await self.act(Act.RELEASE)
+        left = (await self.claim_one()).recipients
+        self.assertEqual(["a@example.org"], [each.address for each in left])
+
     async def test_killed(self) -> None:
         """A walk goes on where it was when the process was killed."""
         await self.submit(*(new_message(id=f"m{n}", batch="x") for n in range(200)))

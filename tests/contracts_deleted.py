@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.build import deferral, new_message, record
+from mailproxy.states import EventKind
+from tests.build import deferral, new_message, put_off, record
 from tests.contracts_base import DAY, StoreContract
 
 
@@ -89,6 +90,25 @@ class DeletedAccountContract(StoreContract):
         listed = await self.stored()
         self.assertEqual("failed", listed.state)
         self.assertIn("account deleted", listed.error or "")
+
+    async def test_body_under_way_in_doubt(self) -> None:
+        """Of what had begun, and came to no answer, nobody knows: posted again it is not sent."""
+        await self.post()
+        claimed = await self.claim_one()
+        await self.begin(claimed)
+        await self.delete()
+        await self.put()
+
+        item = record(
+            claimed, put_off(), at=self.now, kind=EventKind.UNCERTAIN, next_at=self.now + 60
+        )
+        await self.store.record([item])
+        await self.upkeep()
+        await self.post()
+
+        listed = await self.stored()
+        self.assertEqual("failed", listed.state)
+        self.assertIn("uncertain: account deleted", listed.error or "")
 
     async def test_body_under_way_and_posted_again(self) -> None:
         """Posting what had begun again, on another schedule, does not save it from its account."""

@@ -123,9 +123,11 @@ def _do_each(change: Change, rows: list[MessageRow], operation: Operation, since
         if operation.act is Act.REQUEUE:
             about = row.state.final and (row.finished_at or 0.0) >= since
         elif operation.act is Act.RETRY:
-            about = not row.state.final
-        else:
+            about = row.state in (MessageState.QUEUED, MessageState.DEFERRED)
+        elif operation.act is Act.RESEND:
             about = row.state is MessageState.UNCERTAIN
+        else:
+            about = row.state in (MessageState.UNCERTAIN, MessageState.HELD)
         if about:
             act(change, row, operation)
 

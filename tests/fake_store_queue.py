@@ -282,11 +282,14 @@ def _record(change: Change, item: Record) -> bool:
 
 def _wished(change: Change, row: MessageRow, item: Record, wish: str) -> Record:
     """While its body was under way, it may have been held or cancelled: what is left open is."""
-    if item.hold or (wish and row.open and wish != "cancelled by an operator"):
+    unsure = item.kind is EventKind.UNCERTAIN
+    if unsure and change.disk.live_account(row.account_pk) is None:
+        wish = "account deleted"  # else that is found later, and nothing is in doubt
+    ends = ("cancelled by an operator", "account deleted")
+    if item.hold or (wish and row.open and wish not in ends):
         reports.settle_ages(change)
         row.hold = item.hold or wish
     elif wish and row.open:
-        unsure = item.kind is EventKind.UNCERTAIN
         reason = f"uncertain: {wish}" if unsure else wish
         state = RecipientState.FAILED if unsure else RecipientState.CANCELLED
         left = [n for n, rcpt in enumerate(row.recipients) if rcpt.state.open]

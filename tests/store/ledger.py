@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from mailproxy.acts import Group
 from mailproxy.model import Claimed, NewMessage
 from mailproxy.states import MessageState, RecipientState, Verdict, message_state
 from tests.build import new_message
@@ -89,12 +90,16 @@ class Ledger:
     :param suspended: the batches that are; ``*`` for the service.
     :param paused: domains nothing is sent to.
     :param suppressed: addresses that get nothing new.
+    :param held_groups: the batches and accounts that are held as such.
+    :param parked_until: Unix seconds until when nothing goes through the account.
     """
 
     mails: dict[str, Mail] = attrs.Factory(dict)
     suspended: set[str] = attrs.Factory(set)
     paused: set[str] = attrs.Factory(set)
     suppressed: set[str] = attrs.Factory(set)
+    held_groups: set[Group] = attrs.Factory(set)
+    parked_until: float = 0.0
     serial: int = 0
 
     def tell(self, mail: Mail, *, final: bool = False) -> None:
@@ -205,11 +210,17 @@ class Ledger:
 
     # Sending.
 
-    def may_go(self, mail: Mail) -> bool:
+    def may_go(self, mail: Mail, now: float) -> bool:
         """Whether nothing stands against beginning *mail*, a claim granted."""
         stopped = "*" in self.suspended or mail.schedule[1] in self.suspended
         gone = mail.begun or mail.doomed or mail.removed or mail.held
-        return mail.open and not gone and not stopped
+        return mail.open and not gone and not stopped and not self._blocked(mail, now)
+
+    def _blocked(self, mail: Mail, now: float) -> bool:
+        """Whether its account does not work, or the group that it is of is held."""
+        if now < self.parked_until:
+            return True
+        return any(group.batch in (None, mail.schedule[1]) for group in self.held_groups)
 
     def servable(self, mail: Mail) -> set[str]:
         """The open recipients whose domain is not paused."""
@@ -222,13 +233,16 @@ class Ledger:
         return {
             mail.id: mail
             for mail in self.mails.values()
-            if self.may_go(mail) and mail.claim is None and mail.due <= now and self.servable(mail)
+            if self.may_go(mail, now)
+            and mail.claim is None
+            and mail.due <= now
+            and self.servable(mail)
         }
 
-    def begin(self, claimed: Claimed) -> bool:
+    def begin(self, claimed: Claimed, now: float) -> bool:
         """An intent is asked for; whether it has to be granted."""
         mail = self.mails[claimed.id]
-        if mail.claim is not claimed or not self.may_go(mail):
+        if mail.claim is not claimed or not self.may_go(mail, now):
             return False
         if any(self._stopped(rcpt.address) for rcpt in claimed.recipients):
             return False

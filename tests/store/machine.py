@@ -130,7 +130,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._begin(data.draw(some))
 
     def _begin(self, asked: list[Claimed]) -> None:
-        expected = [self.ledger.begin(claimed) for claimed in asked]
+        expected = [self.ledger.begin(claimed, self.now) for claimed in asked]
         leases = [(claimed.pk, claimed.token) for claimed in asked]
         assert result(self.store.begin(leases, "acct", self.now)) == expected
 
@@ -341,7 +341,7 @@ class StoreMachine(RuleBasedStateMachine):
         for claimed in result(self.store.claim(self.account.pk, 100, self.now)):
             mail = self.ledger.mails[claimed.id]
             mail.claim = claimed
-            assert self.ledger.begin(claimed)
+            assert self.ledger.begin(claimed, self.now)
             assert result(self.store.begin([(claimed.pk, claimed.token)], "a", self.now)) == [True]
             self.succeed(mail, claimed)
         for mail in self.ledger.mails.values():

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, Phase, settings
 from mailproxy.interfaces import IStore
 from tests.fake_store import FakeStore
 from tests.fakes import FakeClock, result
-from tests.store.machine_acts import ActsMachine
+from tests.store.machine_groups import GroupsMachine
 from tests.store.opened import Opened
 from tests.store.postgres_opened import Opened as OpenedOnServer
 
 
-class FakeMachine(ActsMachine):
+class FakeMachine(GroupsMachine):
     def open_store(self, clock: FakeClock) -> IStore:
         self.fake = FakeStore(clock)
         return self.fake
@@ -38,7 +38,7 @@ FakeMachineTests = FakeMachine.TestCase
 FakeMachineTests.settings = settings(**QUICK)
 
 
-class EmbeddedMachine(ActsMachine):
+class EmbeddedMachine(GroupsMachine):
     """The SQLite store on a file, each work run at once."""
 
     def open_store(self, clock: FakeClock) -> IStore:
@@ -65,7 +65,7 @@ EmbeddedMachineTests.settings = settings(
 )
 
 
-class PostgresMachine(ActsMachine):
+class PostgresMachine(GroupsMachine):
     """The PostgreSQL store on a real server, each work run at once."""
 
     def open_store(self, clock: FakeClock) -> IStore:
