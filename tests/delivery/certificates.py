@@ -10,7 +10,7 @@ import json
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 _DAY = datetime.timedelta(days=1)
 
@@ -63,8 +63,18 @@ class Authority:
         )
         self.pem = _pem(root).decode()
 
-    def issue(self, *names: str, expired: bool = False, self_signed: bool = False) -> bytes:
-        """PEM of a certificate and its key, for host *names* or IP addresses."""
+    def issue(
+        self,
+        *names: str,
+        expired: bool = False,
+        self_signed: bool = False,
+        garbled: bool = False,
+    ) -> bytes:
+        """
+        PEM of a certificate and its key, for host *names* or IP addresses.
+
+        :param garbled: what stands in the place of its names cannot be read.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         subject = _name(names[0])
@@ -76,10 +86,20 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - 5 * _DAY)
             .not_valid_after(now - _DAY if expired else now + _DAY)
-            .add_extension(x509.SubjectAlternativeName([_alt(n) for n in names]), critical=False)
+            .add_extension(_GARBLED if garbled else _names(names), critical=False)
             .sign(key if self_signed else self._key, hashes.SHA256())
         )
         return _pem(certificate) + _key_pem(key)
+
+
+#: A list of one name, of two octets that are no characters.
+_GARBLED = x509.UnrecognizedExtension(
+    ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x04\x82\x02\xff\xfe"
+)
+
+
+def _names(names: tuple[str, ...]) -> x509.SubjectAlternativeName:
+    return x509.SubjectAlternativeName([_alt(name) for name in names])
 
 
 def _alt(name: str) -> x509.GeneralName:

@@ -343,6 +343,21 @@ class IntentTests(SynchronousTestCase):
         self.assertEqual(0, opened.server.dots)
         self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
 
+    def test_an_error_of_our_own_ends_the_session(self) -> None:
+        """What raises while a reply is read is logged; what was under way has its outcome."""
+        opened = Opened()
+        letter = Letter().sent_over(opened.session)
+
+        def broken(data: bytes) -> None:
+            raise ZeroDivisionError
+
+        opened.wire.write = broken  # type: ignore[method-assign]
+        opened.run()
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assertFalse(opened.session.usable)
+        self.assertTrue(opened.wire.aborted)
+        self.assertEqual("an internal error", letter.outcome.error)
+
     def test_the_one_before_keeps_its_answer(self) -> None:
         """A refused intent of the next one does not make the first uncertain."""
         opened = Opened()

@@ -117,6 +117,13 @@ class TlsTests(TestCase):
                 self.assertNotIn("AUTH", str(peer.heard))
                 self.assertNotIn("MAIL", str(peer.heard))
 
+    async def test_a_certificate_that_cannot_be_read_is_a_fault(self) -> None:
+        """What a stranger puts into a certificate may make any library fail: it is not trusted."""
+        await self.serve(self.authority.issue("localhost", garbled=True), implicit=True)
+        fault = await self.fault(self.account(TlsMode.IMPLICIT))
+        self.assertIn("cannot be understood", fault.reason)
+        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+
     async def test_a_pin_is_enough(self) -> None:
         """A pinned certificate is trusted, be it self-signed, expired or for another name."""
         issue = self.authority.issue
