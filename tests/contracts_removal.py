@@ -196,6 +196,15 @@ class RememberedContract(StoreContract):
         await self.bury()
         self.assertEqual(frozenset((A, B)), getattr(await self.known(A, B), "accepted", None))
 
+    async def test_taken_back_in_part(self) -> None:
+        """Removed while it waits it is cancelled, also where somebody has it already."""
+        await self.deliver(accepted(0), refused(1), to=[A, B])
+        await self.bury()
+        await self.post(to=[A, B])
+        self.assertEqual(1, (await self.store.remove("default", ["m1"], self.now)).removed)
+        found = await self.known(A, B)
+        self.assertEqual("cancelled", found and found.state)
+
     async def test_a_test(self) -> None:
         """Of a test is remembered that it was one; nobody has it."""
         await self.post(test=True)

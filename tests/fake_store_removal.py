@@ -8,7 +8,7 @@ from typing import TypeVar
 import attrs
 
 from mailproxy.records import MessageRecord, ReportItem
-from mailproxy.states import EventKind, RecipientState
+from mailproxy.states import EventKind, MessageState, RecipientState
 from mailproxy.tenancy import Destination, Remembered, Removed, Suppression
 from tests import fake_store_intake as intake
 from tests import fake_store_reports as reports
@@ -145,7 +145,8 @@ def _removable(row: MessageRow) -> bool:
 
 
 def _take_back(change: Change, row: MessageRow) -> None:
-    if not row.state.final:
+    waited = not row.state.final
+    if waited:
         for rcpt in row.recipients:
             if rcpt.state is not RecipientState.SENT:
                 rcpt.state = RecipientState.CANCELLED
@@ -153,6 +154,8 @@ def _take_back(change: Change, row: MessageRow) -> None:
         event = row.tell(change.names, EventKind.CANCELLED, change.now, final=True)
         event.reported_at = change.now
     reports.bury(change, row)
+    if waited:  # whoever has it already
+        change.disk.tombstones[row.tenant_id, row.id].state = MessageState.CANCELLED
 
 
 def cleanup(change: Change, tenant_id: str | None, before: float) -> int:
