@@ -28,8 +28,9 @@ PARTS = 8
 SHOWN = 60
 
 
-#: What worlds have besides, by turns.
-KINDS = ("", "+smtp", "+limits", "+nodes", "", "+smtp", "+nodes", "+smtp+limits+nodes")
+#: What worlds have besides, by turns: half of them nothing, for each ability takes its time.
+_TURNS = ("", "+smtp", "", "+limits", "", "+nodes", "", "+smtp")
+KINDS = (*_TURNS, *_TURNS[:-1], "", *_TURNS, *_TURNS[:-1], "+smtp+limits+nodes")
 
 
 def every(numbers: Iterable[int]) -> Iterator[str]:

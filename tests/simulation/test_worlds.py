@@ -69,7 +69,8 @@ class SameTests(Worlds):
 
     def test_worlds_see_trouble(self) -> None:
         """In the worlds there are crashes, restarts, second copies with a doubt, lost answers."""
-        traces = "\n".join("\n".join(self.world(seed).trace) for seed in every(range(40)))
+        seeds = [*every(range(24)), *(f"{number}+smtp" for number in range(16))]
+        traces = "\n".join("\n".join(self.world(seed).trace) for seed in seeds)
         for sign in ("is killed", "has stopped", " fails\n", " None\n", " 503\n", "[250, 250]",
                      "[None]", "store remove", "store suspend", "store act"):  # fmt: skip
             self.assertTrue(sign in traces, sign)
