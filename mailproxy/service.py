@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -76,6 +77,7 @@ class MailProxy(Service):
         self._clock: IClock = SystemClock(reactor, machine.wall)
         self._parts: Parts | None = None
         self._draining = False
+        self._pause: Deferred[object] | None = None
         self._signals = machine.signals(reactor)
         self._reload = Reload(settings, read, self._log_activity, self._declare, self._know_replies)
 
@@ -109,7 +111,10 @@ class MailProxy(Service):
     async def _go(self, parts: Parts) -> None:
         """Let mail and reports move, once the store knows what the configuration says of it."""
         while not await self._told(parts):
-            await deferLater(self._clock, AGAIN)
+            if self._parts is parts:
+                self._pause = deferLater(self._clock, AGAIN)
+                with suppress(CancelledError):  # by the stop
+                    await self._pause
             if self._parts is not parts:
                 return
         await parts.book.ready()
@@ -208,6 +213,8 @@ class MailProxy(Service):
         """
         super().stopService()
         parts, self._parts = self._parts, None
+        if self._pause is not None:
+            self._pause.cancel()
         if parts is None:
             return Deferred.fromCoroutine(_nothing())
         return Deferred.fromCoroutine(self._stop(parts))

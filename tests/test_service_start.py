@@ -75,6 +75,15 @@ class StartTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(done))
         self.assertEqual(["declare"], store.acts)
 
+    def test_a_stop_does_not_wait_for_it(self) -> None:
+        """Stopped while it waits to tell the store again, it leaves no timer."""
+        service, clock, done = self.begin(Away(StoreBusy("late")), "yes")
+        pause, service._parts = service._pause, None
+        assert pause is not None
+        pause.cancel()  # as stopService does
+        self.assertIsNone(self.successResultOf(done))
+        self.assertEqual([], clock.getDelayedCalls())
+
     def test_something_else(self) -> None:
         """What does not pass by itself ends the start."""
         _, _, done = self.begin(Away(ValueError("a bug")), "yes")
