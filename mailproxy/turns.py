@@ -32,12 +32,12 @@ class Sends(Protocol):
 #: and 4.7 without, where each turn of the reactor heard of one or two of them.
 LONGEST = 0.001
 
-#: Descriptors that select() can wait for: FD_SETSIZE of the C library.
-SELECTABLE = 1024
-
 #: The same where it is crowded, and for how long nothing may come meanwhile.
 CROWDED_LONGEST = 0.003
 CROWDED_PAUSE = 0.0003
+
+#: Descriptors that select() can wait for: FD_SETSIZE of the C library.
+SELECTABLE = 1024
 
 
 def nothing(_seconds: float) -> bool:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailproxy.turns import CROWDED_LONGEST, CROWDED_PAUSE, LONGEST, Turns, nothing, ready
+from mailproxy.turns import CROWDED_LONGEST, CROWDED_PAUSE, LONGEST, Ready, Turns, nothing, ready
 
 
 class Loop(Clock):
@@ -124,15 +124,19 @@ class TurnsTests(SynchronousTestCase):
 
 
 class ReadyTests(SynchronousTestCase):
-    def test_epoll(self) -> None:
-        """A socket that epoll would tell of is seen, and not taken from it."""
+    def polled(self) -> tuple[Ready, socket.socket, select.epoll]:
+        """What looks at an epoll that waits for one socket, that socket's other end, and it."""
         ours, theirs = socket.socketpair()
         poller = select.epoll()
         self.addCleanup(poller.close)
         self.addCleanup(ours.close)
         self.addCleanup(theirs.close)
         poller.register(ours, select.EPOLLIN)
-        look = ready(SimpleNamespace(_poller=poller))
+        return ready(SimpleNamespace(_poller=poller)), theirs, poller
+
+    def test_epoll(self) -> None:
+        """A socket that epoll would tell of is seen, and not taken from it."""
+        look, theirs, poller = self.polled()
         self.assertFalse(look(0.0))
         theirs.send(b"x")
         self.assertTrue(look(0.0))
@@ -141,13 +145,7 @@ class ReadyTests(SynchronousTestCase):
 
     def test_soon(self) -> None:
         """What comes within the time is waited for, and no longer than until it has come."""
-        ours, theirs = socket.socketpair()
-        poller = select.epoll()
-        self.addCleanup(poller.close)
-        self.addCleanup(ours.close)
-        self.addCleanup(theirs.close)
-        poller.register(ours, select.EPOLLIN)
-        look = ready(SimpleNamespace(_poller=poller))
+        look, theirs, _ = self.polled()
         self.assertFalse(look(0.0001))
         later = threading.Timer(0.05, theirs.send, (b"x",))
         later.start()

@@ -19,8 +19,8 @@ import attrs
 GATHER = 0.025
 
 #: Events in a report that make it one of a crowd; seconds for which they gather then; and seconds
-#: after such a report for which that holds. A call costs as much as ten messages do: ten of them a
-#: second are enough where hundreds end in it.
+#: after such a report for which that holds. A call costs more than what it tells of: ten of them a
+#: second are enough where hundreds of events are born in it.
 CROWD = 8
 CROWD_GATHER = 0.1
 CROWDED = 1.0

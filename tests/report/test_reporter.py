@@ -10,7 +10,7 @@ from mailproxy.errors import (
 )
 from mailproxy.records import ReportItem
 from mailproxy.report.answer import Taken
-from mailproxy.report.pace import GATHER
+from mailproxy.report.pace import CROWD, CROWD_GATHER, GATHER
 from tests.fakes import EPOCH
 from tests.report.case import DOWN, ReporterCase
 from tests.report.fakes import FakeSink
@@ -47,6 +47,17 @@ class ReportingTests(ReporterCase):
         self.run_for(GATHER * 2)
         self.assertEqual([500, 500, 200], [len(each) for each in self.sink.offered])
         self.assertEqual([], self.store.waiting())
+
+    def test_after_a_report_of_many_events_gather_longer(self) -> None:
+        """A busy tenant is told ten times a second, one with an event now and then at once."""
+        self.start()
+        self.store.add(*(f"m{number}" for number in range(CROWD)))
+        self.run_for(GATHER)
+        self.store.add("a")
+        self.run_for(CROWD_GATHER - 0.005)
+        self.assertEqual([CROWD], [len(each) for each in self.sink.offered])
+        self.run_for(0.005)
+        self.assertEqual(["a"], self.sink.ids[-1])
 
     def test_event_born_during_the_post_is_reported_next(self) -> None:
         """An acknowledgement covers what was in the call, not what became of it meanwhile."""
