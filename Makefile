@@ -1,7 +1,7 @@
 # Everything a person needs, on a machine with Python 3.11+ and make.
 #
 #   make run     the service on :8000, SQLite in ./data
-#   make test    linters, types, all tests
+#   make test    linters, all tests and, beside them, types
 #   make test-long  the same, and a torture run for each of SEEDS, MINUTES long
 #   make bench   every benchmark, about 20 minutes; benchmarks/README.md (needs Postfix)
 #   make docs    the site, in build/docs; whether the generated pages are up to date; the next
@@ -30,9 +30,13 @@ run: venv
 
 # Three processes of tests, which take from each other what is left, for many of them wait. The
 # scenarios start the service more than a hundred times: where Python is told to keep no compiled
-# files, it keeps them here.
-test: lint types
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal tests
+# files, it keeps them here. The types are checked beside them, by one process; what it found is told
+# last, and either of the two fails the whole.
+test: lint
+	@mkdir -p build
+	@$(MAKE) --no-print-directory types > build/types.txt 2>&1 & types=$$!; \
+	    PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal tests; tests=$$?; \
+	    wait $$types; types=$$?; cat build/types.txt; exit $$((tests | types))
 
 test-long: test
 	$(MAKE) torture
