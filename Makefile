@@ -28,9 +28,9 @@ SEEDS ?= 1 2 3
 run: venv
 	$(BIN)/mailproxy serve
 
-# Three processes of tests, which take from each other what is left, for many of them wait. The
-# scenarios start the service more than a hundred times: where Python is told to keep no compiled
-# files, it keeps them here. The types are checked beside them, by one process; what it found is told
+# Three processes of tests, which take from each other what is left, for many of them wait. Tests
+# start Python more than a hundred times: where it is told to keep no compiled files, it keeps them
+# here. The types are checked beside them, by one process; what it found is told
 # last, and either of the two fails the whole.
 test: lint
 	@mkdir -p build

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mailproxy.proving.children import free_port as free_port
+from tests.scenarios.forking import Forked, fork, forkable
 
 TOKEN = "scenario-token-0123456789abcdef0123456789"
 
@@ -79,7 +80,7 @@ class Process:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.log = directory / f"{self.name}.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self.descriptors: tuple[int, ...] = ()
 
     def command(self) -> list[str]:
@@ -91,11 +92,15 @@ class Process:
         }
 
     def spawn(self) -> None:
+        command, env = self.command(), self.environment()
         with self.log.open("ab") as out:
+            if not self.descriptors and forkable(command, env):
+                self.process = fork(command, env, self.directory, out)
+                return
             self.process = subprocess.Popen(
-                self.command(),
+                command,
                 cwd=self.directory,
-                env=self.environment(),
+                env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
