@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,8 +35,11 @@ def due_accounts(disk: Disk, now: float) -> tuple[list[int], float | None]:
     due: set[int] = set()
     later: list[float] = []
     known: dict[int, float | None] = {}
+    told: dict[int, float] = {}  # by account: what is due by then would say nothing new
     for row in disk.messages.values():
         if row.lease is not None or row.next_at is None:
+            continue
+        if row.next_at <= told.get(row.account_pk, -math.inf):
             continue
         account = disk.live_account(row.account_pk)
         if account is None or not disk.servable(row):
@@ -47,12 +51,16 @@ def due_accounts(disk: Disk, now: float) -> tuple[list[int], float | None]:
             waits = opens is not None and not limits.rejecting(disk, row.account_pk)
             if opens is not None and waits and row.next_at <= opens:
                 later.append(opens)
+                told[row.account_pk] = opens
             elif row.next_at <= now:
                 due.add(row.account_pk)
+                told[row.account_pk] = now
             else:
                 later.append(row.next_at)
         elif account.probe_at is not None and disk.may_be_sent(row, account.probe_at):
             later.append(max(row.next_at, account.probe_at))
+            if row.next_at <= account.probe_at:
+                told[row.account_pk] = account.probe_at
     return sorted(due), min(later, default=None)
 
 
@@ -113,7 +121,7 @@ def expire(change: Change) -> int:
         account = disk.live_account(row.account_pk)
         if account is None or disk.tenant(row.tenant_id) is None:
             continue  # its deletion ends it
-        if not row.open or row.open_attempt or row.lease is not None:
+        if row.open_attempt or row.lease is not None or not row.open:
             continue
         if _expired(change, row):
             return 1

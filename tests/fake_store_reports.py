@@ -37,8 +37,8 @@ STEP = 500
 def _offered(disk: Disk, tenant_id: str) -> dict[tuple[str, str], list[EventRow]]:
     """The unreported events of each message of the tenant, oldest first."""
     grouped: dict[tuple[str, str], list[EventRow]] = {}
-    for key, event in disk.all_events():
-        if key[0] == tenant_id and event.unreported:
+    for key, event in disk.unreported():
+        if key[0] == tenant_id:
             grouped.setdefault(key, []).append(event)
     return grouped
 
@@ -106,14 +106,13 @@ def ack_all(disk: Disk, tenant_id: str, now: float) -> int:
 
 
 def waiting_tenants(disk: Disk) -> list[str]:
-    return sorted({key[0] for key, event in disk.all_events() if event.unreported})
+    return sorted({key[0] for key, _ in disk.unreported()})
 
 
 def report_lags(disk: Disk, now: float) -> dict[str, float]:
     lags: dict[str, float] = {}
-    for (tenant_id, _), event in disk.all_events():
-        if event.unreported:
-            lags[tenant_id] = max(now - event.at, lags.get(tenant_id, 0.0))
+    for (tenant_id, _), event in disk.unreported():
+        lags[tenant_id] = max(now - event.at, lags.get(tenant_id, 0.0))
     return lags
 
 
@@ -297,7 +296,7 @@ def _fail_orphans(change: Change) -> int:
     orphans = [
         row
         for row in disk.messages.values()
-        if row.open and not row.open_attempt and disk.live_account(row.account_pk) is None
+        if disk.live_account(row.account_pk) is None and row.open and not row.open_attempt
     ][:STEP]
     for row in orphans:
         intake.fail_with_account(change, row)
@@ -310,11 +309,13 @@ def _bury(change: Change) -> int:
     old = []
     for row in disk.messages.values():
         final = row.final_event
-        if final is None or any(event.unreported for event in row.events):
+        if final is None or final.reported_at is None:
             continue
         own = disk.tenants[row.tenant_id].retention_seconds
         kept = RETENTION if own is None else own
-        if final.reported_at is not None and final.reported_at + kept <= change.now:
+        if final.reported_at + kept > change.now:
+            continue
+        if not any(event.unreported for event in row.events):
             old.append(row)
     for row in old[:STEP]:
         bury(change, row)

@@ -170,8 +170,10 @@ class MessageRow:
     @property
     def final_event(self) -> EventRow | None:
         """The event that ended the newest generation, if it ended."""
-        finals = [event for event in self.events if event.final]
-        return finals[-1] if finals and finals[-1].generation == self.generation else None
+        for event in reversed(self.events):
+            if event.final:
+                return event if event.generation == self.generation else None
+        return None
 
     def error(self) -> str | None:
         """
@@ -330,6 +332,8 @@ class Disk:
         return (row.value for row in self.accounts.values() if row.deleted_at is None)
 
     def is_suspended(self, row: MessageRow) -> bool:
+        if not self.suspended:
+            return False
         scopes = ((None, ALL), (row.tenant_id, ALL), (row.tenant_id, row.batch))
         return any(scope in self.suspended for scope in scopes)
 
@@ -367,3 +371,15 @@ class Disk:
                 yield (row.tenant_id, row.id), event
         for key, tombstone in self.tombstones.items():
             yield key, tombstone.final_event
+
+    def unreported(self) -> list[tuple[tuple[str, str], EventRow]]:
+        """Of all events those that are not reported, in the same order."""
+        found = []
+        for row in self.messages.values():
+            for event in row.events:
+                if event.unreported:
+                    found.append(((row.tenant_id, row.id), event))
+        for key, tombstone in self.tombstones.items():
+            if tombstone.final_event.unreported:
+                found.append((key, tombstone.final_event))
+        return found

@@ -148,7 +148,7 @@ class Process:
 
     def _stopped(self, result: Any) -> None:
         if not self.dead:
-            self.stopped = True
+            self.stopped = self._world.halted = True
             self._world.line.note(f"{self.owner.name} has stopped")
 
 

@@ -172,7 +172,7 @@ class SimulatedStore(FakeStore):
 
     async def _later(self, seconds: float) -> None:
         done: Deferred[None] = Deferred()
-        self._reactor.callLater(seconds, done.callback, None)
+        self._line.later(self._reactor.owner, seconds, done.callback, None)
         self._working += 1
         await done
         self._working -= 1

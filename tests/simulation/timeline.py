@@ -7,9 +7,9 @@ nothing but its seed.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from heapq import heappop, heappush
 from typing import Any
 
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
@@ -38,7 +38,7 @@ class Owner:
 class Timer:
     """One call in the future."""
 
-    __slots__ = ("_args", "_function", "_kwargs", "_line", "owner", "state", "when")
+    __slots__ = ("_line", "args", "function", "kwargs", "owner", "state", "when")
 
     def __init__(
         self,
@@ -52,14 +52,10 @@ class Timer:
         self._line = line
         self.owner = owner
         self.when = when
-        self._function = function
-        self._args = args
-        self._kwargs = kwargs
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
         self.state = "active"
-
-    def call(self) -> None:
-        self.state = "called"
-        self._function(*self._args, **self._kwargs)
 
     def cancel(self) -> None:
         self._check()
@@ -90,10 +86,10 @@ class Timer:
 
     def of(self, *kinds: type[object]) -> bool:
         """Whether it calls a method of one of these classes."""
-        return isinstance(getattr(self._function, "__self__", None), kinds)
+        return isinstance(getattr(self.function, "__self__", None), kinds)
 
     def __repr__(self) -> str:
-        name = getattr(self._function, "__qualname__", repr(self._function))
+        name = getattr(self.function, "__qualname__", repr(self.function))
         return f"<{name} of {self.owner.name} at {self.when:.3f}>"
 
 
@@ -133,15 +129,17 @@ class Timeline:
     ) -> Timer:
         if delay < 0:
             raise ValueError(f"a delay of {delay} seconds")
-        timer = Timer(self, owner, self.now + delay, function, args, kwargs)
+        when = self.now + delay
+        timer = Timer(self, owner, when, function, args, kwargs)
         if owner.alive:
             owner.calls[timer] = None
-            self.push(timer)
+            self._count += 1
+            heappush(self._queue, (when, self._count, timer))
         return timer
 
     def push(self, timer: Timer) -> None:
         self._count += 1
-        heapq.heappush(self._queue, (timer.when, self._count, timer))
+        heappush(self._queue, (timer.when, self._count, timer))
 
     def step(self, until: float) -> bool:
         """Let the next thing happen, unless it is after *until*. :return: whether it was not."""
@@ -150,7 +148,7 @@ class Timeline:
             when, _, timer = queue[0]
             if when > until:
                 break
-            heapq.heappop(queue)
+            heappop(queue)
             owner = timer.owner
             if timer.state != "active" or not owner.alive or timer.when > when:
                 continue
@@ -158,11 +156,13 @@ class Timeline:
                 timer.when = owner.frozen_until
                 self.push(timer)
                 continue
-            self.now = max(self.now, when)
+            if when > self.now:
+                self.now = when
             self.steps += 1
             self.running = owner
             owner.calls.pop(timer, None)
-            timer.call()
+            timer.state = "called"
+            timer.function(*timer.args, **timer.kwargs)
             self.running = None
             return True
         self.now = max(self.now, until)

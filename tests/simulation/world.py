@@ -115,6 +115,7 @@ class World:
         self._graves: list[Any] = []
         self._calm = self._settling = True
         self._over = False
+        self.halted = False  # some process has come to its end since that was looked at
         self._crash_at: tuple[str, int] | None = None
 
     def _tenant(self, number: int) -> Tenant:
@@ -395,9 +396,8 @@ class World:
     def _unrest(self) -> list[str]:
         rows = self.disk.messages.values()
         found = [f"{row.tenant_id}/{row.id} is {row.state}" for row in rows if not row.state.final]
-        for (tenant, id), event in self.disk.all_events():
-            if event.unreported:
-                found.append(f"{event.kind} of {tenant}/{id} is not reported")
+        for (tenant, id), event in self.disk.unreported():
+            found.append(f"{event.kind} of {tenant}/{id} is not reported")
         if len(self.processes) < self.nodes > 1:
             found.append("a node is away")
         return found + [f"{each.id} is busy" for each in self.tenants if each.busy]
@@ -428,7 +428,8 @@ class World:
                     return
             except Exception:
                 self.blame(f"raised in a call: {traceback.format_exc()}")
-            if not self._over:
+            if self.halted and not self._over:
+                self.halted = False
                 for process in [each for each in self.processes.values() if each.stopped]:
                     self._check_later(process)
 
