@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,55 +16,126 @@ from mailproxy.states import Phase
 from tests.delivery.peer import EHLO, PLAIN_EHLO, SILENCE, Answer, Cut, Letter, Opened
 from tests.delivery.session_model import Asked, Fate, Model, Say, answers
 
-_replies: st.SearchStrategy[Answer] = st.one_of(
-    st.sampled_from(
-        [
-            b"250 ok\r\n",
-            b"250-one\r\n250 two\r\n",
-            b"251 ok\r\n",
-            b"354 go\r\n",
-            b"421 bye\r\n",
-            b"450 later\r\n",
-            b"452 4.5.3 too many\r\n",
-            b"503 bad sequence\r\n",
-            b"550 5.1.1 no\r\n",
-            b"552 5.3.4 big\r\n",
-            b"250 ok\r\n250 once more\r\n",
-            b"garbage\r\n",
-            SILENCE,
-        ]
-    ),
-    st.builds(Cut, st.sampled_from([b"", b"2", b"250-", b"250 ok\r\n", b"550 no\r\n", b"354 "])),
-    st.binary(max_size=20),
+T = TypeVar("T")
+
+
+class _Dice:
+    """
+    Choices by bytes, one each; zero takes the first.
+
+    Hypothesis draws the bytes at once: choice by choice, that took longer than all that is tested.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._left = iter(data)
+
+    def one_of(self, values: Sequence[T]) -> T:
+        return values[next(self._left) % len(values)]
+
+    def some_of(self, values: Sequence[T], most: int) -> list[T]:
+        """From one to *most* of them."""
+        count = self.one_of(range(1, most + 1))
+        return [self.one_of(values) for _ in range(count)]
+
+
+_REPLIES: Sequence[bytes | Cut] = (
+    b"250 ok\r\n",
+    b"250-one\r\n250 two\r\n",
+    b"251 ok\r\n",
+    b"354 go\r\n",
+    b"421 bye\r\n",
+    b"450 later\r\n",
+    b"452 4.5.3 too many\r\n",
+    b"503 bad sequence\r\n",
+    b"550 5.1.1 no\r\n",
+    b"552 5.3.4 big\r\n",
+    b"250 ok\r\n250 once more\r\n",
+    b"garbage\r\n",
+    SILENCE,
 )
 
+#: What is said before a connection breaks.
+_LAST = (b"", b"2", b"250-", b"250 ok\r\n", b"550 no\r\n", b"354 ")
 
-def _usually(good: bytes) -> st.SearchStrategy[Answer]:
-    once = st.one_of(st.just(good), st.just(good), _replies)
-    return st.lists(once, min_size=1, max_size=3)  # type: ignore[arg-type]
+#: Good answers of all that are usual.
+_GOOD = {
+    "mail": b"250 ok\r\n",
+    "rcpt": b"250 ok\r\n",
+    "data": b"354 go\r\n",
+    "body": b"250 ok\r\n",
+    "rset": b"250 ok\r\n",
+}
 
 
-_scripts = st.fixed_dictionaries(
-    {
-        "ehlo": st.sampled_from([EHLO, PLAIN_EHLO]),
-        "mail": _usually(b"250 ok\r\n"),
-        "rcpt": _usually(b"250 ok\r\n"),
-        "data": _usually(b"354 go\r\n"),
-        "body": _usually(b"250 ok\r\n"),
-        "rset": _usually(b"250 ok\r\n"),
+def _usually(dice: _Dice, good: bytes, junk: Sequence[bytes]) -> list[bytes | Cut]:
+    """Two answers of three are *good*, as many of the others replies as cuts and *junk*."""
+    cuts = [Cut(said) for said in _LAST]
+    kinds = ((good,), (good,), (good,), (good,), (good,), (good,), _REPLIES, cuts, junk)
+    return [dice.one_of(kind) for kind in dice.some_of(kinds, 3)]
+
+
+#: Recipients, what the intent comes to, whether the body is large.
+Plan = tuple[int, bool | None, bool]
+
+
+@attrs.frozen
+class _Course:
+    """What a server says, and what is sent over it."""
+
+    script: dict[str, Answer]
+    plans: list[Plan]
+    chunk: int
+
+
+def _course(data: bytes, junk: list[bytes]) -> _Course:
+    dice = _Dice(data)
+    script: dict[str, Answer] = {
+        "ehlo": dice.one_of((EHLO, PLAIN_EHLO)),
+        **{stage: _usually(dice, good, junk) for stage, good in _GOOD.items()},
     }
+    plans = [
+        (dice.one_of((1, 2, 3)), dice.one_of((True, True, False, None)), dice.one_of((False, True)))
+        for _ in range(dice.one_of((1, 2, 3, 4)))
+    ]
+    return _Course(script, plans, dice.one_of(range(1, 41)))
+
+
+_courses = st.builds(
+    _course,
+    st.binary(min_size=49, max_size=49),  # 1 and 5 times 7, 1 and 4 times 3
+    st.lists(st.binary(max_size=20), min_size=1, max_size=3),
 )
 
-_words = st.lists(
-    st.one_of(st.just(Say.YES), st.just(Say.YES), st.sampled_from(Say)), min_size=1, max_size=4
-)
+#: Two answers of three are a yes at once.
+_SAID = (Say.YES,) * 20 + tuple(Say)
 
-_asked = st.builds(
-    Asked,
-    recipients=st.integers(1, 3),
-    grant=st.sampled_from([True, True, True, False]),
-    late=st.booleans(),
-)
+
+@attrs.frozen
+class _Case:
+    """What a server says, in words, and what it is asked."""
+
+    script: dict[str, list[Say]]
+    asked: list[Asked]
+    pipelining: bool
+    chunk: int | None
+
+
+def _case(data: bytes) -> _Case:
+    dice = _Dice(data)
+    script = {stage: dice.some_of(_SAID, 4) for stage in ("mail", "rcpt", "data", "body")}
+    script["rset"] = [Say.YES] if dice.one_of((True, False)) else dice.some_of(_SAID, 4)
+    asked = [
+        Asked(
+            recipients=dice.one_of((1, 2, 3)),
+            grant=dice.one_of((True, True, True, False)),
+            late=dice.one_of((False, True)),
+        )
+        for _ in range(dice.one_of((1, 2, 3)))
+    ]
+    return _Case(script, asked, dice.one_of((False, True)), dice.one_of((None, 1, 7)))
+
+
+_cases = st.builds(_case, st.binary(min_size=38, max_size=38))  # 4 times 5, 6, 1 and 3 times 3, 2
 
 _LARGE = b"line of text\r\n" * 6000
 
@@ -93,25 +168,12 @@ class PropertyTests(SynchronousTestCase):
             self.assertFalse(any(result.rcpts))
 
     @settings(deadline=None, max_examples=5000)
-    @given(
-        st.fixed_dictionaries(dict.fromkeys(("mail", "rcpt", "data", "body"), _words)),
-        st.one_of(st.just([Say.YES]), _words),
-        st.lists(_asked, min_size=1, max_size=3),
-        st.booleans(),
-        st.sampled_from([None, 1, 7]),
-    )
-    def test_every_transaction_comes_to_what_the_model_says(
-        self,
-        script: dict[str, list[Say]],
-        resets: list[Say],
-        asked: list[Asked],
-        pipelining: bool,
-        chunk: int | None,
-    ) -> None:
+    @given(_cases)
+    def test_every_transaction_comes_to_what_the_model_says(self, case: _Case) -> None:
         """Any answer to any command, intents early and late, given and refused: as modelled."""
-        whole = {**script, "rset": resets}
-        ehlo = EHLO if pipelining else PLAIN_EHLO
-        opened = Opened({**answers(whole), "ehlo": ehlo}, chunk=chunk)
+        whole, asked = case.script, case.asked
+        ehlo = EHLO if case.pipelining else PLAIN_EHLO
+        opened = Opened({**answers(whole), "ehlo": ehlo}, chunk=case.chunk)
         letters = [
             Letter(
                 b"letter %d\r\n" % number,
@@ -128,7 +190,7 @@ class PropertyTests(SynchronousTestCase):
                     letter.settle(each.grant)
         opened.run()
         opened.wait(700.0)
-        fates = Model(whole, pipelining).run(asked)
+        fates = Model(whole, case.pipelining).run(asked)
         self.assertEqual(fates, [self.fate(letter, opened) for letter in letters])
         sent = b"".join(opened.wire.writes)
         for letter, fate in zip(letters, fates, strict=True):
@@ -163,23 +225,11 @@ class PropertyTests(SynchronousTestCase):
         )
 
     @settings(deadline=None, max_examples=1500)
-    @given(
-        _scripts,
-        st.lists(
-            st.tuples(st.integers(1, 3), st.sampled_from([True, True, False, None]), st.booleans()),
-            min_size=1,
-            max_size=4,
-        ),
-        st.integers(1, 40),
-    )
-    def test_every_transaction_ends_once_and_in_the_right_class(
-        self,
-        script: dict[str, Answer],
-        plans: list[tuple[int, bool | None, bool]],
-        chunk: int,
-    ) -> None:
+    @given(_courses)
+    def test_every_transaction_ends_once_and_in_the_right_class(self, course: _Course) -> None:
         """Any reply at any stage, silence, breaks, refused and late intents: one true result."""
-        opened = Opened(script, chunk=chunk, capacity=50_000)
+        plans = course.plans
+        opened = Opened(course.script, chunk=course.chunk, capacity=50_000)
         letters = []
         for number, (recipients, grant, large) in enumerate(plans):
             body = (_LARGE if large else b"") + b"letter %05d\r\n" % number
