@@ -1,5 +1,5 @@
 """
-Starts ``python -m MODULE ...`` from a process that has imported what it is made of.
+Starts ``python -m mailproxy ...`` from a process that has imported what it is made of.
 
 A second of processor time goes into the start of the service before anything of it runs, and the
 scenarios start it more than a hundred times. So each process of tests has one that imported it
@@ -103,8 +103,12 @@ class Forked:
 
 
 def forkable(command: Sequence[str], env: Mapping[str, str]) -> bool:
-    """Whether a fork is the same as a start: nothing but settings of ours differs from here."""
-    if tuple(command[:2]) != (sys.executable, "-m") or "--reactor" in command:
+    """
+    Whether a fork is the same as a start: nothing but settings of ours differs from here.
+
+    A program that changes modules before it imports the service would change them too late.
+    """
+    if tuple(command[:3]) != (sys.executable, "-m", "mailproxy") or "--reactor" in command:
         return False
     own, others = dict(os.environ), dict(env)
     for each in (own, others):

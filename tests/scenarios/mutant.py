@@ -19,7 +19,7 @@ from mailproxy.model import Claimed
 
 
 def answer_before_commit() -> None:
-    """Callers are answered while the transaction is still open."""
+    """Callers are answered while the transaction is still open that has their submission in it."""
     from mailproxy.store.works import Committed, Work
     from mailproxy.store.writer import Writer
 
@@ -31,11 +31,12 @@ def answer_before_commit() -> None:
         return commit(self, cursor, works)
 
     def mutated_end(self: Writer, cursor: sqlite3.Cursor, changed: bool) -> None:
-        for work in early:
-            self._deliver(work.fire)
-        if self._lending is not None:  # else the reactor, which has to answer, waits for us
-            self._lending.enough()
-        time.sleep(0.4)  # long enough for the answer to be on its way on a busy machine
+        if any(work.kind.mark == "enqueue-commit" for work in early):
+            for work in early:
+                self._deliver(work.fire)
+            if self._lending is not None:  # else the reactor, which has to answer, waits for us
+                self._lending.enough()
+            time.sleep(0.4)  # long enough for the answer to be on its way on a busy machine
         end(self, cursor, changed)
 
     Writer._commit = mutated_commit  # type: ignore[method-assign]
