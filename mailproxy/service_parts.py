@@ -145,7 +145,17 @@ class Builder:
         options = self._api_options(fetching)
         names = Names(machine.rng())
         door = submission(
-            self._reactor, settings, clock, names, store, control, book, helpers, metrics, machine
+            self._reactor,
+            settings,
+            clock,
+            names,
+            store,
+            control,
+            book,
+            helpers,
+            metrics,
+            machine,
+            self._composed,
         )
         api = Api(store, control, clock, names, metrics, helpers, options, book, door.book)
         site = api.site()

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from mailproxy.book import TenantBook
 from mailproxy.clock import Names
+from mailproxy.composed import Composed
 from mailproxy.config import Settings
 from mailproxy.descriptors import make_room
 from mailproxy.interfaces import IClock, IControl, InThread, IStore
@@ -57,12 +58,14 @@ def submission(
     helpers: InThread,
     metrics: Metrics,
     machine: Machine,
+    composed: Composed,
 ) -> Submission:
     """
     Everything, nothing of it started.
 
     :param names: of what the front doors make.
     :param machine: what it runs on.
+    :param composed: where what was composed is kept until it is sent.
     :raises ConfigurationError: the certificate cannot be used.
     """
     book = SubmitterBook(store, clock)
@@ -97,7 +100,12 @@ def submission(
         names,
         metrics,
         helpers,
-        Rules(settings.helo_name, settings.max_message_bytes, settings.default_priority),
+        Rules(
+            settings.helo_name,
+            settings.max_message_bytes,
+            settings.default_priority,
+            composed,
+        ),
     )
     terms = Terms(
         settings.helo_name,

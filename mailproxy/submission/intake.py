@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from mailproxy import payload, raw
 from mailproxy.clock import Names
 from mailproxy.compose import compose
+from mailproxy.composed import Composed
 from mailproxy.digests import raw_digest
 from mailproxy.dsn import Dsn, OfRecipient
 from mailproxy.errors import BadMessage, MailProxyError, StoreError
@@ -69,11 +70,13 @@ class Rules:
     :param host: our name, in Received and in the Message-IDs made here.
     :param max_bytes: of one message as it leaves.
     :param default_priority: 0 to 3, for what names none.
+    :param composed: where what was composed is kept until it is sent.
     """
 
     host: str = "localhost"
     max_bytes: int = 50 * 1024 * 1024
     default_priority: int = 2
+    composed: Composed | None = None
 
 
 class StoreIntake:
@@ -183,6 +186,9 @@ def _message(handed: Handed, id: str, now: float, rules: Rules) -> NewMessage:
     )
     if len(composed) > rules.max_bytes:
         raise Refused(Reply(552, b"5.3.4 Message too large"))
+    stored = payload.dump(content)
+    if rules.composed is not None and not parts:
+        rules.composed.keep(stored, id, message_id, now, composed)
     return NewMessage(
         tenant_id=submitter.tenant_id,
         id=id,
@@ -192,7 +198,7 @@ def _message(handed: Handed, id: str, now: float, rules: Rules) -> NewMessage:
         not_before=_not_before(said),
         envelope_from=handed.mail.sender,
         recipients=recipients,
-        payload=payload.dump(content),
+        payload=stored,
         # Of what the client wrote: handed over again it is the same mail, whenever it comes.
         digest=raw_digest(read.data, handed.mail.sender, recipients, account_id, False),
         size=len(composed),

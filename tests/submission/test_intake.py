@@ -7,9 +7,12 @@ import hashlib
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy.compose import compose
+from mailproxy.composed import Composed
 from mailproxy.dsn import Dsn, OfRecipient
 from mailproxy.errors import StoreBusy, StoreUnavailable
 from mailproxy.model import Claimed
+from mailproxy.payload import dump
+from mailproxy.raw import KEPT_AS_TEXT
 from mailproxy.records import AccountSpec
 from mailproxy.states import TlsMode
 from mailproxy.submission.visit import MAX_IDLING
@@ -79,6 +82,24 @@ class StoredTests(IntakeCase):
             [b"X-Genro-Mail-ID", b"Date", b"Message-ID", b"Received"], sorted(names, key=_order)
         )
         self.assertEqual(message.size, len(wire))
+
+    def test_composed_once(self) -> None:
+        """What was composed to measure it is kept for the sending, unless it is large."""
+        composed = Composed()
+        self.house.storing(composed=composed)
+        self.talk = self.house.connect()
+        self.talk.hello()
+        found = []
+        for size in (10, KEPT_AS_TEXT):
+            self.said(MAIL + b"x" * 70 + b"\r\n" * size)
+            message = self.claimed()
+            wire = self.leaves(message)
+            stored = result(self.house.store.contents([message.pk]))[message.pk]
+            taken = composed.take(
+                dump(stored.content), message.id, message.message_id, message.accepted_at
+            )
+            found.append(taken == wire)
+        self.assertEqual([True, False], found)
 
     def test_notifications_are_passed_on(self) -> None:
         """What MAIL and RCPT asked to be notified of is kept, for each recipient."""
