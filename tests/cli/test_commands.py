@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from email.message import EmailMessage
 from typing import Any
@@ -427,8 +428,11 @@ class ProcessCases(RunningCase):
 
     def test_followed(self) -> None:
         """Events come as they happen; ^C ends that, and is no error."""
-        following = self.start("events", "-f", "--since", "1s", stdout=subprocess.PIPE)
+        following = self.start("events", "-f", "--since", "1h", stdout=subprocess.PIPE)
         assert following.stdout is not None
+        enough = threading.Timer(60.0, following.kill)
+        enough.start()
+        self.addCleanup(enough.cancel)
         self.service.add(message("followed"))
         line = following.stdout.readline()
         while b"followed" not in line:
