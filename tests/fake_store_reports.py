@@ -20,7 +20,7 @@ from mailproxy.records import (
     Suspension,
 )
 from mailproxy.search import LOOKED_AT, Found, Wanted, select
-from mailproxy.states import MessageState
+from mailproxy.states import EventKind, MessageState
 from mailproxy.tenancy import Tenant
 from tests import fake_store_intake as intake
 from tests.fake_store_intake import Change
@@ -269,8 +269,8 @@ def _step(row: MessageRow, event: EventRow) -> dict[str, Any]:
     if event.generation == row.generation:
         for said in data.get("recipients", ()):
             said["address"] = row.recipients[said["n"]].address
-    step = {
-        "event_id": event.event_id,
+    step: dict[str, Any] = {} if event.kind is EventKind.INTENT else {"event_id": event.event_id}
+    step |= {
         "kind": event.kind.value,
         "at": event.at,
         "generation": event.generation,

@@ -6,10 +6,9 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 import attrs
-import msgspec
 
 from mailproxy.model import Claimed, Recipient
-from mailproxy.states import EventKind, MessageState, RecipientState
+from mailproxy.states import MessageState, RecipientState
 from mailproxy.store import asking, bodies, destinations, limits, outcomes, rates
 from mailproxy.store import statements as sql
 from mailproxy.store.asking import Claim, Intents
@@ -17,7 +16,7 @@ from mailproxy.store.doom import OVERDUE
 from mailproxy.store.lane_flags import pause
 from mailproxy.store.schema import ACCOUNT_PARKED
 from mailproxy.store.texts import joined
-from mailproxy.store.transaction import NewEvent, Transaction, numbers
+from mailproxy.store.transaction import Transaction, numbers
 from mailproxy.store.works import Kind, alone
 
 #: How many messages of paused domains one claim puts aside, roughly.
@@ -276,7 +275,6 @@ def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
     if begun:
         tx.tell(sql.BEGIN, now, numbers(pk for pk, _ in begun))
     attempts: list[tuple[Any, ...]] = []
-    events: list[NewEvent] = []
     answers: list[list[bool]] = []
     for call in calls:
         answer: list[bool] = []
@@ -291,14 +289,9 @@ def begin(tx: Transaction, calls: Sequence[Intents]) -> list[list[bool]]:
             if turnstile is not None and pk in turnstile.passes:
                 at = turnstile.now
             attempts.append((pk, generation, n, token, tx.node_id, call.account, at))
-            data = b'{"attempt":%d}' % n
-            if call.through is not None:
-                data = msgspec.json.encode({"attempt": n, "account": call.account})
-            events.append(NewEvent(pk, generation, EventKind.INTENT, at, data=data))
             tx.moved(lane, _QUEUED if n == 1 else _DEFERRED, _IN_FLIGHT)
         answers.append(answer)
     tx.add(sql.ADD_ATTEMPT, attempts)
-    tx.append(events)
     if turnstile is not None:
         turnstile.count(attempt[0] for attempt in attempts)
     return answers

@@ -2,8 +2,8 @@
 The timeline of one message: every transition and every attempt, in the order in which they were.
 
 An attempt has a row of its own, written when its intent was stored and again when its outcome was;
-here it is laid beside the event that its outcome led to. The intent stands in the timeline whether
-or not it has an event.
+here it is laid beside the event that its outcome led to. That row is the intent: only an older
+program has written an event for it as well.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ STEPS = 500
 MOST_BYTES = 1024 * 1024
 
 _INTENT = EventKind.INTENT.value
+
+#: With which a generation begins, whatever the clocks said.
+_FIRST = frozenset((EventKind.ACCEPTED.value, EventKind.GENERATION.value))
 
 _FIND = compiled(
     select(_m.pk, _m.generation).where(_m.tenant_id == p("tenant"), _m.id == p("id")),
@@ -131,9 +134,10 @@ def timeline(cursor: Any, tenant_id: str, message_id: str) -> list[dict[str, Any
             for said in step["data"].get("recipients", ()):
                 said["address"] = addresses.get(said["n"], "")
     merged = _merged(steps, rows, complete=not budget.cut)
-    if merged and (budget.cut or tried.cut):
-        merged[0]["cut"] = True
-    return merged
+    shown = merged[-STEPS:]
+    if shown and (budget.cut or tried.cut or len(shown) < len(merged)):
+        shown[0]["cut"] = True
+    return shown
 
 
 def _step(row: Any) -> dict[str, Any]:
@@ -194,7 +198,11 @@ def _comes(row: _Attempt, step: dict[str, Any]) -> bool:
         return bool(row.generation < step["generation"])
     if step["kind"] == _INTENT:
         return bool(row.n < step["data"].get("attempt", 0))
-    return bool(row.intent_at < step["at"]) or _ends(row, step)
+    if step["kind"] in _FIRST:
+        return False
+    if row.intent_at < step["at"] or _ends(row, step):
+        return True
+    return bool(row.intent_at == step["at"] and step["data"].get("begun"))
 
 
 def _ends(row: _Attempt | None, step: dict[str, Any]) -> bool:
@@ -228,6 +236,6 @@ def _intent(row: _Attempt) -> dict[str, Any]:
         "at": row.intent_at,
         "generation": row.generation,
         "final": False,
-        "data": {"attempt": row.n},
+        "data": {"attempt": row.n, "account": row.account},
         "attempt": row.begun,
     }

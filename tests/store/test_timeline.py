@@ -37,6 +37,21 @@ class KeptTests(SynchronousTestCase):
         result(self.store.record([item]))
         self.clock.advance(seconds)
 
+    def clear(self) -> None:
+        for table in ("events", "messages", "attempts", "recipients"):
+            self.opened.sql(f"DELETE FROM {table}")
+
+    def intent_event(self, n: int) -> None:
+        """Write the event that an older program wrote for the intent of the attempt *n*."""
+        data = f'{{"attempt":{n}}}'
+        self.opened.sql(
+            "INSERT INTO events (pk, event_id, message_pk, generation, kind, at, final, data) "
+            "SELECT led_to.pk - 1, randomblob(16), tried.message_pk, tried.generation, 'intent', "
+            f"tried.intent_at, 0, CAST('{data}' AS BLOB) "
+            "FROM attempts AS tried JOIN events AS led_to ON led_to.at = tried.outcome_at "
+            f"WHERE tried.n = {n}"
+        )
+
     def timeline(self) -> list[dict[str, Any]]:
         return result(self.store.timeline("default", "m1"))
 
@@ -46,13 +61,10 @@ class KeptTests(SynchronousTestCase):
             for step in self.timeline()
         ]
 
-    def test_intents_without_events(self) -> None:
-        """An intent that is kept as the attempt's row alone stands where its event would."""
+    def test_intents(self) -> None:
+        """An intent is kept as the attempt's row alone, and stands where it was."""
         for seconds in (0.0, 1.0):
-            self.opened.sql("DELETE FROM events")
-            self.opened.sql("DELETE FROM messages")
-            self.opened.sql("DELETE FROM attempts")
-            self.opened.sql("DELETE FROM recipients")
+            self.clear()
             self.post()
             self.attempt(seconds)
             self.attempt(seconds, last=True)
@@ -62,7 +74,6 @@ class KeptTests(SynchronousTestCase):
             self.attempt(seconds)
             (claimed,) = result(self.store.claim(self.account.pk, 1, self.clock.now()))
             result(self.store.begin([(claimed.pk, claimed.token)], "acct", self.clock.now()))
-            whole = self.told()
             self.assertEqual(
                 [
                     (1, "accepted", None),
@@ -75,12 +86,33 @@ class KeptTests(SynchronousTestCase):
                     (2, "deferred", 1),
                     (2, "intent", 2),
                 ],
-                [step[:3] for step in whole],
+                [step[:3] for step in self.told()],
             )
+            intent = self.timeline()[1]
+            self.assertNotIn("event_id", intent)
+            self.assertEqual({"attempt": 1, "account": "acct"}, intent["data"])
 
+    def test_intents_with_events(self) -> None:
+        """Where an older program has written events for some of them, each is still told once."""
+        self.post()
+        self.attempt(1.0)
+        self.attempt(1.0, last=True)
+        whole = self.told()
+        for n in (1, 2):
             self.opened.sql("DELETE FROM events WHERE kind = 'intent'")
+            self.intent_event(n)
             self.assertEqual(whole, self.told())
-            self.assertNotIn("event_id", self.timeline()[1])
+        self.assertIn("event_id", self.timeline()[3])
+
+    def test_clock_set_back(self) -> None:
+        """What was attempted when the clock was set back comes after it was accepted."""
+        self.post()
+        (claimed,) = result(self.store.claim(self.account.pk, 1, self.clock.now()))
+        self.clock.rightNow -= 3600.0
+        result(self.store.begin([(claimed.pk, claimed.token)], "acct", self.clock.now()))
+        self.assertEqual(["accepted", "intent"], [step[1] for step in self.told()])
+        result(self.store.record([record(claimed, at=self.clock.now() + 1.0)]))
+        self.assertEqual(["accepted", "intent", "outcome"], [step[1] for step in self.told()])
 
     def test_bounded(self) -> None:
         """Of a long life the newest steps are shown, and that there were others."""
