@@ -118,10 +118,12 @@ def expire(change: Change) -> int:
     """End what is overdue, although nobody claims it."""
     disk = change.disk
     for row in disk.messages.values():
+        if row.open_attempt or row.lease is not None:
+            continue
         account = disk.live_account(row.account_pk)
         if account is None or disk.tenant(row.tenant_id) is None:
             continue  # its deletion ends it
-        if row.open_attempt or row.lease is not None or not row.open:
+        if not (account.parked_reason or _overdue(change, row)) or not row.open:
             continue
         if _expired(change, row):
             return 1
