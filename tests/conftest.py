@@ -1,8 +1,20 @@
-"""In which order the whole suite runs, and what its collector need not look at."""
+"""
+In which order the whole suite runs, what its collector need not look at, and where its files are:
+in memory, if there is room and ``TMPDIR`` does not say otherwise.
+
+No test cuts the power of the machine it runs on: those of durability watch which syncs are asked
+for, or keep what was not synced away from a disk of their own. Waiting for the real disk at each
+commit took longer than most of what is tested with it.
+"""
 
 from __future__ import annotations
 
+import atexit
 import gc
+import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +32,33 @@ LONGEST = (
     "tests/test_site.py::SiteTests::test_the_site",
 )
 
+#: Where files are kept in memory.
+MEMORY = Path("/dev/shm")
+
+#: Bytes that have to be free there; some of what tests leave behind stays until all are done.
+ROOM = 8 * 2**30
+
 _RANK = {name: rank for rank, name in enumerate(LONGEST)}
+
+
+def _room() -> bool:
+    try:
+        found = os.statvfs(MEMORY)
+    except OSError:
+        return False
+    programs = not found.f_flag & os.ST_NOEXEC
+    return programs and found.f_bavail * found.f_frsize >= ROOM
+
+
+def pytest_configure() -> None:
+    """Also for programs that tests start, and for the processes that share the tests."""
+    if "TMPDIR" in os.environ or not _room():
+        return
+    folder = tempfile.mkdtemp(prefix="mailproxy-tests-", dir=MEMORY)
+    os.chmod(folder, 0o1777)  # some servers give their rights up
+    os.environ["TMPDIR"], tempfile.tempdir = folder, None
+    # First said, last done: servers that end with this process have their files until then.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
