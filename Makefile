@@ -34,7 +34,7 @@ run: venv
 # last, and either of the two fails the whole.
 test: lint
 	@mkdir -p build
-	@$(MAKE) --no-print-directory types > build/types.txt 2>&1 & types=$$!; \
+	@$(BIN)/mypy $(SOURCES) > build/types.txt 2>&1 & types=$$!; \
 	    PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal tests; tests=$$?; \
 	    wait $$types; types=$$?; cat build/types.txt; exit $$((tests | types))
 
