@@ -15,6 +15,7 @@ additions of the interpreter, and Postfix's ``smtp-source`` over as many session
 from __future__ import annotations
 
 import argparse
+import atexit
 import http.client
 import json
 import os
@@ -82,6 +83,7 @@ class PostfixSink:
             self.process = subprocess.Popen(
                 [path, *user, "-c", f"127.0.0.1:{self.port}", "1000"], stdout=out
             )
+        atexit.register(self.stop)  # also where what it is for does not start
 
     @property
     def count(self) -> int:
