@@ -1,6 +1,6 @@
 """
-In which order the whole suite runs, what its collector need not look at, and where its files are:
-in memory, if there is room and ``TMPDIR`` does not say otherwise.
+In which order the whole suite runs, what its collector need not look at, that services are forked,
+and where files are: in memory, if there is room and ``TMPDIR`` does not say otherwise.
 
 No test cuts the power of the machine it runs on: those of durability watch which syncs are asked
 for, or keep what was not synced away from a disk of their own. Waiting for the real disk at each
@@ -17,6 +17,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests.scenarios import forking
 
 #: Tests that take longer than ten seconds: they begin first, or the last of them would keep one
 #: process busy when the others have nothing left.
@@ -52,6 +54,7 @@ def _room() -> bool:
 
 def pytest_configure() -> None:
     """Also for programs that tests start, and for the processes that share the tests."""
+    forking.allowed = True
     if "TMPDIR" in os.environ or not _room():
         return
     folder = tempfile.mkdtemp(prefix="mailproxy-tests-", dir=MEMORY)

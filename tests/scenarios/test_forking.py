@@ -10,6 +10,7 @@ import sys
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailproxy import __version__
+from tests.scenarios import forking
 from tests.scenarios.forking import ROOT, Forked, forkable
 from tests.scenarios.processes import Process, Service
 from tests.scenarios.test_crashpoints import Crasher
@@ -72,3 +73,5 @@ class ForkingTests(SynchronousTestCase):
         self.assertFalse(forkable([*command, "--reactor", "asyncio"], env))
         self.assertFalse(forkable(["strace", *command], env))
         self.assertFalse(forkable([sys.executable, "-m", "tests.scenarios.named"], env))
+        self.patch(forking, "allowed", False)
+        self.assertFalse(forkable(command, env), "not where it is measured")
