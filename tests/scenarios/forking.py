@@ -108,7 +108,7 @@ class Forked:
 
 def forkable(command: Sequence[str], env: Mapping[str, str]) -> bool:
     """
-    Whether a fork is allowed and the same as a start: nothing but settings of ours differs from here.
+    Whether a fork is allowed and the same as a start: only settings of ours differ from here.
 
     A program that changes modules before it imports the service would change them too late.
     """
