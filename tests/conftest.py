@@ -37,6 +37,9 @@ LONGEST = (
 #: Where files are kept in memory.
 MEMORY = Path("/dev/shm")
 
+#: How the folders there are named, before the id of the process they are of.
+PREFIX = "mailproxy-tests-"
+
 #: Bytes that have to be free there; some of what tests leave behind stays until all are done.
 ROOM = 8 * 2**30
 
@@ -52,12 +55,21 @@ def _room() -> bool:
     return programs and found.f_bavail * found.f_frsize >= ROOM
 
 
+def _tidy() -> None:
+    """Remove what runs have left there that were killed."""
+    for left in MEMORY.glob(f"{PREFIX}*"):
+        pid = left.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def pytest_configure() -> None:
     """Also for programs that tests start, and for the processes that share the tests."""
     forking.allowed = True
     if "TMPDIR" in os.environ or not _room():
         return
-    folder = tempfile.mkdtemp(prefix="mailproxy-tests-", dir=MEMORY)
+    _tidy()
+    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=MEMORY)
     os.chmod(folder, 0o1777)  # some servers give their rights up
     os.environ["TMPDIR"], tempfile.tempdir = folder, None
     # First said, last done: servers that end with this process have their files until then.

@@ -100,9 +100,12 @@ def _course(data: bytes, junk: list[bytes]) -> _Course:
     return _Course(script, plans, dice.one_of(range(1, 41)))
 
 
+#: Bytes of the longest course: 1, 5 times 7, 1 and 4 times 3, 1.
+_OF_COURSE = 50
+
 _courses = st.builds(
     _course,
-    st.binary(min_size=49, max_size=49),  # 1 and 5 times 7, 1 and 4 times 3
+    st.binary(min_size=_OF_COURSE, max_size=_OF_COURSE),
     st.lists(st.binary(max_size=20), min_size=1, max_size=3),
 )
 
@@ -135,7 +138,10 @@ def _case(data: bytes) -> _Case:
     return _Case(script, asked, dice.one_of((False, True)), dice.one_of((None, 1, 7)))
 
 
-_cases = st.builds(_case, st.binary(min_size=38, max_size=38))  # 4 times 5, 6, 1 and 3 times 3, 2
+#: Bytes of the longest case: 4 times 5, 6, 1 and 3 times 3, 2.
+_OF_CASE = 38
+
+_cases = st.builds(_case, st.binary(min_size=_OF_CASE, max_size=_OF_CASE))
 
 _LARGE = b"line of text\r\n" * 6000
 
@@ -145,6 +151,17 @@ def _code(reply: Reply | None) -> int | None:
 
 
 class PropertyTests(SynchronousTestCase):
+    def test_enough_to_draw_from(self) -> None:
+        """The longest course and the longest case need all the bytes that are drawn."""
+        longest = bytes([11])  # the last of two, three and four
+        _course(longest * _OF_COURSE, [b""])
+        _case(longest * _OF_CASE)
+        for draw in (
+            lambda: _course(longest * (_OF_COURSE - 1), [b""]),
+            lambda: _case(longest * (_OF_CASE - 1)),
+        ):
+            self.assertRaises(StopIteration, draw)
+
     def check(self, letter: Letter, sent: bytes) -> None:
         """The one result of *letter* says what happened; *sent* is all that was written."""
         self.assertEqual(1, len(letter.results))

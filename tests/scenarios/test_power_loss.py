@@ -102,8 +102,7 @@ class PowerLossTests(SynchronousTestCase):
             stored = {row[0] for row in found.execute("SELECT id FROM messages")}
             self.assertEqual(set(), known.accepted - stored, when)
             begun = found.execute(
-                "SELECT DISTINCT m.id FROM events e JOIN messages m ON m.pk=e.message_pk "
-                "WHERE e.kind='intent'"
+                "SELECT DISTINCT m.id FROM attempts a JOIN messages m ON m.pk=a.message_pk"
             )
             self.assertEqual(set(), known.arrived - {row[0] for row in begun}, when)
         shutil.rmtree(left)

@@ -203,7 +203,7 @@ class DeliveryTests(StorageCase):
         while before != (before := self.copies()):
             time.sleep(0.8)  # three times what a body takes
         self.assertLess(before, len(ids))
-        begun = self.query("SELECT count(DISTINCT message_pk) FROM events WHERE kind='intent'")
+        begun = self.query("SELECT count(DISTINCT message_pk) FROM attempts")
         self.assertLessEqual(before, begun[0][0])
         self.disk.heal()
         self.arrived(ids)
