@@ -67,9 +67,14 @@ class Threads(Service):
 
         def stop() -> None:
             pool.stop()
-            self._reactor.callFromThread(done.callback, None)
+            self._reactor.callFromThread(ended)
 
-        _Daemon(target=stop, name=f"stop {self.name}").start()
+        def ended() -> None:
+            stopping.join()
+            done.callback(None)
+
+        stopping = _Daemon(target=stop, name=f"stop {self.name}")
+        stopping.start()
         return done
 
     def __call__(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Deferred[T]:

@@ -136,13 +136,15 @@ class EmbeddedStore(WholeStore):
         self._probing.stop()
         return self._writer.stop().addBoth(self._closed)
 
-    def _closed(self, result: Any) -> Any:
-        self._readers.stop()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        self._database.lock.release()
-        return result
+    def _closed(self, result: Any) -> Deferred[Any]:
+        def gone(_: None) -> Any:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            self._database.lock.release()
+            return result
+
+        return self._readers.stop().addCallback(gone)
 
     def _came_through(self, serial: int) -> bool:
         """In the writer's thread: whether a transaction whose COMMIT failed is stored after all."""

@@ -181,13 +181,15 @@ class PostgresStore(WholeStore):
             self._listener.stop()
         return self._writer.stop().addBoth(self._closed)
 
-    def _closed(self, result: Any) -> Any:
-        self._readers.stop()
-        if self._connection is not None:
-            nodes.leave(self._connection, self.node_id)
-            self._connection.close()
-            self._connection = None
-        return result
+    def _closed(self, result: Any) -> Deferred[Any]:
+        def gone(_: None) -> Any:
+            if self._connection is not None:
+                nodes.leave(self._connection, self.node_id)
+                self._connection.close()
+                self._connection = None
+            return result
+
+        return self._readers.stop().addCallback(gone)
 
     def healthy(self) -> bool:
         return super().healthy() and not self._deciding

@@ -10,10 +10,13 @@ import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mailproxy.errors import StoreUnavailable
 from mailproxy.store.database import Database, available
@@ -21,6 +24,11 @@ from mailproxy.store.refusals import DATABASE_ERRORS
 from mailproxy.threads import Threads, inline
 
 T = TypeVar("T")
+
+#: Seconds for which a closing store waits for reads: much longer than any usual one takes.
+LAST_READS = 10.0
+
+_log = Logger()
 
 
 @contextmanager
@@ -60,15 +68,30 @@ class Readers:
             self._threads = Threads(self._reactor, "store-read", self._size)
             self._threads.startService()
 
-    def stop(self) -> None:
-        """Blocks until the reads that run are done."""
+    def stop(self) -> Deferred[None]:
+        """
+        Begin no more reads; fires when those that run are done, and the connections closed.
+
+        A connection is not closed under a read, which would take the process with it: one that
+        does not end within :data:`LAST_READS` is left as it is.
+        """
         self._open = False
-        if self._threads is not None:
-            self._threads.stopService()
-            self._threads = None
+        threads, self._threads = self._threads, None
+        if self._reactor is None:
+            self._close()
+        if threads is None:
+            return succeed(None)
+        ended = threads.stopService().addTimeout(LAST_READS, cast("IReactorTime", self._reactor))
+        return ended.addCallbacks(self._close, self._left)
+
+    def _close(self, _: None = None) -> None:
         for connection in self._opened:
             connection.close()
         self._opened.clear()
+
+    def _left(self, failure: Failure) -> None:
+        failure.trap(DeferredTimeout)
+        _log.error("a read of the store does not end; it is left alone")
 
     def read(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
         """
@@ -91,6 +114,9 @@ class Readers:
             raise available(error) from error
 
     def _connection(self) -> sqlite3.Connection:
+        """:raises StoreUnavailable: the store was closed before this read had its turn."""
+        if not self._open:
+            raise StoreUnavailable("the store is closed")
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._database.open_reader()
