@@ -91,6 +91,7 @@ class Readers:
 
     def _left(self, failure: Failure) -> None:
         failure.trap(DeferredTimeout)
+        self._opened.clear()  # nor is it closed at a later stop
         _log.error("a read of the store does not end; it is left alone")
 
     def read(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:

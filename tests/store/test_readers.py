@@ -66,5 +66,7 @@ class ClosingTests(TestCase):
         running = self.read(self.slowly)
         self.assertTrue(self.begun.wait(20))
         await self.readers.stop()
+        self.readers.start()
+        await self.readers.stop()
         self.gate.set()
         self.assertEqual([(0,)], await running)
