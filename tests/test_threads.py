@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -67,6 +68,23 @@ class ThreadsTests(TestCase):
         self.assertEqual(
             [], [t.name for t in threading.enumerate() if "PoolThread-under" in t.name]
         )
+
+    async def test_stop_waits_for_the_thread_that_stops(self) -> None:
+        """The thread that waits for the others is gone as well, however long its end takes."""
+        gate, reactor = threading.Event(), self.reactor
+
+        class Slow:
+            """A reactor after whose calls a thread goes on for a while."""
+
+            def callFromThread(self, call: Callable[..., object]) -> None:
+                reactor.callFromThread(call)
+                threading.Timer(0.2, gate.set).start()
+                gate.wait(10)
+
+        threads = Threads(cast(IReactorFromThreads, Slow()), "under-test", 1)
+        threads.startService()
+        await threads.stopService()
+        self.assertEqual([], [t.name for t in threading.enumerate() if "under-test" in t.name])
 
     async def test_takes_no_work_unless_running(self) -> None:
         """Before the start and after the stop a call is refused at once; it does not hang."""

@@ -103,6 +103,14 @@ class KeptTests(SynchronousTestCase):
             self.intent_event(n)
             self.assertEqual(whole, self.told())
         self.assertIn("event_id", self.timeline()[3])
+        # Said before the intent, by a node whose clock is ahead.
+        self.opened.sql(
+            "INSERT INTO events (pk, event_id, message_pk, generation, kind, at, final) "
+            "SELECT pk - 1, randomblob(16), message_pk, generation, 'note', at + 9, 0 "
+            "FROM events WHERE kind = 'intent'"
+        )
+        kinds = ["accepted", "intent", "deferred", "note", "intent", "outcome"]
+        self.assertEqual(kinds, [step[1] for step in self.told()])
 
     def test_clock_set_back(self) -> None:
         """What was attempted when the clock was set back comes after it was accepted."""
