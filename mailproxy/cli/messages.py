@@ -139,7 +139,8 @@ def _says(event: dict[str, Any]) -> Iterator[str]:
     data, attempt = event.get("data") or {}, event.get("attempt") or {}
     if event["kind"] == "intent" and attempt:
         yield f"attempt {attempt['n']} through {attempt['account']}"
-    if event["kind"] != "intent" and attempt:
+        return
+    if attempt:
         if attempt.get("error"):
             yield str(attempt["error"])
         if attempt.get("peer"):

@@ -57,7 +57,7 @@ class MessageCases(RunningCase):
         self.assertIn("shown@example.test\tsent\t250\t", text)
         kinds = [line.split("\t")[1] for line in text.splitlines() if line.count("\t") == 2]
         self.assertEqual(["what", "accepted", "intent", "outcome"], kinds[-4:])
-        self.assertIn("attempt 1 through main", text)
+        self.assertIn("\tattempt 1 through main\n", text)
         self.assertEqual("sent", self.json("messages", "show", "shown")["message"]["state"])
         self.add("bytes")
         raw = self.invoke("messages", "show", "bytes", "--mime").stdout_bytes
